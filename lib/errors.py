@@ -1,0 +1,8 @@
+"""The one error that a user can mend; `lib.cli.run_main` turns it into exit code 2."""
+
+
+class UserError(Exception):
+    """Bad input, usage or environment.
+
+    The message is one line that names the file, line or flag and says what to do about it.
+    """

@@ -1,0 +1,5 @@
+"""The error of a model that cannot be built or loaded as asked."""
+
+
+class ModelError(ValueError):
+    """Says in one line what was expected and what was found; `lib.builder` makes it a user error."""

@@ -1,0 +1,130 @@
+"""The parts of the semantic-guided head around its bilinear attention.
+
+Shapes: B images, C labels, N patches on an H x W grid, D features.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+
+def position_code(height: int, width: int, num_features: int) -> Tensor:
+    """Fixed 2-D sine code (H * W, D), rows in the first half of the channels, columns in the second.
+
+    Positions 1..H are scaled to 2 pi; channel i of the F = D / 2 of an axis has the wavelength
+    `10000 ** (2 * floor(i / 2) / F)` and is a sine where i is even, a cosine where it is odd.
+    """
+    per_axis = num_features // 2
+    channel = torch.arange(per_axis)
+    wavelength = 10000 ** (2 * (channel // 2).float() / per_axis)
+
+    def axis(length: int) -> Tensor:
+        position = torch.arange(1, length + 1).float() / (length + 1e-6) * 2 * math.pi
+        angle = position[:, None] / wavelength
+        return torch.where(channel % 2 == 0, angle.sin(), angle.cos())
+
+    rows = axis(height)[:, None].expand(height, width, per_axis)
+    columns = axis(width)[None].expand(height, width, per_axis)
+    return torch.cat([rows, columns], dim=-1).flatten(0, 1)
+
+
+class EncoderLayer(nn.Module):
+    """One transformer layer; the position code enters queries and keys only."""
+
+    def __init__(
+        self,
+        num_features: int,
+        num_heads: int,
+        pre_norm: bool,
+        feed_forward_size: int = 2048,
+        dropout: float = 0.1,
+    ) -> None:
+        super().__init__()
+        self.pre_norm = pre_norm
+        self.self_attention = nn.MultiheadAttention(
+            num_features, num_heads, dropout=dropout, batch_first=True
+        )
+        self.feed_forward = nn.Sequential(
+            nn.Linear(num_features, feed_forward_size),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(feed_forward_size, num_features),
+        )
+        self.attention_norm = nn.LayerNorm(num_features)
+        self.feed_forward_norm = nn.LayerNorm(num_features)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, position: Tensor | None) -> Tensor:
+        """Tokens (B, N, D) and position code (N, D) or None -> tokens (B, N, D)."""
+        if self.pre_norm:
+            tokens = tokens + self._attend(self.attention_norm(tokens), position)
+            return tokens + self.dropout(self.feed_forward(self.feed_forward_norm(tokens)))
+        tokens = self.attention_norm(tokens + self._attend(tokens, position))
+        return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
+
+    def _attend(self, tokens: Tensor, position: Tensor | None) -> Tensor:
+        query = tokens if position is None else tokens + position
+        return self.dropout(self.self_attention(query, query, tokens, need_weights=False)[0])
+
+
+class ObjectClassifier(nn.Module):
+    """One weight row and bias per label: (B, C, D) -> logits (B, C)."""
+
+    def __init__(self, num_labels: int, num_features: int) -> None:
+        super().__init__()
+        bound = 1 / math.sqrt(num_features)
+        self.weight = nn.Parameter(torch.empty(num_labels, num_features).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.empty(num_labels).uniform_(-bound, bound))
+
+    def forward(self, objects: Tensor) -> Tensor:
+        return (objects * self.weight).sum(dim=-1) + self.bias
+
+
+class ChannelProjection(nn.Module):
+    """1x1 convolution without bias, BatchNorm over channels, ReLU, on tokens (B, N, D)."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(num_features, num_features, bias=False)
+        self.norm = nn.BatchNorm1d(num_features)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        projected = self.linear(tokens)
+        return self.norm(projected.flatten(0, 1)).relu().view_as(projected)
+
+
+class IntraModalAttention(nn.Module):
+    """Gives each patch the object-level context that it belongs to."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.patch_query = ChannelProjection(num_features)
+        self.object_key = ChannelProjection(num_features)
+        self.object_value = ChannelProjection(num_features)
+        self.context = ChannelProjection(num_features)
+
+    def forward(self, patches: Tensor, objects: Tensor) -> Tensor:
+        """Patches (B, N, D), object representations (B, C, D) -> context (B, N, D)."""
+        query = self.patch_query(patches)
+        key, value = self.object_key(objects), self.object_value(objects)
+        with torch.autocast(query.device.type, enabled=False):
+            # unscaled products of D terms leave the range of float16
+            beta = torch.softmax(query.float() @ key.float().mT, dim=-1)
+        return self.context(beta.to(value.dtype) @ value)
+
+
+class PatchClassifier(nn.Sequential):
+    """Classifies every patch with its context, and keeps each label's best patch."""
+
+    def __init__(self, num_features: int, num_labels: int, dropout: float = 0.5) -> None:
+        super().__init__(
+            nn.Linear(2 * num_features, 2 * num_features),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(2 * num_features, num_labels),
+        )
+
+    def forward(self, patches: Tensor, context: Tensor) -> Tensor:
+        """Patches and context (B, N, D) each -> logits (B, C)."""
+        return super().forward(torch.cat([patches, context], dim=-1)).amax(dim=1)

@@ -1,0 +1,100 @@
+"""The method's network: a backbone and the semantic-guided head on its patch tokens.
+
+Shapes: B images, C labels, N = H * W patches, P prefix tokens, D features, T text size.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from models.bilinear import BilinearAttention
+from models.errors import ModelError
+from models.layers import (
+    EncoderLayer,
+    IntraModalAttention,
+    ObjectClassifier,
+    PatchClassifier,
+    position_code,
+)
+
+ATTENTION_SIZE = 1024
+LEARNED_TEXT_SIZE = 768
+
+
+class Output(NamedTuple):
+    """`logits` (B, C) of the patch classifier, `object_logits` (B, C) of the auxiliary object
+    classifier, `attention` (B, C, N): alpha on the patch grid, the heatmaps."""
+
+    logits: Tensor
+    object_logits: Tensor
+    attention: Tensor
+
+
+class MLIC(nn.Module):
+    """Multi-label image classifier with semantic-guided representation enhancement.
+
+    `backbone` maps images to tokens (B, P + N, D) and has `num_features`, `prefix_tokens` and
+    `grid`. `label_embeddings` (C, T) is kept as a fixed buffer; None makes a learned one,
+    (C, 768). Raises `ModelError` where D does not suit the heads.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        num_labels: int,
+        label_embeddings: Tensor | None = None,
+        *,
+        num_layers: int = 1,
+        num_heads: int = 8,
+        position: bool = False,
+        pre_norm: bool = False,
+        tau: float = 1.0,
+    ) -> None:
+        super().__init__()
+        num_features = backbone.num_features
+        if num_features % num_heads:
+            raise ModelError(
+                f"--num-heads {num_heads}: does not divide the backbone's {num_features} features"
+            )
+        if position and num_features % 2:
+            raise ModelError(f"--pos: needs an even feature size, the backbone has {num_features}")
+        self.backbone = backbone
+        if label_embeddings is None:
+            learned = torch.empty(num_labels, LEARNED_TEXT_SIZE)
+            nn.init.kaiming_uniform_(learned, a=math.sqrt(5))
+            self.label_embeddings = nn.Parameter(learned)
+        else:
+            self.register_buffer("label_embeddings", label_embeddings.float())
+        code = None
+        if position:
+            code = position_code(*backbone.grid, num_features)
+            code = torch.cat([torch.zeros(backbone.prefix_tokens, num_features), code])
+        self.register_buffer("position", code, persistent=False)
+        self.encoder = nn.ModuleList(
+            EncoderLayer(num_features, num_heads, pre_norm) for _ in range(num_layers)
+        )
+        self.inter_modal = BilinearAttention(
+            num_features, self.label_embeddings.shape[1], ATTENTION_SIZE, tau
+        )
+        self.object_classifier = ObjectClassifier(num_labels, num_features)
+        self.intra_modal = IntraModalAttention(num_features)
+        self.patch_classifier = PatchClassifier(num_features, num_labels)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the patch grid."""
+        return self.backbone.grid
+
+    def forward(self, images: Tensor) -> Output:
+        """Normalised images (B, 3, S, S) -> `Output`."""
+        patches = self.backbone(images)
+        for layer in self.encoder:
+            patches = layer(patches, self.position)
+        alpha = self.inter_modal(patches, self.label_embeddings)
+        objects = alpha.to(patches.dtype) @ patches
+        object_logits = self.object_classifier(objects)
+        context = self.intra_modal(patches, objects)
+        logits = self.patch_classifier(patches, context)
+        return Output(logits, object_logits, alpha[..., self.backbone.prefix_tokens :])

@@ -1,0 +1,94 @@
+"""Where a backbone's weights come from: timm's hub, its cache, or a file of the user's.
+
+Both functions give the part of timm's pretrained configuration to lay over a model's own, so that
+timm's filters (names, position tables) treat every source alike.
+"""
+
+import os
+import pickle
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import timm
+from safetensors import SafetensorError
+
+from models.errors import ModelError
+
+PROBE_SECONDS = 5
+READ_ERRORS = (
+    OSError,
+    RuntimeError,
+    EOFError,
+    ValueError,
+    AttributeError,
+    TypeError,
+    pickle.UnpicklingError,
+    SafetensorError,
+)
+
+
+def download(timm_name: str) -> dict[str, Any]:
+    """Fetch the weights of `timm_name` from the hub, or find them in its cache.
+
+    Raises `ModelError` within seconds where there are no such weights, or no way to the hub.
+    """
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.constants import ENDPOINT
+
+    facts = timm.get_pretrained_cfg(timm_name)
+    if facts is None or not facts.has_weights:
+        raise ModelError(
+            f"--weights pretrained: timm has none for {timm_name}: pass --weights none or a file"
+        )
+    if not facts.hf_hub_id:
+        _require_connection(timm_name, facts.url)
+        return {}
+    name = facts.hf_hub_filename or "model.safetensors"
+    cached = try_to_load_from_cache(facts.hf_hub_id, name)
+    if isinstance(cached, str):
+        return {"file": cached}
+    _require_connection(timm_name, ENDPOINT)
+    try:
+        return {"file": hf_hub_download(facts.hf_hub_id, name)}
+    except OSError as error:
+        raise _unreachable(timm_name, error) from error
+
+
+def read_weights(path: Path) -> dict[str, Any]:
+    """Read a file of weights: .safetensors, .pth (tensors only, no code), or .npz of a publisher."""
+    if not path.is_file():
+        raise ModelError(
+            f"--weights {path}: no such file: pass pretrained, none, or the path of a weight file"
+        )
+    if path.suffix == ".npz":
+        return {"file": str(path), "custom_load": True}
+    try:
+        state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
+    except READ_ERRORS as error:
+        raise ModelError(
+            f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
+            "that holds tensors by name"
+        ) from error
+    return {"state_dict": state}
+
+
+def _require_connection(timm_name: str, address: str) -> None:
+    """Try one short request first: the hub's own client retries for a minute."""
+    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+        raise _unreachable(timm_name, "HF_HUB_OFFLINE is set")
+    try:
+        request = urllib.request.Request(address, method="HEAD")
+        urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
+    except urllib.error.HTTPError:
+        return
+    except OSError as error:
+        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
+
+
+def _unreachable(timm_name: str, reason: object) -> ModelError:
+    return ModelError(
+        f"--weights pretrained: the weights of {timm_name} are not cached and cannot be "
+        f"downloaded ({reason}): pass --weights PATH with a downloaded file, or --weights none"
+    )
