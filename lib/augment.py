@@ -1,0 +1,157 @@
+"""The train transform's random parts: what is drawn, and what each operation does to an image.
+
+Drawing (`draw_policy`, `draw_rectangle`) and applying (`apply_operation`, `cut_rectangle`) are
+apart, so that an operation can be tested against its magnitude. Images are Pillow RGB.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+
+GREY = (128, 128, 128)
+CUTOUT_FILL = (125, 122, 113)
+MAX_MAGNITUDE = 9
+POLICY_STEPS = 2
+APPLY_PROBABILITY = 0.5
+
+
+class Operation(NamedTuple):
+    """`apply(image, value)` with value `low + (high - low) * m / 9`, its sign random if `signed`."""
+
+    apply: Callable[[Image.Image, float], Image.Image]
+    low: float = 0.0
+    high: float = 0.0
+    signed: bool = False
+
+    def value(self, magnitude: int) -> float:
+        """The unsigned value at `magnitude` in 1..9."""
+        return self.low + (self.high - self.low) * magnitude / MAX_MAGNITUDE
+
+
+class Step(NamedTuple):
+    """One drawn step of the random policy; `center` (column, row) matters to Cutout alone."""
+
+    operation: str
+    magnitude: int
+    sign: int
+    center: tuple[int, int]
+
+
+class Rectangle(NamedTuple):
+    """A drawn cut-out: its `center` (column, row) and `color` (R, G, B)."""
+
+    center: tuple[int, int]
+    color: tuple[int, int, int]
+
+
+def draw_policy(random: np.random.Generator, size: tuple[int, int]) -> list[Step]:
+    """Draw the steps that are to be applied to an image of `size` (width, height).
+
+    Each of two steps draws one of 15 operations and a magnitude in 1..9 uniformly, and is kept
+    with probability 0.5.
+    """
+    steps = []
+    for _ in range(POLICY_STEPS):
+        name = POLICY[random.integers(len(POLICY))]
+        magnitude = int(random.integers(1, MAX_MAGNITUDE + 1))
+        kept = random.random() < APPLY_PROBABILITY
+        sign = 1 if random.random() < 0.5 else -1
+        center = _draw_point(random, size)
+        if kept:
+            steps.append(Step(name, magnitude, sign, center))
+    return steps
+
+
+def draw_rectangle(random: np.random.Generator, size: tuple[int, int]) -> Rectangle:
+    """Draw a cut-out: centre uniform on the image, each colour channel uniform in 0..255."""
+    center = _draw_point(random, size)
+    red, green, blue = (int(channel) for channel in random.integers(0, 256, 3))
+    return Rectangle(center, (red, green, blue))
+
+
+def apply_operation(image: Image.Image, step: Step) -> Image.Image:
+    """Apply one drawn step."""
+    if step.operation == CUTOUT:
+        (x, y), half = step.center, round(20 * step.magnitude / MAX_MAGNITUDE) // 2
+        return _fill(image, (x - half, y - half, x + half - 1, y + half - 1), CUTOUT_FILL)
+    operation = OPERATIONS[step.operation]
+    value = operation.value(step.magnitude)
+    return operation.apply(image, value * step.sign if operation.signed else value)
+
+
+def cut_rectangle(image: Image.Image, rectangle: Rectangle) -> Image.Image:
+    """Fill from c - S/4 to c + S/4, both ends included, around the centre c, clipped."""
+    (x, y), half = rectangle.center, image.width // 4
+    return _fill(image, (x - half, y - half, x + half, y + half), rectangle.color)
+
+
+def _draw_point(random: np.random.Generator, size: tuple[int, int]) -> tuple[int, int]:
+    return int(random.integers(size[0])), int(random.integers(size[1]))
+
+
+def _fill(
+    image: Image.Image, box: tuple[int, int, int, int], color: tuple[int, int, int]
+) -> Image.Image:
+    """Fill the box (x0, y0, x1, y1), both ends included, clipped at the borders."""
+    filled = image.copy()
+    ImageDraw.Draw(filled).rectangle(box, fill=color)
+    return filled
+
+
+def _affine(
+    image: Image.Image, matrix: tuple[float, ...], resample: Image.Resampling
+) -> Image.Image:
+    return image.transform(
+        image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=GREY
+    )
+
+
+def _shear_x(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, value, 0, 0, 1, 0), Image.Resampling.BICUBIC)
+
+
+def _shear_y(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, 0, value, 1, 0), Image.Resampling.BICUBIC)
+
+
+def _translate_x(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, value * image.width, 0, 1, 0), Image.Resampling.NEAREST)
+
+
+def _translate_y(image: Image.Image, value: float) -> Image.Image:
+    return _affine(image, (1, 0, 0, 0, 1, value * image.height), Image.Resampling.NEAREST)
+
+
+def _rotate(image: Image.Image, degrees: float) -> Image.Image:
+    turned = image.convert("RGBA").rotate(degrees)
+    grey = Image.new("RGBA", turned.size, (*GREY, 255))
+    return Image.composite(turned, grey, turned).convert("RGB")
+
+
+OPERATIONS: dict[str, Operation] = {
+    "ShearX": Operation(_shear_x, 0, 0.3, signed=True),
+    "ShearY": Operation(_shear_y, 0, 0.3, signed=True),
+    "TranslateX": Operation(_translate_x, 0, 150 / 331, signed=True),
+    "TranslateY": Operation(_translate_y, 0, 150 / 331, signed=True),
+    "Rotate": Operation(_rotate, 0, 30),
+    "Color": Operation(lambda i, v: ImageEnhance.Color(i).enhance(1 + v), 0, 0.9, signed=True),
+    "Contrast": Operation(
+        lambda i, v: ImageEnhance.Contrast(i).enhance(1 + v), 0, 0.9, signed=True
+    ),
+    "Brightness": Operation(
+        lambda i, v: ImageEnhance.Brightness(i).enhance(1 + v), 0, 0.9, signed=True
+    ),
+    "Sharpness": Operation(
+        lambda i, v: ImageEnhance.Sharpness(i).enhance(1 + v), 0, 0.9, signed=True
+    ),
+    "Posterize": Operation(lambda i, v: ImageOps.posterize(i, round(v)), 8, 4),
+    "Solarize": Operation(lambda i, v: ImageOps.solarize(i, v), 256, 0),
+    "AutoContrast": Operation(lambda i, v: ImageOps.autocontrast(i)),
+    "Equalize": Operation(lambda i, v: ImageOps.equalize(i)),
+    "Invert": Operation(lambda i, v: ImageOps.invert(i)),
+}
+# Cutout alone needs a place, so it is no function of image and value
+CUTOUT = "Cutout"
+POLICY = (*OPERATIONS, CUTOUT)

@@ -1,0 +1,268 @@
+"""The data folder `data/<name>/`: labels, splits, label embeddings and boxes, read and checked.
+
+Shapes: N images of a split, C labels, T text size. Image paths are relative to the working folder,
+which is the root of the repository.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.errors import UserError
+
+DATA_ROOT = Path("data")
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+UNKNOWN = "?"
+
+
+@dataclass(frozen=True)
+class Split:
+    """One list of images.
+
+    `targets` (N, C) uint8 in {0, 1}; `ignore` (N, C) bool marks the entries that take no part in
+    loss and metrics.
+    """
+
+    name: str
+    paths: list[str]
+    targets: np.ndarray
+    ignore: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def head(self, count: int | None) -> "Split":
+        """The first `count` images; all of them for None."""
+        if count is None:
+            return self
+        return Split(self.name, self.paths[:count], self.targets[:count], self.ignore[:count])
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """An opened data folder; `labels` gives the column order everywhere."""
+
+    path: Path
+    labels: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def open(cls, data: str) -> "DataFolder":
+        """Open `data/<data>`, or the folder `data` itself where it is a path."""
+        path = Path(data) if os.sep in data else DATA_ROOT / data
+        if not path.is_dir():
+            raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
+        return cls(path.resolve() if path.name in (".", "..") else path, read_labels(path))
+
+    def split(self, name: str) -> Split:
+        """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
+        file = self.path / f"{name}.txt"
+        paths, targets, ignore = read_split(file, self.labels)
+        check_images(file, paths)
+        marks = self.path / "ignore.npy"
+        if name == "test" and marks.exists():
+            marked = read_array(marks)
+            if marked.shape != targets.shape:
+                raise UserError(
+                    f"{marks}: has shape {marked.shape}, expected {targets.shape}: one row per "
+                    f"line of {file}, one column per label"
+                )
+            ignore = ignore | (marked == 1)
+        return Split(name, paths, targets, ignore)
+
+    def label_embeddings(self, kind: str) -> np.ndarray:
+        """Read `<kind>.npy` ("bert" or "glove") -> float32 (C, T)."""
+        file = self.path / f"{kind}.npy"
+        if not file.exists():
+            raise UserError(
+                f"{file}: no such file; put the {kind} vectors of the {len(self.labels)} labels "
+                "there (one row per line of label.txt), or pass --embed-type random"
+            )
+        vectors = read_array(file)
+        if vectors.ndim != 2 or len(vectors) != len(self.labels):
+            raise UserError(
+                f"{file}: has shape {vectors.shape}, expected one row for each of the "
+                f"{len(self.labels)} labels"
+            )
+        if not np.issubdtype(vectors.dtype, np.number) or not np.isfinite(vectors).all():
+            raise UserError(f"{file}: holds values that are not finite numbers")
+        note = file.with_suffix(".json")
+        if note.exists() and read_json(note).get("labels_sha256") != labels_hash(self.labels):
+            raise UserError(
+                f"{note}: was made for another label list than {self.path / 'label.txt'}; make "
+                f"{file.name} again"
+            )
+        return vectors.astype(np.float32)
+
+    def boxes(self) -> dict[str, list[dict[str, Any]]] | None:
+        """Read `boxes.json`: image path -> objects `{label, box [x0, y0, x1, y1], difficult}`.
+
+        None where there is no such file.
+        """
+        file = self.path / "boxes.json"
+        if not file.exists():
+            return None
+        boxes = read_json(file)
+        for path, objects in boxes.items():
+            if not isinstance(objects, list) or not all(map(_is_object, objects)):
+                raise UserError(
+                    f"{file}: {path}: expected a list of objects with a label and a box of 4 numbers"
+                )
+        return boxes
+
+
+def read_labels(folder: Path) -> list[str]:
+    """Read `label.txt`: one label a line, unique, without comma, tab or a leading `?`."""
+    file = folder / "label.txt"
+    labels: list[str] = []
+    for number, line in _lines(file):
+        label = line.strip()
+        if not label:
+            raise UserError(f"{file}:{number}: empty label")
+        if "," in label or "\t" in label or label.startswith(UNKNOWN):
+            raise UserError(
+                f"{file}:{number}: label {label!r}: no comma, tab or leading '?' allowed"
+            )
+        if label in labels:
+            raise UserError(f"{file}:{number}: label {label!r} stands there twice")
+        labels.append(label)
+    if not labels:
+        raise UserError(f"{file}: no labels; write one label a line")
+    return labels
+
+
+def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+    """Read lines of path, TAB, labels joined by commas -> paths, targets (N, C), ignore (N, C).
+
+    `?label` is unknown: marked in `ignore`. Raises `UserError` with file and line.
+    """
+    column = {label: index for index, label in enumerate(labels)}
+    paths: list[str] = []
+    positive: list[tuple[int, int]] = []
+    unknown: list[tuple[int, int]] = []
+    for number, line in _lines(file):
+        if not line.strip():
+            continue
+        path, tab, names = line.partition("\t")
+        if not tab or "\t" in names or not path.strip():
+            raise UserError(
+                f"{file}:{number}: expected 'path<TAB>label,label,...' (the TAB also where an "
+                "image has no labels)"
+            )
+        row, seen = len(paths), set()
+        paths.append(path.strip())
+        for name in names.split(",") if names.strip() else ():
+            label = name.strip()
+            marks = positive
+            if label.startswith(UNKNOWN):
+                label, marks = label[1:], unknown
+            if label not in column:
+                close = difflib.get_close_matches(label, labels, n=1)
+                hint = f"; did you mean {close[0]!r}?" if close else ""
+                raise UserError(
+                    f"{file}:{number}: label {label!r} is not in {file.with_name('label.txt')}{hint}"
+                )
+            if label in seen:
+                raise UserError(f"{file}:{number}: label {label!r} stands there twice")
+            seen.add(label)
+            marks.append((row, column[label]))
+    if not paths:
+        raise UserError(f"{file}: no images; write one 'path<TAB>labels' line per image")
+    targets = np.zeros((len(paths), len(labels)), np.uint8)
+    ignore = np.zeros((len(paths), len(labels)), bool)
+    for array, marks in ((targets, positive), (ignore, unknown)):
+        if marks:
+            array[tuple(np.array(marks).T)] = 1
+    return paths, targets, ignore
+
+
+def check_images(file: Path, paths: Sequence[str]) -> None:
+    """Raise `UserError` if an image of `file` is missing; lists each folder once."""
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in listed:
+            try:
+                listed[folder] = set(os.listdir(folder or "."))
+            except OSError:
+                listed[folder] = set()
+        if name not in listed[folder]:
+            missing.append(path)
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{missing[0]}: no such image (listed in {file}){more}; paths are relative to the "
+            f"working folder, {os.getcwd()}"
+        )
+
+
+def read_array(file: Path) -> np.ndarray:
+    """Load one `.npy` array, never a pickle."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: not a readable .npy array") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{file}: holds several arrays, expected one (.npy)")
+    return array
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Load a JSON object."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: expected a JSON object")
+    return value
+
+
+def labels_hash(labels: Sequence[str]) -> str:
+    """Identifies a label list, its order included."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
+
+
+def _lines(file: Path):
+    """Numbered lines, from 1, without their ends; `UserError` where the file is no UTF-8 text."""
+    try:
+        with open(file, encoding="utf-8-sig", newline=None) as lines:
+            for number, line in enumerate(lines, 1):
+                yield number, line.rstrip("\n")
+    except FileNotFoundError as error:
+        raise UserError(f"{file}: no such file; {_how_to_make(file.parent.name)}") from error
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start})") from error
+
+
+def _how_to_make(data: str) -> str:
+    if "/" not in data and (SCRIPTS / f"{data}.py").exists():
+        return f"make it with: python scripts/{data}.py"
+    known = sorted(folder.name for folder in DATA_ROOT.glob("*") if (folder / "label.txt").exists())
+    close = difflib.get_close_matches(data, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}the README's section 'Data' says what it must hold"
+
+
+def _is_object(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("label"), str):
+        return False
+    box = value.get("box")
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(isinstance(side, (int, float)) and not isinstance(side, bool) for side in box)
+    )

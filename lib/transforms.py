@@ -1,0 +1,66 @@
+"""From a picture file to uint8 pixels (3, S, S), as the method reads them in training and testing.
+
+Normalisation is not here: pixels cross to the device as uint8 and `normalize` runs there.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from lib.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
+from lib.errors import UserError
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode a picture file to RGB. Raises `UserError` naming the path if it cannot be decoded."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such image") from error
+    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: not a readable image: {reason}") from error
+
+
+def resize(image: Image.Image, size: int) -> Image.Image:
+    """Resize to `size` x `size`, bilinear, whatever the aspect."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def train_transform(
+    image: Image.Image, size: int, augment: str, random: np.random.Generator
+) -> Image.Image:
+    """Resize, then flip, cut out a rectangle and apply the random policy.
+
+    `augment` is "published" for all of it, "flip" for the flip alone, "none" for the resize alone.
+    `random` is fresh for each image, so the result depends on the image and its key only.
+    """
+    image = resize(image, size)
+    if augment == "none":
+        return image
+    if random.random() < 0.5:
+        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+    if augment == "flip":
+        return image
+    image = cut_rectangle(image, draw_rectangle(random, image.size))
+    for step in draw_policy(random, image.size):
+        image = apply_operation(image, step)
+    return image
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """RGB image -> uint8 (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
+
+
+def normalize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
+    """uint8 (B, 3, S, S) -> float32: pixels in [0, 1], less `mean`, over `std`, per channel."""
+    shape = (1, 3, 1, 1)
+    mean = torch.tensor(mean, device=pixels.device).view(shape)
+    std = torch.tensor(std, device=pixels.device).view(shape)
+    return (pixels.float() / 255 - mean) / std
