@@ -1,6 +1,6 @@
 """From a picture file to uint8 pixels (3, S, S), as the method reads them in training and testing.
 
-Normalisation is not here: pixels cross to the device as uint8 and `normalize` runs there.
+Normalisation is not here: pixels cross to the device as uint8 and `Normalizer` runs there.
 """
 
 from collections.abc import Sequence
@@ -58,9 +58,12 @@ def to_pixels(image: Image.Image) -> Tensor:
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()
 
 
-def normalize(pixels: Tensor, mean: Sequence[float], std: Sequence[float]) -> Tensor:
-    """uint8 (B, 3, S, S) -> float32: pixels in [0, 1], less `mean`, over `std`, per channel."""
-    shape = (1, 3, 1, 1)
-    mean = torch.tensor(mean, device=pixels.device).view(shape)
-    std = torch.tensor(std, device=pixels.device).view(shape)
-    return (pixels.float() / 255 - mean) / std
+class Normalizer:
+    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`, per channel."""
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        return (pixels.float() / 255 - self.mean) / self.std

@@ -1,0 +1,77 @@
+"""From a configuration to the network, its starting weights and its normalisation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib import checkpoint
+from lib.config import Config
+from lib.errors import UserError
+from lib.transforms import Normalizer
+from models import registry
+from models.backbones import build_backbone
+from models.errors import ModelError
+from models.mlic import MLIC
+
+CLASSIFIERS = ("object_classifier.", "patch_classifier.")
+
+
+def build_model(
+    config: Config, num_labels: int, label_embeddings: np.ndarray | Tensor | None, weights: str
+) -> MLIC:
+    """Build the network of `config` on the CPU.
+
+    `label_embeddings` (C, T) are fixed, None makes learned ones. `weights` are the backbone's:
+    `pretrained`, `none` or a file. Raises `UserError` for what the architecture cannot take.
+    """
+    embeddings = None if label_embeddings is None else torch.as_tensor(label_embeddings)
+    try:
+        backbone = build_backbone(
+            config.arch,
+            registry.find_arch(config.arch),
+            image_size=config.img_size,
+            weights=weights,
+            output_stride=config.output_stride,
+            drop_class_token=config.rm_cls,
+        )
+        return MLIC(
+            backbone,
+            num_labels,
+            embeddings,
+            num_layers=config.num_layers,
+            num_heads=config.num_heads,
+            position=config.pos,
+            pre_norm=config.normalize_before,
+            tau=config.tau,
+        )
+    except ModelError as error:
+        raise UserError(str(error)) from error
+
+
+def build_normalizer(config: Config, device: torch.device) -> Normalizer:
+    """The normalisation that `--norm` or `--orid-norm` chose."""
+    arch = registry.find_arch(config.arch)
+    return Normalizer(*registry.normalization(config.normalization, arch), device)
+
+
+def start_from(model: MLIC, labels: list[str], path: str) -> None:
+    """Take all but the two classifiers from another experiment, whatever its labels.
+
+    `path` is a checkpoint or an experiment folder. Fixed label embeddings stay those of the
+    present labels; learned ones are taken only from the same label list.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "checkpoints" / "best_ema_model.pth"
+    content = checkpoint.load_model_checkpoint(file)
+    own = model.state_dict()
+    state = dict(content["model"])
+    kept = [name for name in own if name.startswith(CLASSIFIERS)]
+    learned = isinstance(model.label_embeddings, torch.nn.Parameter)
+    if not (learned and content["labels"] == labels):
+        kept.append("label_embeddings")
+    for name in kept:
+        state[name] = own[name]
+    checkpoint.restore(model, state, file)

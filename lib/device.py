@@ -1,0 +1,53 @@
+"""Where a run computes, and in which precision."""
+
+import contextlib
+from collections.abc import Iterator
+
+import torch
+
+from lib.errors import UserError
+
+
+def select_device(name: str) -> torch.device:
+    """The device of `--device`: `auto` is CUDA, then MPS, then the CPU, whichever is there."""
+    available = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if name == "auto":
+        name = next(device for device, there in available.items() if there)
+    if not available[name]:
+        raise UserError(f"--device {name}: not available here; pass --device cpu or auto")
+    return torch.device(name)
+
+
+def amp_dtype(device: torch.device) -> torch.dtype:
+    """Number type of mixed precision: bfloat16 where the device has it, float16 elsewhere."""
+    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+        return torch.float16
+    return torch.float16 if device.type == "mps" else torch.bfloat16
+
+
+def autocast(device: torch.device, amp: bool) -> torch.autocast:
+    """Mixed precision on `device` where `amp` asks for it."""
+    return torch.autocast(device.type, dtype=amp_dtype(device), enabled=amp)
+
+
+def grad_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
+    """Loss scaling, which float16 alone needs; it is to live as long as the run."""
+    return torch.amp.GradScaler(
+        device.type, enabled=amp and amp_dtype(device) == torch.float16
+    )
+
+
+@contextlib.contextmanager
+def memory_guard(batch_size: int) -> Iterator[None]:
+    """Turn running out of device memory into a `UserError` that says what to lower."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            f"out of GPU memory at --batch-size {batch_size}: lower --batch-size or --img-size, "
+            "or train with --amp"
+        ) from error

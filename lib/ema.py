@@ -1,0 +1,33 @@
+"""Exponential moving average of a model's whole state."""
+
+import copy
+
+import torch
+from torch import nn
+
+
+class Ema:
+    """Keeps `model`, an average of another model's state: `e += (1 - decay) (w - e)`.
+
+    Parameters and float buffers (BatchNorm statistics) are averaged, integers copied; the decay is
+    constant.
+    """
+
+    def __init__(self, model: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, copy_weights: bool = False) -> None:
+        """Move a step towards `model`'s state, or all the way with `copy_weights`."""
+        averages, values = [], []
+        for average, value in zip(
+            self.model.state_dict().values(), model.state_dict().values(), strict=True
+        ):
+            if average.is_floating_point() and not copy_weights:
+                averages.append(average)
+                values.append(value)
+            else:
+                average.copy_(value)
+        if averages:
+            torch._foreach_lerp_(averages, values, 1 - self.decay)

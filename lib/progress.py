@@ -1,0 +1,20 @@
+"""Progress bars, and lines printed between them."""
+
+import sys
+from collections.abc import Iterable
+
+from tqdm import tqdm
+
+
+def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
+    """A bar on stderr; redrawn seldom where that is a file, so that logs stay short."""
+    pause = 0.2 if sys.stderr.isatty() else 10
+    return tqdm(
+        iterable, desc=description, unit=unit, mininterval=pause, dynamic_ncols=True, **options
+    )
+
+
+def say(line: str) -> None:
+    """Print a line to stdout without breaking the bars."""
+    tqdm.write(line)
+    sys.stdout.flush()

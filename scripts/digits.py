@@ -1,0 +1,131 @@
+"""Compose the digits data set, data/digits/: scenes of real handwritten digits, with their boxes.
+
+1 to 4 of scikit-learn's 1797 scans stand at random places, in random sizes and contrasts, on a
+noisy background. Train and test scenes are made from different scans.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import Parser, run_main
+from lib.errors import UserError
+
+LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+TRAIN_SHARE = 0.8  # of the scans
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--save-dir", default="data/digits", help="where to write (%(default)s)")
+    parser.add_argument("--train", type=int, default=2000, help="train scenes (%(default)s)")
+    parser.add_argument("--test", type=int, default=500, help="test scenes (%(default)s)")
+    parser.add_argument("--size", type=int, default=128, help="side in pixels (%(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
+    arguments = parser.parse_args()
+    for flag, value, least in (
+        ("--train", arguments.train, 1),
+        ("--test", arguments.test, 1),
+        ("--size", arguments.size, 64),
+        ("--seed", arguments.seed, 0),
+    ):
+        if value < least:
+            raise UserError(f"{flag} {value}: must be {least} or more")
+    write_digits(
+        Path(arguments.save_dir),
+        {"train": arguments.train, "test": arguments.test},
+        arguments.size,
+        arguments.seed,
+    )
+
+
+def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
+    """Write the data folder: `counts` scenes per split, each `size` pixels a side."""
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    from lib.files import staged_folder, write_json, write_text, writing
+    from lib.progress import bar, say
+
+    digits = load_digits()
+    order = np.random.default_rng(seed).permutation(len(digits.images))
+    boundary = int(len(order) * TRAIN_SHARE)
+    pools = {"train": order[:boundary], "test": order[boundary:]}
+    boxes = {}
+    with staged_folder(folder) as stage:
+        for number, (split, count) in enumerate(counts.items()):
+            with writing(folder):
+                (stage / "images" / split).mkdir(parents=True)
+            lines = []
+            for index in bar(range(count), f"{split} scenes", "scene"):
+                random = np.random.default_rng((seed, number, index))
+                scans = random.choice(pools[split], size=random.integers(1, 5), replace=False)
+                scene, objects = compose_scene(
+                    random, digits.images[scans], digits.target[scans], size
+                )
+                file = f"images/{split}/{index:05d}.jpg"
+                with writing(folder / file):
+                    scene.save(stage / file, quality=92)
+                path = (folder / file).as_posix()
+                present = {found["label"] for found in objects}
+                names = ",".join(label for label in LABELS if label in present)
+                lines.append(f"{path}\t{names}\n")
+                boxes[path] = objects
+            write_text(stage / f"{split}.txt", "".join(lines))
+        write_text(stage / "label.txt", "\n".join(LABELS) + "\n")
+        write_json(stage / "boxes.json", boxes)
+    say(f"{folder}: {counts['train']} train and {counts['test']} test scenes, 10 labels")
+
+
+def compose_scene(random, scans, digits, size: int):
+    """Place `scans` (K, 8, 8), values 0..16, that show `digits` (K,) in one RGB scene.
+
+    Gives the Pillow image and its objects `{label, box, difficult}`. A scan that finds no free
+    place is left out; the first always finds one.
+    """
+    import numpy as np
+    from PIL import Image
+
+    background = random.uniform(60, 195, 3)
+    ramp = np.linspace(-1, 1, size)
+    slope = random.uniform(-25, 25, 2)
+    light = ramp[:, None] * slope[0] + ramp[None] * slope[1]
+    pixels = background + light[..., None] + random.normal(0, 9, (size, size, 3))
+    objects = []
+    for scan, digit in zip(scans, digits, strict=True):
+        side = int(random.uniform(0.22, 0.42) * size)
+        ink = Image.fromarray((scan / 16).astype(np.float32)).resize(
+            (side, side), Image.Resampling.BICUBIC
+        )
+        ink = np.clip(np.asarray(ink), 0, 1)
+        place = _free_place(random, side, size, [found["box"] for found in objects])
+        if place is None:
+            continue
+        x, y = place
+        # ink stands out darker on a light ground and lighter on a dark one
+        contrast = random.uniform(55, 110) * (1 if background.mean() < 128 else -1)
+        tint = contrast * random.uniform(0.7, 1.0, 3)
+        pixels[y : y + side, x : x + side] += ink[..., None] * tint
+        rows, columns = np.nonzero(ink > 0.2)
+        box = [x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1]
+        objects.append(
+            {"label": LABELS[digit], "box": [int(edge) for edge in box], "difficult": False}
+        )
+    return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), objects
+
+
+def _free_place(random, side: int, size: int, taken, tries: int = 50):
+    """Left and top of a square that overlaps none of the boxes, None where it finds none."""
+    for _ in range(tries):
+        x, y = (int(edge) for edge in random.integers(0, size - side + 1, 2))
+        if all(
+            x + side <= left or right <= x or y + side <= top or bottom <= y
+            for left, top, right, bottom in taken
+        ):
+            return x, y
+    return None
+
+
+if __name__ == "__main__":
+    run_main(main)
