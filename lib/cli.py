@@ -9,6 +9,8 @@ from typing import NoReturn
 
 from lib.errors import UserError
 
+DEVICES = ("auto", "cpu", "cuda", "mps")
+
 
 class Parser(argparse.ArgumentParser):
     """An `ArgumentParser` without abbreviations that raises `UserError` on wrong usage."""
@@ -39,6 +41,52 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
+def experiment_parser(description: str) -> Parser:
+    """A parser with the flags that evaluate.py and infer.py share."""
+    parser = Parser(description=description)
+    parser.add_argument("--exp-dir", required=True, help="experiment folder that train.py made")
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        help="score from which a label counts as predicted (default: as in training, 0.5)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=positive_int,
+        help="images per step (default: as in training, at most 64)",
+    )
+    parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute")
+    parser.add_argument(
+        "--workers", type=whole_number, help="image loading processes (default: one per core)"
+    )
+    return parser
+
+
+def positive_int(text: str) -> int:
+    """Type of a command's flag that takes 1 or more."""
+    return _at_least(1, text)
+
+
+def whole_number(text: str) -> int:
+    """Type of a command's flag that takes 0 or more."""
+    return _at_least(0, text)
+
+
+def share(text: str) -> float:
+    """Type of a command's flag that takes a number between 0 and 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text}: must be between 0 and 1")
+    return value
+
+
 def _terminate(signum: int, frame: object) -> NoReturn:
     """Leave through `SystemExit`, so that half-written files are removed on the way out."""
     sys.exit(128 + signum)
+
+
+def _at_least(least: int, text: str) -> int:
+    value = int(text)
+    if value < least:
+        raise argparse.ArgumentTypeError(f"{text}: must be {least} or more")
+    return value

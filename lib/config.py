@@ -15,10 +15,8 @@ from typing import Any
 
 import yaml
 
-from lib.cli import Parser
+from lib.cli import DEVICES, Parser
 from lib.errors import UserError
-
-DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
 def _flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):

@@ -64,6 +64,14 @@ class DataFolder:
             raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
         return cls(path.resolve() if path.name in (".", "..") else path, read_labels(path))
 
+    def require_labels(self, labels: Sequence[str], source: str) -> None:
+        """Raise `UserError` unless the labels are those of the experiment `source`, in order."""
+        if list(labels) != self.labels:
+            raise UserError(
+                f"{source}: was trained on {len(labels)} other labels than the "
+                f"{len(self.labels)} in {self.path / 'label.txt'}"
+            )
+
     def split(self, name: str) -> Split:
         """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
         file = self.path / f"{name}.txt"

@@ -3,7 +3,8 @@
 Normalisation is not here: pixels cross to the device as uint8 and `Normalizer` runs there.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,16 +16,23 @@ from lib.augment import apply_operation, cut_rectangle, draw_policy, draw_rectan
 from lib.errors import UserError
 
 
-def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture file to RGB. Raises `UserError` naming the path if it cannot be decoded."""
+@contextlib.contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """Open a picture file; a `UserError` names the path if it cannot be opened or decoded."""
     try:
         with Image.open(path) as image:
-            return image.convert("RGB")
+            yield image
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a readable image: {reason}") from error
+
+
+def read_image(path: str | Path) -> Image.Image:
+    """Decode a picture file to RGB."""
+    with open_image(path) as image:
+        return image.convert("RGB")
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, run_main
+from lib.cli import Parser, positive_int, run_main, whole_number
 from lib.errors import UserError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -19,19 +19,16 @@ TRAIN_SHARE = 0.8  # of the scans
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--save-dir", default="data/digits", help="where to write (%(default)s)")
-    parser.add_argument("--train", type=int, default=2000, help="train scenes (%(default)s)")
-    parser.add_argument("--test", type=int, default=500, help="test scenes (%(default)s)")
-    parser.add_argument("--size", type=int, default=128, help="side in pixels (%(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of all that is drawn (%(default)s)")
-    arguments = parser.parse_args()
-    for flag, value, least in (
-        ("--train", arguments.train, 1),
-        ("--test", arguments.test, 1),
-        ("--size", arguments.size, 64),
-        ("--seed", arguments.seed, 0),
+    for flag, kind, default, text in (
+        ("--train", positive_int, 2000, "train scenes"),
+        ("--test", positive_int, 500, "test scenes"),
+        ("--size", positive_int, 128, "side in pixels, 32 or more"),
+        ("--seed", whole_number, 0, "of all that is drawn"),
     ):
-        if value < least:
-            raise UserError(f"{flag} {value}: must be {least} or more")
+        parser.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
+    arguments = parser.parse_args()
+    if arguments.size < 32:
+        raise UserError(f"--size {arguments.size}: must be 32 or more")
     write_digits(
         Path(arguments.save_dir),
         {"train": arguments.train, "test": arguments.test},
@@ -87,14 +84,14 @@ def compose_scene(random, scans, digits, size: int):
     import numpy as np
     from PIL import Image
 
-    background = random.uniform(60, 195, 3)
     ramp = np.linspace(-1, 1, size)
-    slope = random.uniform(-25, 25, 2)
+    slope = random.uniform(-15, 15, 2)
     light = ramp[:, None] * slope[0] + ramp[None] * slope[1]
-    pixels = background + light[..., None] + random.normal(0, 9, (size, size, 3))
+    noise = random.normal(0, 8, (size, size, 3))
+    pixels = random.uniform(20, 60, 3) + light[..., None] + noise
     objects = []
     for scan, digit in zip(scans, digits, strict=True):
-        side = int(random.uniform(0.22, 0.42) * size)
+        side = int(random.uniform(0.3, 0.48) * size)
         ink = Image.fromarray((scan / 16).astype(np.float32)).resize(
             (side, side), Image.Resampling.BICUBIC
         )
@@ -103,9 +100,7 @@ def compose_scene(random, scans, digits, size: int):
         if place is None:
             continue
         x, y = place
-        # ink stands out darker on a light ground and lighter on a dark one
-        contrast = random.uniform(55, 110) * (1 if background.mean() < 128 else -1)
-        tint = contrast * random.uniform(0.7, 1.0, 3)
+        tint = random.uniform(110, 190) * random.uniform(0.85, 1.0, 3)
         pixels[y : y + side, x : x + side] += ink[..., None] * tint
         rows, columns = np.nonzero(ink > 0.2)
         box = [x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1]

@@ -1,0 +1,139 @@
+"""The whole head and its training against the golden values."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from lib.ema import Ema
+from lib.losses import asymmetric_loss
+from lib.optim import Schedule, make_optimizer
+from models.backbones import build_backbone
+from models.mlic import MLIC
+from models.official import from_published, own_name
+from models.registry import find_arch
+from tests import goldens
+
+VARIANTS = {
+    "post": {"position": True, "tau": 1.0, "lamda": 0.4},
+    "pre": {"pre_norm": True, "num_layers": 2, "tau": 0.5, "lamda": 0.4},
+    "random": {"position": True, "tau": 1.0, "lamda": 0.1},
+}
+
+
+class StubBackbone(nn.Module):
+    """The goldens' backbone: one linear layer on tokens, a 3 x 3 grid."""
+
+    num_features, prefix_tokens, grid = 32, 0, (3, 3)
+
+    def __init__(self):
+        super().__init__()
+        self.proj = nn.Linear(24, 32)
+
+    def forward(self, tokens):
+        return self.proj(tokens)
+
+
+def head(variant):
+    """The model of a golden variant with the goldens' weights, and the arrays of the variant."""
+    small = goldens.arrays("small")
+    seed = int(small["seed"])
+    values = {
+        name.removeprefix(f"head.{variant}."): value
+        for name, value in small.items()
+        if name.startswith(f"head.{variant}.")
+    }
+    text = None if variant == "random" else torch.from_numpy(values["text"])
+    options = {name: value for name, value in VARIANTS[variant].items() if name != "lamda"}
+    model = MLIC(StubBackbone(), 6, text, **options)
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    state = goldens.published_state(goldens.shapes(f"head_keys_{variant}"), seed)
+    # the stub has no trunk inside
+    state = {
+        name.replace("backbone.trunk.", "backbone."): tensor
+        for name, tensor in from_published(state).items()
+    }
+    if text is not None:
+        state["label_embeddings"] = text
+    model.load_state_dict(state)
+    return model, values
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parity_head_eval(variant):
+    model, values = head(variant)
+    with torch.no_grad():
+        output = model.eval()(torch.from_numpy(values["x"][0]))
+    np.testing.assert_allclose(output.logits, values["eval.logits"], atol=1e-5)
+    np.testing.assert_allclose(output.attention, values["eval.alpha"], atol=1e-5)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parity_head_training(variant):
+    """Eight steps: gradients of the first, every loss, and both models' logits at the end."""
+    model, values = head(variant)
+    model.train()
+    optimizer = make_optimizer(model, "AdamW", lr=1e-3, weight_decay=1e-4)
+    schedule = Schedule("OneCycleLR", optimizer, lr=1e-3, epochs=2, steps_per_epoch=4)
+    ema = Ema(model, 0.9)
+    losses = []
+    for step, (tokens, targets) in enumerate(zip(values["x"], values["y"], strict=True)):
+        output = model(torch.from_numpy(tokens))
+        targets = torch.from_numpy(targets)
+        patch, count = asymmetric_loss(output.logits, targets)
+        auxiliary, _ = asymmetric_loss(output.object_logits, targets)
+        loss = (patch + VARIANTS[variant]["lamda"] * auxiliary) / count
+        optimizer.zero_grad()
+        loss.backward()
+        if step == 0:
+            assert_gradients(model, values)
+        optimizer.step()
+        ema.update(model)
+        schedule.after_step()
+        losses.append(loss.item())
+    np.testing.assert_allclose(losses, values["losses"], rtol=2e-4)
+    tokens = torch.from_numpy(values["x"][0])
+    with torch.no_grad():
+        logits, ema_logits = model.eval()(tokens).logits, ema.model(tokens).logits
+    np.testing.assert_allclose(logits, values["final.logits"], atol=5e-4)
+    np.testing.assert_allclose(ema_logits, values["final.ema_logits"], atol=5e-4)
+
+
+def assert_gradients(model, values):
+    """Norms, and the first four rows of those that the goldens hold, to 1e-3 of the norm."""
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+
+    def gradient_of(published):
+        return gradients[own_name(published).replace("backbone.trunk.", "backbone.")]
+
+    norms, rows = (
+        {name.removeprefix(part): value for name, value in values.items() if name.startswith(part)}
+        for part in ("gradnorm.", "grad.")
+    )
+    assert norms and rows
+    for name, norm in norms.items():
+        assert gradient_of(name).norm().item() == pytest.approx(float(norm), rel=1e-3), name
+    for name, expected in rows.items():
+        gradient = gradient_of(name)
+        found = gradient.reshape(len(gradient), -1)[:4].flatten().numpy()
+        tolerance = 1e-3 * gradient.norm().item()
+        np.testing.assert_allclose(found, expected.flatten(), rtol=0, atol=tolerance, err_msg=name)
+
+
+def test_parity_resnet101():
+    golden = goldens.arrays("arch")
+    seed = int(golden["seed"])
+    text = goldens.label_embeddings(20, 768, seed)
+    backbone = build_backbone("resnet101", find_arch("resnet101"), image_size=448)
+    model = MLIC(backbone, 20, text, position=True)
+    state = from_published(goldens.published_state(goldens.shapes("arch_keys")["resnet101"], seed))
+    model.load_state_dict(state | {"label_embeddings": text})
+    with torch.no_grad():
+        output = model.eval()(goldens.image_batch(448, seed))
+    np.testing.assert_allclose(output.logits, golden["resnet101.logits"], atol=1e-4)
+    scaled = output.attention.shape[-1] * output.attention
+    np.testing.assert_allclose(scaled, 196 * golden["resnet101.alpha"], atol=1e-3)
