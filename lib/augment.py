@@ -18,7 +18,7 @@ APPLY_PROBABILITY = 0.5
 
 
 class Operation(NamedTuple):
-    """`apply(image, value)` with value `low + (high - low) * m / 9`, its sign random if `signed`."""
+    """`apply(image, value)` with value `low + (high - low) * m / 9`, of random sign if `signed`."""
 
     apply: Callable[[Image.Image, float], Image.Image]
     low: float = 0.0

@@ -1,4 +1,4 @@
-"""The configuration of one training run: a field here is a flag of train.py and a key of config.yaml.
+"""The configuration of one training run: a field is a flag of train.py and a key of config.yaml.
 
 Read by the entry points, the trainer and the predictor only; models, losses and metrics take named
 arguments. Imports no torch, so that `train.py --help` is quick.
@@ -111,9 +111,7 @@ class Config:
         for item in dataclasses.fields(self):
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value is not None and value not in choices:
-                raise UserError(
-                    f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}"
-                )
+                raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
         _require(self, ("lr", "tau"), "more than 0", lambda v: 0 < v < math.inf)
         _require(
             self,
@@ -121,9 +119,7 @@ class Config:
             "0 or more",
             lambda v: 0 <= v < math.inf,
         )
-        _require(
-            self, ("clip", "pct_start", "threshold"), "between 0 and 1", lambda v: 0 <= v <= 1
-        )
+        _require(self, ("clip", "pct_start", "threshold"), "between 0 and 1", lambda v: 0 <= v <= 1)
         _require(self, ("ema_decay",), "0 or more and less than 1", lambda v: 0 <= v < 1)
         _require(
             self,

@@ -36,9 +36,7 @@ def autocast(device: torch.device, amp: bool) -> torch.autocast:
 
 def grad_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
     """Loss scaling, which float16 alone needs; it is to live as long as the run."""
-    return torch.amp.GradScaler(
-        device.type, enabled=amp and amp_dtype(device) == torch.float16
-    )
+    return torch.amp.GradScaler(device.type, enabled=amp and amp_dtype(device) == torch.float16)
 
 
 @contextlib.contextmanager

@@ -135,14 +135,16 @@ def predict(
     """
     for model in models:
         model.eval()
-    with torch.inference_mode(), bar(loader, description, "batch", leave=False) as batches:
+    with bar(loader, description, "batch", leave=False) as batches:
         for batch in batches:
             batch = checked(batch)
-            images = normalizer(batch.pixels.to(device, non_blocking=True))
-            with memory_guard(len(batch.index)), autocast(device, amp):
-                outputs = [model(images) for model in models]
-            scores = torch.stack([output.logits.float().sigmoid() for output in outputs])
-            attention = torch.stack([output.attention for output in outputs])
+            # the mode ends before the yield: what the consumer does is its own
+            with torch.inference_mode(), memory_guard(len(batch.index)):
+                images = normalizer(batch.pixels.to(device, non_blocking=True))
+                with autocast(device, amp):
+                    outputs = [model(images) for model in models]
+                scores = torch.stack([output.logits.float().sigmoid() for output in outputs])
+                attention = torch.stack([output.attention for output in outputs])
             yield Prediction(batch.index.numpy(), scores.cpu().numpy(), attention)
 
 

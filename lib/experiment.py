@@ -61,11 +61,11 @@ class Experiment:
         experiment = cls(path)
         if not experiment.path.is_dir():
             raise UserError(f"--exp-dir {path}: no such folder; train.py prints the one it makes")
-        for file in (experiment.config_file, experiment.best_checkpoint):
-            if not file.is_file():
-                raise UserError(
-                    f"--exp-dir {path}: no experiment with a checkpoint: {file} is missing"
-                )
+        if not experiment.best_checkpoint.is_file():
+            raise UserError(
+                f"--exp-dir {path}: no experiment, or none with a trained epoch: "
+                f"{experiment.best_checkpoint} is missing"
+            )
         return experiment
 
     def log(self, text: str) -> None:

@@ -18,7 +18,7 @@ from lib.errors import UserError
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn an `OSError` raised inside (full disk, no permission) into a `UserError` naming `path`."""
+    """Turn an `OSError` inside (full disk, no permission) into a `UserError` naming `path`."""
     try:
         yield
     except OSError as error:

@@ -74,15 +74,13 @@ def visualize(
         for row, scores, grids in bar(
             _rows(stream, predictor.model.grid), "draw", "image", total=len(split)
         ):
-            pictures.append(
-                _draw(stage, predictor.labels, split, row, scores, grids, threshold)
-            )
+            pictures.append(_draw(stage, predictor.labels, split, row, scores, grids, threshold))
+        known = "" if split.ignore.all() else ", or named by the ground truth"
         write_page(
             stage,
             pictures,
-            f"Heatmaps of {predictor.experiment.path}",
-            f"{len(pictures)} images; labels from a score of {threshold:g}"
-            + ("" if split.name == "images" else ", or named by the ground truth"),
+            title=f"Heatmaps of {predictor.experiment.path}",
+            facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
         )
     return target / "index.html"
 

@@ -30,7 +30,9 @@ def pointing_accuracy(
     hits = pairs = 0
     for row, path in enumerate(split.paths):
         by_label = _boxes_by_label(boxes.get(path, ()))
-        wanted = [column for column in np.flatnonzero(split.targets[row]) if labels[column] in by_label]
+        wanted = [
+            column for column in np.flatnonzero(split.targets[row]) if labels[column] in by_label
+        ]
         if not wanted:
             continue
         with open_image(path) as image:

@@ -75,6 +75,8 @@ class DataFolder:
     def split(self, name: str) -> Split:
         """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
         file = self.path / f"{name}.txt"
+        if name == "val" and not file.exists():
+            raise UserError(f"{file}: no such file; move some lines of train.txt there")
         paths, targets, ignore = read_split(file, self.labels)
         check_images(file, paths)
         marks = self.path / "ignore.npy"
@@ -124,7 +126,7 @@ class DataFolder:
         for path, objects in boxes.items():
             if not isinstance(objects, list) or not all(map(_is_object, objects)):
                 raise UserError(
-                    f"{file}: {path}: expected a list of objects with a label and a box of 4 numbers"
+                    f"{file}: {path}: expected a list of objects with label and box (4 numbers)"
                 )
         return boxes
 
@@ -177,9 +179,8 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
             if label not in column:
                 close = difflib.get_close_matches(label, labels, n=1)
                 hint = f"; did you mean {close[0]!r}?" if close else ""
-                raise UserError(
-                    f"{file}:{number}: label {label!r} is not in {file.with_name('label.txt')}{hint}"
-                )
+                known = file.with_name("label.txt")
+                raise UserError(f"{file}:{number}: label {label!r} is not in {known}{hint}")
             if label in seen:
                 raise UserError(f"{file}:{number}: label {label!r} stands there twice")
             seen.add(label)

@@ -51,7 +51,8 @@ class Schedule:
         if name == "OneCycleLR":
             steps = epochs * steps_per_epoch
             if pct_start * steps == 1:
-                pct_start += 1e-9  # PyTorch divides by the length of the rise, pct * steps - 1
+                # PyTorch divides by the length of the rise, pct_start * steps - 1
+                pct_start = min(pct_start + 1e-9, 1 - 1e-9)
             self.scheduler = OneCycleLR(
                 optimizer, max_lr=lr, total_steps=steps, pct_start=pct_start
             )

@@ -67,7 +67,7 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 class Normalizer:
-    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`, per channel."""
+    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`."""
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)

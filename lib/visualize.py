@@ -65,9 +65,7 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
     """
     low, high = float(heatmap.min()), float(heatmap.max())
     scaled = (heatmap - low) / (high - low) if high > low else np.zeros_like(heatmap)
-    smooth = Image.fromarray(scaled.astype(np.float32)).resize(
-        image.size, Image.Resampling.BICUBIC
-    )
+    smooth = Image.fromarray(scaled.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
     heat = np.clip(np.asarray(smooth), 0, 1)
     colors = _color_table()[(heat * 255).astype(np.uint8)]
     opacity = 0.35 + 0.35 * heat[..., None]

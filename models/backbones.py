@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from models.errors import ModelError
 from models.registry import Arch
-from models.weights import download, read_weights
+from models.weights import complete_load, download, read_weights
 
 
 class Backbone(nn.Module):
@@ -83,7 +83,8 @@ def build_backbone(
     elif weights != "none":
         options |= {"pretrained": True, "pretrained_cfg_overlay": read_weights(Path(weights))}
     try:
-        trunk = timm.create_model(arch.timm_name, num_classes=0, global_pool="", **options)
+        with complete_load():
+            trunk = timm.create_model(arch.timm_name, num_classes=0, global_pool="", **options)
     except (TypeError, NotImplementedError, AssertionError) as error:
         if output_stride is None:
             raise
@@ -91,7 +92,7 @@ def build_backbone(
             f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or use "
             "a ResNet with 8, 16 or 32"
         ) from error
-    except (RuntimeError, KeyError) as error:
+    except (RuntimeError, KeyError, ModelError) as error:
         if weights == "none":
             raise
         raise ModelError(f"--weights {weights}: does not fit {name}: {_brief(error)}") from error
@@ -99,7 +100,9 @@ def build_backbone(
     try:
         return Backbone(trunk, image_size, drop_class_token)
     except (AssertionError, RuntimeError) as error:
-        raise ModelError(f"--img-size {image_size}: {name} cannot take it: {_brief(error)}") from error
+        raise ModelError(
+            f"--img-size {image_size}: {name} cannot take it: {_brief(error)}"
+        ) from error
     except ModelError as error:
         raise ModelError(f"--arch {name}: {error}") from error
 

@@ -6,7 +6,6 @@ Shapes: B images, C labels, N patches, D features, T text size, A attention size
 import torch
 from torch import Tensor, nn
 
-
 BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}  # of one buffer: a cache's worth, or a launch's
 
 
@@ -69,7 +68,7 @@ def _blocks(patches: Tensor) -> list[slice]:
 
 
 class BilinearAttention(nn.Module):
-    """Projects patches and label embeddings to a common space and attends with `tanh(U x * V e)`."""
+    """Projects patches and label embeddings to one space and attends with `tanh(U x * V e)`."""
 
     def __init__(self, patch_size: int, text_size: int, attention_size: int, tau: float) -> None:
         super().__init__()

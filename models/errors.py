@@ -2,4 +2,4 @@
 
 
 class ModelError(ValueError):
-    """Says in one line what was expected and what was found; `lib.builder` makes it a user error."""
+    """Says in one line what was expected and found; `lib.builder` makes it a user error."""

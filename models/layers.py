@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def position_code(height: int, width: int, num_features: int) -> Tensor:
-    """Fixed 2-D sine code (H * W, D), rows in the first half of the channels, columns in the second.
+    """Fixed 2-D sine code (H * W, D): rows in the first half of the channels, columns after.
 
     Positions 1..H are scaled to 2 pi; channel i of the F = D / 2 of an axis has the wavelength
     `10000 ** (2 * floor(i / 2) / F)` and is a sine where i is even, a cosine where it is odd.

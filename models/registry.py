@@ -15,7 +15,7 @@ UNIT_MEAN, UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
 
 @dataclass(frozen=True)
 class Arch:
-    """One backbone: timm's `model.tag`, and the mean and std (RGB, pixels in 0..1) of its weights."""
+    """One backbone: timm's `model.tag`, and its weights' mean and std (RGB, pixels in 0..1)."""
 
     timm_name: str
     mean: tuple[float, float, float]

@@ -4,29 +4,20 @@ Both functions give the part of timm's pretrained configuration to lay over a mo
 timm's filters (names, position tables) treat every source alike.
 """
 
+import contextlib
 import os
-import pickle
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import timm
-from safetensors import SafetensorError
+from torch import nn
 
 from models.errors import ModelError
 
 PROBE_SECONDS = 5
-READ_ERRORS = (
-    OSError,
-    RuntimeError,
-    EOFError,
-    ValueError,
-    AttributeError,
-    TypeError,
-    pickle.UnpicklingError,
-    SafetensorError,
-)
 
 
 def download(timm_name: str) -> dict[str, Any]:
@@ -57,7 +48,7 @@ def download(timm_name: str) -> dict[str, Any]:
 
 
 def read_weights(path: Path) -> dict[str, Any]:
-    """Read a file of weights: .safetensors, .pth (tensors only, no code), or .npz of a publisher."""
+    """Read a file of weights: .safetensors, .pth (tensors only, no code) or a publisher's .npz."""
     if not path.is_file():
         raise ModelError(
             f"--weights {path}: no such file: pass pretrained, none, or the path of a weight file"
@@ -66,12 +57,39 @@ def read_weights(path: Path) -> dict[str, Any]:
         return {"file": str(path), "custom_load": True}
     try:
         state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
-    except READ_ERRORS as error:
+    except Exception as error:  # bytes from elsewhere can fail a reader in any way
         raise ModelError(
             f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
             "that holds tensors by name"
         ) from error
     return {"state_dict": state}
+
+
+@contextlib.contextmanager
+def complete_load() -> Iterator[None]:
+    """Refuse weights that leave a part of a model as it was initialised.
+
+    timm loads without a word what fits of a file as soon as the classifier is left out. The results
+    of the loads inside the block are looked at when it ends; names that the model does not know
+    (a classifier) are fine, names that it lacks raise `ModelError`.
+    """
+    load, results = nn.Module.load_state_dict, []
+
+    def recording(module, *arguments, **options):
+        results.append(load(module, *arguments, **options))
+        return results[-1]
+
+    nn.Module.load_state_dict = recording
+    try:
+        yield
+    finally:
+        nn.Module.load_state_dict = load
+    for missing, unknown in results:
+        if missing:
+            has = f", has {unknown[0]}" if unknown else ""
+            raise ModelError(
+                f"expected {missing[0]}{has} ({len(missing)} names missing, {len(unknown)} unknown)"
+            )
 
 
 def _require_connection(timm_name: str, address: str) -> None:

@@ -84,14 +84,10 @@ def compose_scene(random, scans, digits, size: int):
     import numpy as np
     from PIL import Image
 
-    ramp = np.linspace(-1, 1, size)
-    slope = random.uniform(-15, 15, 2)
-    light = ramp[:, None] * slope[0] + ramp[None] * slope[1]
-    noise = random.normal(0, 8, (size, size, 3))
-    pixels = random.uniform(20, 60, 3) + light[..., None] + noise
+    pixels = random.uniform(20, 40) + random.normal(0, 8, (size, size, 3))
     objects = []
     for scan, digit in zip(scans, digits, strict=True):
-        side = int(random.uniform(0.3, 0.48) * size)
+        side = int(random.uniform(0.32, 0.46) * size)
         ink = Image.fromarray((scan / 16).astype(np.float32)).resize(
             (side, side), Image.Resampling.BICUBIC
         )
@@ -100,8 +96,8 @@ def compose_scene(random, scans, digits, size: int):
         if place is None:
             continue
         x, y = place
-        tint = random.uniform(110, 190) * random.uniform(0.85, 1.0, 3)
-        pixels[y : y + side, x : x + side] += ink[..., None] * tint
+        contrast = random.uniform(170, 220)
+        pixels[y : y + side, x : x + side] += contrast * ink[..., None]
         rows, columns = np.nonzero(ink > 0.2)
         box = [x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1]
         objects.append(

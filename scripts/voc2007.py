@@ -1,7 +1,7 @@
 """Turn Pascal VOC 2007, in its official form, into data/voc2007/.
 
 A label counts for an image if one of its objects is not difficult; a label present only as
-difficult is marked in ignore.npy for the test images. Train is the trainval list, test the test list.
+difficult is marked in ignore.npy for the test images. Train is the trainval list.
 """
 
 import sys
@@ -30,7 +30,7 @@ def main() -> None:
 
 
 def convert(source: Path, target: Path) -> None:
-    """Read `source` (Annotations, ImageSets/Main, JPEGImages) and write the data folder `target`."""
+    """Read `source` (Annotations, ImageSets, JPEGImages) and write the data folder `target`."""
     import numpy as np
 
     from lib.files import staged_folder, write_json, write_npy, write_text

@@ -1,0 +1,73 @@
+"""Runs the project's commands as a user does, and makes small data for them."""
+
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[1]
+TINY = "--arch test_resnet --weights none --embed-type random --img-size 32 --workers 0".split()
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run(*command: str, cwd: Path) -> Result:
+    """A command in a process of its own, with `cwd` as the working folder."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / command[0]), *map(str, command[1:])],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def run_here(monkeypatch, capsys, *command: str) -> Result:
+    """A command inside this process, in the present working folder: quicker, for many cases."""
+    monkeypatch.setattr(sys, "argv", [command[0], *map(str, command[1:])])
+    capsys.readouterr()
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+    except SystemExit as end:
+        code = end.code or 0
+    captured = capsys.readouterr()
+    return Result(code, captured.out, captured.err)
+
+
+def error_line(result: Result) -> str:
+    """The one line of an error of the user's, or an assertion that it was none."""
+    assert result.code == 2, (result.code, result.out, result.err)
+    assert "Traceback" not in result.err
+    lines = [line for line in result.err.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.err
+    return lines[0]
+
+
+def make_data(folder: Path, images: int = 6, labels: tuple[str, ...] = ("red", "green", "blue")):
+    """`folder/data/colors`: pictures with a square of each of their labels' colours."""
+    data = folder / "data" / "colors"
+    (data / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        lines = []
+        for index in range(images):
+            pixels = random.integers(0, 60, (40, 48, 3), dtype=np.uint8)
+            present = [c for c in range(len(labels)) if random.random() < 0.5]
+            for column in present:
+                x, y = random.integers(0, 30, 2)
+                pixels[y : y + 10, x : x + 10, column] = 250
+            name = f"data/colors/images/{split}{index}.png"
+            Image.fromarray(pixels).save(folder / name)
+            lines.append(f"{name}\t{','.join(labels[column] for column in present)}\n")
+        (data / f"{split}.txt").write_text("".join(lines))
+    (data / "label.txt").write_text("\n".join(labels) + "\n")
+    return data

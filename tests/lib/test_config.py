@@ -1,0 +1,144 @@
+"""Flags, keys of config.yaml, and what is refused."""
+
+import dataclasses
+import shlex
+
+import pytest
+
+from lib.config import Config, flag_name
+from lib.errors import UserError
+from tests import goldens
+
+PUBLISHED_COMMANDS = """
+--model mlic --arch resnet101 --data voc2007 --loss asl --batch-size 128 --lr 0.00009 --lamda 0.1 \
+--ema-decay 0.9983 --pos
+--model mlic --arch resnet101 --data mscoco --loss asl --batch-size 128 --lr 0.00009 --lamda 0.4 \
+--pos
+--model mlic --arch resnet101 --data nuswide --loss asl --batch-size 128 --lr 0.00009 \
+--lamda 0.05 --pos
+""".strip()
+
+# the published command line: it may grow, but none of this may change
+PUBLISHED_DEFAULTS = {
+    "--model": "mlic",
+    "--arch": "resnet101",
+    "--data": "voc2007",
+    "--seed": 0,
+    "--lr": 1e-4,
+    "--optimizer": "AdamW",
+    "--lr-scheduler": "OneCycleLR",
+    "--weight-decay": 1e-4,
+    "--embed-type": "bert",
+    "--num-layers": 1,
+    "--num-heads": 8,
+    "--pos": False,
+    "--normalize-before": False,
+    "--rm-cls": False,
+    "--loss": "asl",
+    "--gamma-pos": 0,
+    "--gamma-neg": 2,
+    "--clip": 0,
+    "--lamda": 1,
+    "--tau": 1,
+    "--orid-norm": False,
+    "--amp": False,
+    "--true-weight-decay": False,
+    "--ema-decay": 0.9997,
+    "--ema-epoch": 0,
+    "--pct-start": 0.2,
+    "--batch-size": 64,
+    "--img-size": 448,
+    "--max-epochs": 60,
+    "--estop": False,
+    "--topk": 3,
+    "--threshold": 0.5,
+    "--pretrained-model": None,
+}
+
+
+@pytest.mark.parametrize("command", PUBLISHED_COMMANDS.splitlines())
+def test_published_commands_parse(command):
+    config = Config.parse(shlex.split(command))
+    assert config.pos and config.lr == 9e-5 and config.batch_size == 128
+
+
+def test_published_flags_and_defaults_are_frozen():
+    values = {flag_name(name): value for name, value in Config().to_dict().items()}
+    assert {name: values[name] for name in PUBLISHED_DEFAULTS} == PUBLISHED_DEFAULTS
+
+
+def test_short_form_of_true_weight_decay():
+    assert Config.parse(["-twd"]).true_weight_decay
+
+
+def test_every_field_has_help():
+    assert all(item.metadata["help"] for item in dataclasses.fields(Config))
+
+
+def test_yaml_gives_the_same_config_back(tmp_path):
+    config = Config.parse(["--lr", "9e-05", "--data", "null", "--weight-decay", "1e-10", "--pos"])
+    (tmp_path / "config.yaml").write_text(config.to_yaml())
+    assert Config.load(tmp_path / "config.yaml") == config
+
+
+def test_published_config_is_understood():
+    config = Config.load(goldens.GOLDEN_DIR / "published_config.yaml")
+    assert config.lr == 9e-5 and config.pretrained_model is None and config.pos is True
+
+
+def test_text_of_numbers_is_read_as_numbers():
+    values = {"lr": "9e-05", "pretrained_model": "None", "pos": "True", "batch_size": "8", "x": 1}
+    config = Config.from_dict(values, "config.yaml")
+    assert (config.lr, config.pretrained_model, config.pos) == (9e-5, None, True)
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--lr nan", "--lr nan: must be more than 0"),
+        ("--lr 0", "--lr 0.0"),
+        ("--lr inf", "--lr inf"),
+        ("--batch-size 0", "--batch-size 0: must be 1 or more"),
+        ("--max-epochs -1", "--max-epochs -1"),
+        ("--img-size 0", "--img-size 0"),
+        ("--ema-decay 1", "--ema-decay 1.0"),
+        ("--pct-start 1.5", "--pct-start 1.5: must be between 0 and 1"),
+        ("--threshold -0.1", "--threshold -0.1"),
+        ("--tau 0", "--tau 0.0"),
+        ("--workers -1", "--workers -1"),
+        ("--seed -1", "--seed -1"),
+        ("--limit 0", "--limit 0"),
+        ("--orid-norm --norm imagenet", "--orid-norm and --norm imagenet"),
+        ("--loss focal", "invalid choice: 'focal'"),
+        ("--epochs 3", "unrecognized arguments: --epochs 3"),
+        ("--batch-size many", "invalid int value"),
+    ],
+)
+def test_bad_flags_are_named(flags, says):
+    with pytest.raises(UserError, match=says):
+        Config.parse(flags.split())
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("lr: fast", "lr: 'fast' is not a float"),
+        ("pos: maybe", "pos: 'maybe' is not a bool"),
+        ("batch_size: 1.5", "batch_size: 1.5 is not a int"),
+        ("lr: -1", "config.yaml: --lr -1.0: must be more than 0"),
+        ("loss: focal", "--loss focal: choose from asl, bce"),
+        ("arch: [1]", "arch"),
+        ("- 1", "expected lines of"),
+        ("a: [", "not a readable config"),
+    ],
+)
+def test_bad_config_files_are_named(tmp_path, text, says):
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(UserError, match=says):
+        Config.load(tmp_path / "config.yaml")
+
+
+def test_normalization_follows_its_flags():
+    assert Config().normalization == "imagenet"
+    assert Config(orid_norm=True).normalization == "none"
+    assert Config(norm="weights").normalization == "weights"

@@ -1,0 +1,131 @@
+"""Batches: their order, their random draws, and images that cannot be read."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.dataset import (
+    EpochBatches,
+    ImageDataset,
+    checked,
+    evaluation_view,
+    make_loader,
+    training_view,
+)
+from lib.errors import UserError
+from lib.manifest import Split
+from lib.transforms import Normalizer, read_image, resize, train_transform
+
+
+@pytest.fixture
+def split(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(7):
+        pixels = random.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    targets = np.eye(7, 3, dtype=np.uint8)
+    return Split("train", paths, targets, targets == 2)
+
+
+def load(split, workers, epoch, seed=4):
+    view = partial(training_view, size=16, augment="published", seed=seed)
+    batches = EpochBatches(len(split), 3, seed=seed)
+    batches.set_epoch(epoch)
+    loader = make_loader(ImageDataset(split, view), batches, workers, torch.device("cpu"))
+    found = list(loader)
+    index = torch.cat([batch.index for batch in found])
+    pixels = torch.cat([batch.pixels for batch in found])
+    return index, pixels
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(split):
+    index, pixels = load(split, 0, 1)
+    other_index, other_pixels = load(split, 2, 1)
+    assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
+    single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
+    place = index.tolist().index(5)
+    assert torch.equal(single[(1, 5)][0], pixels[place])
+    for epoch, seed in ((2, 4), (1, 5)):
+        changed_index, changed_pixels = load(split, 0, epoch, seed)
+        assert not torch.equal(index, changed_index)
+        order = [changed_index.tolist().index(i) for i in index.tolist()]
+        assert not torch.equal(pixels, changed_pixels[order])
+
+
+def test_workers_that_live_on_hear_of_the_epoch(split):
+    view = partial(training_view, size=16, augment="published", seed=4)
+    batches = EpochBatches(len(split), 3, seed=4)
+    loader = make_loader(ImageDataset(split, view), batches, 2, torch.device("cpu"))
+    for epoch in (0, 1):
+        batches.set_epoch(epoch)
+        pixels = torch.cat([batch.pixels for batch in loader])
+        assert torch.equal(pixels, load(split, 0, epoch)[1])
+
+
+def test_batches_keep_the_short_one_and_the_file_order(split):
+    batches = EpochBatches(7, 3)
+    assert list(batches) == [[(0, 0), (0, 1), (0, 2)], [(0, 3), (0, 4), (0, 5)], [(0, 6)]]
+    assert len(batches) == 3
+    limited = EpochBatches(7, 3, seed=1, limit=4)
+    assert len(limited) == 2 and sum(map(len, limited)) == 4
+    shuffled = [index for keys in EpochBatches(7, 3, seed=1) for _, index in keys]
+    assert sorted(shuffled) == list(range(7)) and shuffled != list(range(7))
+
+
+def test_batch_holds_targets_and_ignore(split):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batch = next(iter(make_loader(dataset, EpochBatches(7, 4), 0, torch.device("cpu"))))
+    assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (4, 3, 8, 8)
+    assert batch.targets.tolist() == split.targets[:4].tolist()
+    assert batch.ignore.tolist() == split.ignore[:4].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named(split, workers):
+    with open(split.paths[4], "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n but no picture")
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    loader = make_loader(dataset, EpochBatches(7, 4), workers, torch.device("cpu"))
+    with pytest.raises(UserError, match=f"{split.paths[4]}: not a readable image"):
+        [checked(batch) for batch in loader]
+
+
+def test_truncated_images_are_refused(split, tmp_path):
+    whole = open(split.paths[0], "rb").read()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut.png: not a readable image"):
+        read_image(tmp_path / "cut.png")
+
+
+def test_eval_transform_is_the_resize_alone():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 33, 3), dtype=np.uint8))
+    expected = image.resize((12, 12), Image.Resampling.BILINEAR)
+    assert resize(image, 12).tobytes() == expected.tobytes()
+
+
+def test_augment_levels():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    plain, mirrored = resize(image, 12).tobytes(), None
+    mirrored = resize(image, 12).transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+    results = {
+        level: [
+            train_transform(image, 12, level, np.random.default_rng(seed)).tobytes()
+            for seed in range(200)
+        ]
+        for level in ("none", "flip", "published")
+    }
+    assert set(results["none"]) == {plain}
+    assert set(results["flip"]) == {plain, mirrored}
+    assert 70 < results["flip"].count(mirrored) < 130
+    assert len(set(results["published"])) > 190
+
+
+def test_normalizer_scales_and_shifts_per_channel():
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    found = Normalizer((0.5, 0.2, 0.0), (0.5, 1.0, 2.0), torch.device("cpu"))(pixels)
+    torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 0.0, 0.5]))

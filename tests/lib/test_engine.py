@@ -1,0 +1,148 @@
+"""The training step and the prediction stream on a small model."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from lib.dataset import Batch, EpochBatches, ImageDataset, evaluation_view, make_loader
+from lib.device import grad_scaler
+from lib.ema import Ema
+from lib.engine import Learner, gather, predict, train_step
+from lib.errors import UserError
+from lib.losses import asymmetric_loss
+from lib.manifest import Split
+from lib.optim import Schedule, make_optimizer
+from lib.transforms import Normalizer
+from models.mlic import Output
+
+CPU = torch.device("cpu")
+
+
+class Small(nn.Module):
+    """Two linear classifiers on the mean colour; attention over four patches."""
+
+    def __init__(self):
+        super().__init__()
+        self.main, self.auxiliary = nn.Linear(3, 2), nn.Linear(3, 2)
+
+    def forward(self, images):
+        colors = images.mean(dim=(2, 3))
+        attention = torch.softmax(images.flatten(2)[:, :2, :4], dim=-1)
+        return Output(self.main(colors), self.auxiliary(colors), attention)
+
+
+def learner(lamda=0.5, **options):
+    torch.manual_seed(0)
+    model = Small()
+    optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
+    return Learner(
+        model=model,
+        ema=Ema(model, 0.5),
+        criterion=asymmetric_loss,
+        lamda=lamda,
+        optimizer=optimizer,
+        schedule=Schedule("StepLR", optimizer, lr=0.1, epochs=1, steps_per_epoch=1),
+        scaler=grad_scaler(CPU, False),
+        normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
+        device=CPU,
+        amp=False,
+        **{"ema_epoch": 0, **options},
+    )
+
+
+def batch(count=4):
+    random = torch.Generator().manual_seed(1)
+    return Batch(
+        torch.randint(0, 256, (count, 3, 4, 4), dtype=torch.uint8, generator=random),
+        torch.randint(0, 2, (count, 2), generator=random).float(),
+        torch.tensor([[False, True]]).expand(count, 2),
+        torch.arange(count),
+        [],
+    )
+
+
+def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
+    one, data = learner(lamda=0.25), batch()
+    output = one.model(data.pixels.float() / 255)
+    patch, count = asymmetric_loss(output.logits, data.targets, data.ignore)
+    auxiliary, _ = asymmetric_loss(output.object_logits, data.targets, data.ignore)
+    value, found = train_step(one, data, epoch=0)
+    assert found == count == 4
+    assert value == pytest.approx((patch + 0.25 * auxiliary).item(), rel=1e-6)
+
+
+def test_step_moves_model_and_average():
+    one = learner()
+    before = one.model.main.weight.clone()
+    train_step(one, batch(), epoch=0)
+    moved = one.model.main.weight - before
+    assert moved.abs().max() > 0 and one.step == 1
+    torch.testing.assert_close(one.ema.model.main.weight, before + 0.5 * moved)
+
+
+def test_average_copies_until_its_epoch():
+    one = learner(ema_epoch=1)
+    train_step(one, batch(), epoch=0)
+    assert torch.equal(one.ema.model.main.weight, one.model.main.weight)
+    train_step(one, batch(), epoch=1)
+    assert not torch.equal(one.ema.model.main.weight, one.model.main.weight)
+
+
+def test_non_finite_loss_stops_before_anything_moves():
+    one = learner()
+    with torch.no_grad():
+        one.model.auxiliary.weight.fill_(float("nan"))
+    before = one.model.main.weight.clone()
+    with pytest.raises(UserError, match="the loss is nan in epoch 3, step 1"):
+        train_step(one, batch(), epoch=2)
+    assert torch.equal(one.model.main.weight, before)
+    assert torch.equal(one.ema.model.main.weight, before)
+
+
+def test_a_batch_of_unknown_labels_gives_no_loss():
+    one = learner()
+    data = batch()._replace(ignore=torch.ones(4, 2, dtype=torch.bool))
+    assert train_step(one, data, epoch=0) == (0.0, 0)
+
+
+def test_memory_errors_say_what_to_lower(monkeypatch):
+    from lib.device import memory_guard
+
+    with pytest.raises(UserError, match="out of GPU memory at --batch-size 7: lower"):
+        with memory_guard(7):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.fixture
+def loader(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(5):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
+    split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
+    dataset = ImageDataset(split, partial(evaluation_view, size=4))
+    return make_loader(dataset, EpochBatches(5, 2), 0, CPU)
+
+
+def test_predictions_of_several_models_come_from_one_pass(loader):
+    models = [Small(), Small()]
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    stream = list(predict(models, loader, normalizer, CPU, amp=False))
+    assert [prediction.index.tolist() for prediction in stream] == [[0, 1], [2, 3], [4]]
+    assert stream[0].attention.shape == (2, 2, 2, 4)
+    scores = gather(iter(stream), (2, 5, 2))
+    for batch, prediction in zip(loader, stream, strict=True):
+        for which, model in enumerate(models):
+            expected = model(batch.pixels.float() / 255).logits.sigmoid().detach()
+            np.testing.assert_allclose(scores[which, prediction.index], expected, rtol=1e-6)
+
+
+def test_rows_are_merged_by_index(loader):
+    stream = list(predict([Small()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False))
+    ordered = gather(iter(stream), (1, 5, 2))
+    np.testing.assert_array_equal(gather(iter(stream[::-1]), (1, 5, 2)), ordered)

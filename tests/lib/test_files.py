@@ -1,0 +1,81 @@
+"""Whole-or-nothing writes."""
+
+import os
+
+import numpy as np
+import pytest
+
+from lib.errors import UserError
+from lib.files import append_line, atomic_write, staged_folder, write_json, write_npz, write_text
+
+
+def entries(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_former_content_survives_an_error(tmp_path):
+    file = tmp_path / "a.txt"
+    write_text(file, "old")
+    with pytest.raises(KeyboardInterrupt), atomic_write(file) as out:
+        out.write("half")
+        raise KeyboardInterrupt
+    assert file.read_text() == "old" and entries(tmp_path) == ["a.txt"]
+
+
+def test_a_failed_write_names_the_file(tmp_path):
+    (tmp_path / "a").write_text("not a folder")
+    with pytest.raises(UserError, match="a/b.txt: cannot be written"):
+        write_text(tmp_path / "a" / "b.txt", "x")
+    with pytest.raises(UserError, match="a/log: cannot be written"):
+        append_line(tmp_path / "a" / "log", "x")
+
+
+def test_files_get_the_usual_permissions(tmp_path):
+    write_text(tmp_path / "a", "x")
+    mask = os.umask(0)
+    os.umask(mask)
+    assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_json_refuses_nan_and_leaves_nothing(tmp_path):
+    with pytest.raises(ValueError):
+        write_json(tmp_path / "a.json", {"x": float("nan")})
+    assert entries(tmp_path) == []
+
+
+def test_npz_holds_text_without_pickle(tmp_path):
+    write_npz(tmp_path / "a.npz", paths=np.array(["x", "ü"]), scores=np.ones(2))
+    with np.load(tmp_path / "a.npz", allow_pickle=False) as found:
+        assert found["paths"].tolist() == ["x", "ü"]
+
+
+def test_lines_are_appended(tmp_path):
+    for line in ("one", "two"):
+        append_line(tmp_path / "log", line)
+    assert (tmp_path / "log").read_text() == "one\ntwo\n"
+
+
+def test_staged_folder_replaces_its_entries_and_keeps_the_others(tmp_path):
+    target = tmp_path / "data"
+    (target / "images").mkdir(parents=True)
+    (target / "images" / "old.jpg").write_text("old")
+    (target / "bert.npy").write_text("kept")
+    (target / "train.txt").write_text("old")
+    with staged_folder(target) as stage:
+        (stage / "images").mkdir()
+        (stage / "images" / "new.jpg").write_text("new")
+        (stage / "train.txt").write_text("new")
+    assert entries(tmp_path) == ["data"]
+    assert entries(target) == ["bert.npy", "images", "train.txt"]
+    assert entries(target / "images") == ["new.jpg"]
+    assert (target / "train.txt").read_text() == "new"
+
+
+def test_staged_folder_changes_nothing_on_an_error(tmp_path):
+    target = tmp_path / "data"
+    target.mkdir()
+    (target / "train.txt").write_text("old")
+    with pytest.raises(KeyboardInterrupt), staged_folder(target) as stage:
+        (stage / "train.txt").write_text("new")
+        raise KeyboardInterrupt
+    assert entries(tmp_path) == ["data"] and (target / "train.txt").read_text() == "old"

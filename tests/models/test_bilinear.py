@@ -1,0 +1,77 @@
+"""Bilinear attention against its literal twin."""
+
+import pytest
+import torch
+
+from models import bilinear
+from models.bilinear import BilinearAttention, bilinear_attention
+from tests.twins import literal_alpha
+
+
+def module(seed=0, sizes=(7, 5, 11), tau=0.7):
+    torch.manual_seed(seed)
+    return BilinearAttention(*sizes, tau).double()
+
+
+def twin(attention, patches, labels):
+    return literal_alpha(
+        attention.patch_projection(patches),
+        attention.label_projection(labels),
+        (attention.hidden.weight, attention.hidden.bias),
+        (attention.score.weight[0], attention.score.bias),
+        attention.tau,
+    )
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (2, 9, 6), (3, 13, 5)])
+def test_values_and_gradients_match_the_twin(shape):
+    images, num_patches, num_labels = shape
+    attention = module()
+    patches = torch.randn(images, num_patches, 7, dtype=torch.float64, requires_grad=True)
+    labels = torch.randn(num_labels, 5, dtype=torch.float64, requires_grad=True)
+    sources = [patches, labels, *attention.parameters()]
+    mix = torch.randn(images, num_labels, num_patches, dtype=torch.float64)
+    alpha, expected = attention(patches, labels), twin(attention, patches, labels)
+    torch.testing.assert_close(alpha, expected)
+    found = torch.autograd.grad((alpha * mix).sum(), sources)
+    wanted = torch.autograd.grad((expected * mix).sum(), sources)
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-8)
+
+
+def test_gradcheck_over_several_blocks(monkeypatch):
+    monkeypatch.setitem(bilinear.BLOCK_ELEMENTS, "cpu", 40)
+    inputs = [
+        torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+        for shape in ((5, 3, 7), (4, 7), (7,))
+    ]
+    assert torch.autograd.gradcheck(lambda *args: bilinear_attention(*args, 0.5), inputs)
+
+
+def test_biases_have_a_gradient_of_exactly_zero():
+    attention = module()
+    attention(torch.randn(2, 4, 7).double(), torch.randn(3, 5).double())[..., 0].sum().backward()
+    assert attention.hidden.bias.grad is not None
+    assert not attention.hidden.bias.grad.any() and not attention.score.bias.grad.any()
+
+
+def test_tau_sharpens():
+    patches, labels, weight = torch.randn(1, 6, 4), torch.randn(2, 4), torch.randn(4)
+    sharp, soft = (bilinear_attention(patches, labels, weight, tau) for tau in (0.1, 10))
+    assert (sharp.amax(-1) > soft.amax(-1)).all()
+    torch.testing.assert_close(sharp.sum(-1), torch.ones(1, 2))
+
+
+def test_extreme_inputs_stay_finite():
+    patches = torch.tensor([[[1e30, -1e30], [0.0, 1e-30]]], requires_grad=True)
+    alpha = bilinear_attention(patches, torch.tensor([[1e4, 1.0]]), torch.tensor([50.0, -50.0]))
+    alpha[0, 0, 0].backward()
+    assert alpha.isfinite().all() and patches.grad.isfinite().all()
+
+
+def test_half_precision_inputs_give_float32():
+    patches, labels, weight = torch.randn(2, 5, 8), torch.randn(3, 8), torch.randn(8)
+    exact = bilinear_attention(patches, labels, weight)
+    rough = bilinear_attention(patches.bfloat16(), labels.bfloat16(), weight.bfloat16())
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.1)

@@ -1,0 +1,114 @@
+"""The parts of the head: position code, encoder, intra-modal attention, classifiers."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from models.errors import ModelError
+from models.layers import (
+    ChannelProjection,
+    EncoderLayer,
+    IntraModalAttention,
+    ObjectClassifier,
+    PatchClassifier,
+    position_code,
+)
+from models.mlic import MLIC
+from tests.twins import literal_position
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 4), (3, 5, 8), (2, 2, 6)])
+def test_position_code_matches_the_twin(height, width, size):
+    expected = literal_position(height, width, size)
+    np.testing.assert_allclose(position_code(height, width, size), expected, atol=1e-5)
+
+
+def test_position_enters_queries_and_keys_but_not_values():
+    """With one token attention is its value, so the position code must change nothing."""
+    layer = EncoderLayer(8, 2, pre_norm=False).eval()
+    token = torch.randn(1, 1, 8)
+    torch.testing.assert_close(layer(token, None), layer(token, torch.randn(1, 8)))
+    tokens = torch.randn(1, 4, 8)
+    moved = layer(tokens, torch.randn(4, 8))
+    assert not torch.allclose(layer(tokens, None), moved, atol=1e-4)
+
+
+def test_norm_stands_after_or_before():
+    tokens = 100 + 50 * torch.randn(2, 3, 8)
+    post = EncoderLayer(8, 2, pre_norm=False).eval()(tokens, None)
+    pre = EncoderLayer(8, 2, pre_norm=True).eval()(tokens, None)
+    torch.testing.assert_close(post.mean(-1), torch.zeros(2, 3), atol=1e-5, rtol=0)
+    assert (pre - tokens).abs().max() < 20
+
+
+def test_channel_projection_is_a_1x1_convolution_with_batch_norm():
+    projection = ChannelProjection(6)
+    tokens = torch.randn(3, 4, 6)
+    convolution = nn.Conv1d(6, 6, 1, bias=False)
+    convolution.weight.data = projection.linear.weight.data[..., None]
+    expected = nn.BatchNorm1d(6)(convolution(tokens.mT)).relu().mT
+    torch.testing.assert_close(projection(tokens), expected)
+
+
+def test_intra_modal_attention_weighs_values_over_labels():
+    attention = IntraModalAttention(4).eval()
+    patches, objects = torch.randn(2, 5, 4), torch.randn(2, 3, 4)
+    query, key = attention.patch_query(patches), attention.object_key(objects)
+    value = attention.object_value(objects)
+    mixed = torch.zeros(2, 5, 4)
+    for image in range(2):
+        for patch in range(5):
+            weights = torch.softmax(key[image] @ query[image, patch], dim=0)
+            mixed[image, patch] = sum(w * v for w, v in zip(weights, value[image], strict=True))
+    torch.testing.assert_close(attention(patches, objects), attention.context(mixed))
+
+
+def test_object_classifier_has_a_row_per_label():
+    classifier = ObjectClassifier(3, 5)
+    objects = torch.randn(2, 3, 5)
+    expected = torch.stack(
+        [objects[:, c] @ classifier.weight[c] + classifier.bias[c] for c in range(3)], dim=1
+    )
+    torch.testing.assert_close(classifier(objects), expected)
+    assert classifier.weight.abs().max() <= 5**-0.5 and classifier.bias.abs().max() <= 5**-0.5
+
+
+def test_patch_classifier_keeps_the_best_patch():
+    classifier = PatchClassifier(4, 3).eval()
+    patches, context = torch.randn(2, 6, 4), torch.randn(2, 6, 4)
+    single = [classifier(patches[:, n : n + 1], context[:, n : n + 1]) for n in range(6)]
+    torch.testing.assert_close(classifier(patches, context), torch.stack(single).amax(0))
+    assert classifier[2].p == 0.5
+
+
+class Tokens(nn.Module):
+    """A backbone that hands its input on: one class token and a 2 x 2 grid."""
+
+    num_features, prefix_tokens, grid = 8, 1, (2, 2)
+
+    def forward(self, tokens):
+        return tokens
+
+
+def test_class_token_has_no_position_and_no_heatmap_cell():
+    model = MLIC(Tokens(), 3, num_heads=2, position=True).eval()
+    assert not model.position[0].any() and model.position[1:].any()
+    output = model(torch.randn(2, 5, 8))
+    assert output.attention.shape == (2, 3, 4)
+    assert (output.attention.sum(-1) < 1).all()
+
+
+def test_label_embeddings_are_part_of_the_state():
+    vectors = torch.randn(3, 12)
+    fixed, learned = MLIC(Tokens(), 3, vectors), MLIC(Tokens(), 3)
+    torch.testing.assert_close(fixed.state_dict()["label_embeddings"], vectors)
+    assert "label_embeddings" not in dict(fixed.named_parameters())
+    assert dict(learned.named_parameters())["label_embeddings"].shape == (3, 768)
+    bound = (1 / 768) ** 0.5
+    assert learned.label_embeddings.abs().max() <= bound
+
+
+def test_heads_must_divide_the_features():
+    with pytest.raises(ModelError, match="--num-heads 3"):
+        MLIC(Tokens(), 3, num_heads=3)

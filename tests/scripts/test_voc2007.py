@@ -1,0 +1,99 @@
+"""VOC 2007: from official files to the data folder."""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.commands import error_line, run_here
+
+OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
+<bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40.5</ymax></bndbox></object>"""
+
+
+def write_voc(folder: Path, images: dict[str, list[tuple[str, int]]], trainval, test):
+    for part in ("Annotations", "ImageSets/Main", "JPEGImages"):
+        (folder / part).mkdir(parents=True)
+    for name, objects in images.items():
+        body = "".join(OBJECT.format(name=label, difficult=flag) for label, flag in objects)
+        (folder / "Annotations" / f"{name}.xml").write_text(f"<annotation>{body}</annotation>")
+        Image.new("RGB", (50, 60)).save(folder / "JPEGImages" / f"{name}.jpg")
+    (folder / "ImageSets/Main/trainval.txt").write_text("".join(f"{n}\n" for n in trainval))
+    (folder / "ImageSets/Main/test.txt").write_text("".join(f"{n}\n" for n in test))
+
+
+@pytest.fixture
+def voc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "datasets" / "VOC2007"
+    images = {
+        "000003": [("person", 0), ("Cat", 0), ("person", 1)],
+        "000001": [],
+        "000002": [("dog", 1), ("tvmonitor", 0)],
+    }
+    write_voc(folder, images, ["000003", "000001"], ["000002"])
+    return folder
+
+
+def test_writes_the_contract(voc, monkeypatch, capsys):
+    result = run_here(monkeypatch, capsys, "scripts/voc2007.py")
+    assert result.code == 0, result.err
+    data = Path("data/voc2007")
+    labels = (data / "label.txt").read_text().split()
+    assert labels == sorted(labels) and len(labels) == 20
+    images = "datasets/VOC2007/JPEGImages"
+    expected = f"{images}/000003.jpg\tcat,person\n{images}/000001.jpg\t\n"
+    assert (data / "train.txt").read_text() == expected
+    assert (data / "test.txt").read_text() == f"{images}/000002.jpg\ttvmonitor\n"
+    ignore = np.load(data / "ignore.npy")
+    assert ignore.shape == (1, 20) and np.flatnonzero(ignore[0]).tolist() == [labels.index("dog")]
+    boxes = json.loads((data / "boxes.json").read_text())
+    assert boxes[f"{images}/000002.jpg"][0] == {
+        "label": "dog",
+        "box": [1, 2, 30, 40.5],
+        "difficult": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("Annotations/000003.xml", "<annotation>", "000003.xml: not a readable annotation"),
+        ("Annotations/000003.xml", OBJECT.format(name="wolf", difficult=0), "'wolf' is not one"),
+        ("Annotations/000003.xml", "<a><object><name>cat</name></object></a>", "a full box"),
+        ("ImageSets/Main/test.txt", "", "test.txt: an empty list"),
+        ("ImageSets/Main/test.txt", "000009\n", "000009.jpg: no such image"),
+    ],
+)
+def test_bad_files_leave_the_former_output(voc, monkeypatch, capsys, file, text, says):
+    run_here(monkeypatch, capsys, "scripts/voc2007.py")
+    before = {path.name: path.read_bytes() for path in Path("data/voc2007").iterdir()}
+    (voc / file).write_text(text)
+    assert says in error_line(run_here(monkeypatch, capsys, "scripts/voc2007.py"))
+    assert {path.name: path.read_bytes() for path in Path("data/voc2007").iterdir()} == before
+    assert [path.name for path in Path("data").iterdir()] == ["voc2007"]
+
+
+def test_missing_folder_says_what_to_pass(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    line = error_line(run_here(monkeypatch, capsys, "scripts/voc2007.py", "--data-dir", "gone"))
+    assert "gone/ImageSets/Main/trainval.txt: no such file" in line and "--data-dir" in line
+
+
+def test_real_photographs(tmp_path, monkeypatch, capsys):
+    samples = os.environ.get("SAMPLES_DIR")
+    if not samples or not (Path(samples) / "VOC2007").is_dir():
+        pytest.skip("SAMPLES_DIR is not set to a folder with VOC2007")
+    monkeypatch.chdir(tmp_path)
+    source = str(Path(samples) / "VOC2007")
+    result = run_here(monkeypatch, capsys, "scripts/voc2007.py", "--data-dir", source)
+    assert result.code == 0, result.err
+    from lib.manifest import DataFolder
+
+    data = DataFolder.open("voc2007")
+    train, test = data.split("train"), data.split("test")
+    assert train.targets.any(axis=0).all() and len(test) and not (test.targets & test.ignore).any()
+    assert set(data.boxes()) == {*train.paths, *test.paths}

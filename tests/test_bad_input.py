@@ -1,0 +1,230 @@
+"""Bad input: exit code 2, one line that names the thing and the remedy, nothing half-written."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import pytest
+import torch
+
+from tests.commands import TINY, error_line, make_data, run, run_here
+
+TRAIN = (*TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "1")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Runs a command in a fresh folder with data/colors, and gives its error line."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+
+    def failing(*command):
+        return error_line(run_here(monkeypatch, capsys, *command))
+
+    failing.data = tmp_path / "data" / "colors"
+    failing.succeed = lambda *command: run_here(monkeypatch, capsys, *command)
+    return failing
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--data voc2007", "data/voc2007: no such data folder; make it with: python scripts/voc"),
+        ("--data colours", "data/colours: no such data folder; did you mean colors?"),
+        ("--arch resnet11", "--arch resnet11: no such architecture; did you mean resnet"),
+        ("--img-size 30 --arch test_vit", "--img-size 30: test_vit cannot take it"),
+        ("--num-heads 7", "--num-heads 7: does not divide the backbone's"),
+        (
+            "--output-stride 16 --arch test_vit --img-size 160",
+            "--output-stride 16: test_vit cannot",
+        ),
+        ("--output-stride 5", "--output-stride 5: test_resnet cannot take it"),
+        ("--embed-type bert", "colors/bert.npy: no such file"),
+        ("--weights gone.pth", "--weights gone.pth: no such file"),
+        ("--weights data/colors/label.txt", "label.txt: not a readable weight file"),
+        ("--pretrained-model gone", "gone: no such checkpoint"),
+        ("--lr nan", "--lr nan: must be more than 0"),
+        ("--batch-size 0", "--batch-size 0: must be 1 or more"),
+        ("--max-epochs 0", "--max-epochs 0"),
+        ("--device cuda", "--device cuda: not available here"),
+        ("--batch-size 5", "--batch-size 5: leaves a batch of one image"),
+    ],
+)
+def test_train_flags(here, flags, says):
+    if "--device cuda" in flags and torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    line = here("train.py", *TRAIN, *flags.split())
+    assert says in line
+    assert not (here.data.parents[1] / "experiments").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "says"),
+    [
+        ("train.txt", "data/colors/images/train0.png red\n", "train.txt:1: expected 'path<TAB>"),
+        ("train.txt", "a.png\trde\n", "train.txt:1: label 'rde' is not in"),
+        ("train.txt", "gone.png\tred\n", "gone.png: no such image"),
+        ("test.txt", "", "test.txt: no images"),
+        ("label.txt", "red\nred\n", "label.txt:2: label 'red' stands there twice"),
+    ],
+)
+def test_data_files(here, file, text, says):
+    (here.data / file).write_text(text)
+    assert says in here("train.py", *TRAIN)
+    assert not (here.data.parents[1] / "experiments").exists()
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_undecodable_image_is_named(here, workers):
+    (here.data / "images" / "train3.png").write_text("no picture")
+    line = here("train.py", *TRAIN, "--workers", workers)
+    assert "data/colors/images/train3.png: not a readable image" in line
+
+
+def test_pretrained_weights_without_a_network(here, monkeypatch):
+    """The hub's address is one that nothing answers; the line comes within seconds."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("HF_HUB_CACHE", "nowhere")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", "nowhere")
+    monkeypatch.delenv("http_proxy", raising=False)
+    line = here("train.py", *TRAIN, "--arch", "resnet18", "--weights", "pretrained")
+    assert "resnet18.tv_in1k are not cached and cannot be downloaded" in line
+    assert "--weights PATH" in line and "--weights none" in line
+
+
+def test_weights_of_another_model(here, tmp_path):
+    torch.save({"conv1.weight": torch.zeros(2, 2)}, tmp_path / "other.pth")
+    line = here("train.py", *TRAIN, "--weights", "other.pth")
+    assert "--weights other.pth: does not fit test_resnet" in line and "conv1.weight" in line
+
+
+def test_non_finite_loss_overwrites_nothing(here, tmp_path):
+    result = here.succeed("train.py", *TRAIN)
+    assert result.code == 0, result.err
+    vectors = np.random.default_rng(0).random((3, 300), np.float32) * 1e38
+    np.save(here.data / "glove.npy", vectors)
+    line = here("train.py", *TRAIN, "--lr", "1e30", "--embed-type", "glove", "--max-epochs", "3")
+    assert re.search(r"the loss is (nan|inf) in epoch \d, step \d", line) and "--lr" in line
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trained")
+    make_data(folder)
+    result = run("train.py", *TRAIN, cwd=folder)
+    assert result.code == 0, result.err
+    return folder
+
+
+@pytest.fixture
+def copy(trained, tmp_path, monkeypatch):
+    """A fresh copy of a trained working folder to spoil; gives its experiment."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "experiments" / "mlic_colors" / "exp1"
+
+
+def change_checkpoint(experiment, change):
+    file = experiment / "checkpoints" / "best_ema_model.pth"
+    content = torch.load(file)
+    change(content)
+    torch.save(content, file)
+
+
+def drop_weight(content):
+    del content["model"]["object_classifier.weight"]
+
+
+def grow_weight(content):
+    content["model"]["object_classifier.weight"] = torch.zeros(9, 9)
+
+
+def other_arch(content):
+    content["config"]["arch"] = "resnet18"
+
+
+def bad_lr(content):
+    content["config"]["lr"] = "fast"
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (drop_weight, "a checkpoint of another model: it lacks object_classifier.weight"),
+        (grow_weight, "a checkpoint of another shape: object_classifier.weight is (9, 9)"),
+        (other_arch, "a checkpoint of another"),
+        (bad_lr, "best_ema_model.pth: lr: 'fast' is not a float"),
+        (lambda content: content.pop("labels"), "expected model, labels and config"),
+        (lambda content: content["labels"].append("more"), "a checkpoint of another shape"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate.py", "infer.py"])
+def test_checkpoints_that_do_not_fit(copy, monkeypatch, capsys, command, change, says):
+    change_checkpoint(copy, change)
+    line = error_line(run_here(monkeypatch, capsys, command, "--exp-dir", str(copy)))
+    assert says in line and "best_ema_model.pth" in line
+
+
+def test_experiment_folders_without_a_checkpoint(copy, monkeypatch, capsys):
+    for command in ("evaluate.py", "infer.py"):
+        result = run_here(monkeypatch, capsys, command, "--exp-dir", "gone")
+        assert "--exp-dir gone: no such folder" in error_line(result)
+        result = run_here(monkeypatch, capsys, command, "--exp-dir", "data")
+        assert "data/checkpoints/best_ema_model.pth is missing" in error_line(result)
+
+
+def test_truncated_and_hostile_checkpoints(copy, monkeypatch, capsys, tmp_path):
+    file = copy / "checkpoints" / "best_ema_model.pth"
+    whole = file.read_bytes()
+    file.write_bytes(whole[: len(whole) // 2])
+    result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(copy))
+    assert "best_ema_model.pth: a truncated or damaged checkpoint" in error_line(result)
+
+    class Harm:
+        def __reduce__(self):
+            return open, (str(tmp_path / "harm"), "w")
+
+    torch.save({"model": Harm()}, file)
+    result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(copy))
+    assert "not a checkpoint of plain tensors" in error_line(result)
+    assert not (tmp_path / "harm").exists()
+
+
+def test_data_of_another_label_list(copy, monkeypatch, capsys, tmp_path):
+    (tmp_path / "data" / "colors" / "label.txt").write_text("red\nblue\ngreen\n")
+    for command in ("evaluate.py", "infer.py"):
+        result = run_here(monkeypatch, capsys, command, "--exp-dir", str(copy))
+        assert "was trained on" in error_line(result)
+    assert not (copy / "results.json").exists()
+
+
+def test_boxes_for_other_images(copy, monkeypatch, capsys, tmp_path):
+    boxes = {"other.png": [{"label": "red", "box": [0, 0, 1, 1], "difficult": False}]}
+    (tmp_path / "data" / "colors" / "boxes.json").write_text(json.dumps(boxes))
+    result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(copy))
+    assert "boxes.json has no box" in error_line(result)
+    assert not (copy / "results.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--images gone.jpg", "--images gone.jpg: no such file"),
+        ("--images experiments", "--images experiments: no image in this folder"),
+        ("--images data/colors/label.txt", "label.txt: not a readable image"),
+        ("--threshold 1.5", "1.5: must be between 0 and 1"),
+        ("--limit 0", "0: must be 1 or more"),
+    ],
+)
+def test_infer_flags(copy, monkeypatch, capsys, flags, says):
+    command = ("infer.py", "--exp-dir", str(copy), "--workers", "0", *flags.split())
+    assert says in error_line(run_here(monkeypatch, capsys, *command))
+    assert not (copy / "visualization").exists()
+    assert not [path for path in copy.iterdir() if path.name.startswith(".")]
+
+
+def test_a_bug_keeps_its_traceback(here, monkeypatch):
+    monkeypatch.setattr("lib.config.Config.parse", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        here.succeed("train.py")

@@ -1,0 +1,92 @@
+"""Slow, literal twins of the fast paths: the formulas as the design writes them, in float64."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def literal_alpha(
+    patches: Tensor,
+    labels: Tensor,
+    hidden: tuple[Tensor, Tensor],
+    score: tuple[Tensor, Tensor],
+    tau: float,
+) -> Tensor:
+    """Inter-modal attention of projected patches (B, N, A) and labels (C, A), W and w apart."""
+    joint = torch.tanh(patches[:, None] * labels[None, :, None])
+    (hidden_weight, hidden_bias), (score_weight, score_bias) = hidden, score
+    scores = (joint @ hidden_weight.T + hidden_bias) @ score_weight + score_bias
+    return torch.softmax(scores / tau, dim=2)
+
+
+def literal_position(height: int, width: int, size: int) -> np.ndarray:
+    """The 2-D sine code (H * W, D), one number at a time."""
+    per_axis = size // 2
+    code = np.zeros((height * width, size))
+    for row in range(height):
+        for column in range(width):
+            for half, (index, length) in enumerate(((row, height), (column, width))):
+                position = (index + 1) / (length + 1e-6) * 2 * np.pi
+                for channel in range(per_axis):
+                    angle = position / 10000 ** (2 * (channel // 2) / per_axis)
+                    value = np.sin(angle) if channel % 2 == 0 else np.cos(angle)
+                    code[row * width + column, half * per_axis + channel] = value
+    return code
+
+
+def literal_asl(logits, targets, ignore, gamma_pos, gamma_neg, clip) -> tuple[float, int]:
+    """Asymmetric loss entry by entry: 1000 times the sum, and the number of entries."""
+    total, count = 0.0, 0
+    for z, y, skip in zip(logits.flat, targets.flat, ignore.flat, strict=True):
+        if skip:
+            continue
+        p = 1 / (1 + np.exp(-z))
+        q = min(1 - p + clip, 1)
+        likelihood = y * np.log(max(p, 1e-5)) + (1 - y) * np.log(max(q, 1e-5))
+        weight = (1 - p * y - q * (1 - y)) ** (gamma_pos * y + gamma_neg * (1 - y))
+        total, count = total - 1000 * weight * likelihood, count + 1
+    return total, count
+
+
+def literal_average_precision(scores, targets, ignore) -> float:
+    """One label's AP: area under the interpolated precision-recall curve, step by step."""
+    kept = [i for i in range(len(scores)) if not ignore[i]]
+    order = sorted(kept, key=lambda i: (-scores[i], i))
+    positives = sum(targets[i] for i in kept)
+    if positives == 0:
+        return 0.0
+    curve, hits = [], 0
+    for rank, i in enumerate(order, 1):
+        hits += targets[i]
+        curve.append((hits / positives, hits / rank))
+    area, recall = 0.0, 0.0
+    for position, (reached, _) in enumerate(curve):
+        best = max(precision for _, precision in curve[position:])
+        area += (reached - recall) * best
+        recall = reached
+    return area
+
+
+def literal_f1(scores, targets, ignore, threshold, k=None) -> tuple[float, ...]:
+    """CP, CR, CF1, OP, OR, OF1 by counting; `k` keeps each sample's highest scores alone."""
+    rows, columns = scores.shape
+    predicted = np.zeros(scores.shape, bool)
+    for i in range(rows):
+        chosen = sorted(range(columns), key=lambda c: (-scores[i, c], c))[:k]
+        for c in chosen:
+            predicted[i, c] = scores[i, c] >= threshold and not ignore[i, c]
+    real = (targets == 1) & ~ignore
+    precisions, recalls = [], []
+    for c in range(columns):
+        hits = int((predicted[:, c] & real[:, c]).sum())
+        made, there = int(predicted[:, c].sum()), int(real[:, c].sum())
+        precisions.append(hits / made if made else 1.0)
+        recalls.append(hits / there if there else 1.0)
+    hits, made, there = (predicted & real).sum(), predicted.sum(), real.sum()
+    cp, cr = float(np.mean(precisions)), float(np.mean(recalls))
+    op, orec = (hits / made if made else 0.0), (hits / there if there else 0.0)
+    return cp, cr, harmonic(cp, cr), float(op), float(orec), harmonic(op, orec)
+
+
+def harmonic(a: float, b: float) -> float:
+    return float(2 * a * b / (a + b)) if a + b else 0.0
