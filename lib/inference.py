@@ -9,7 +9,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from lib.engine import Prediction
 from lib.errors import UserError
@@ -29,15 +28,18 @@ from lib.visualize import (
     write_page,
 )
 
+IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
+
 
 def find_images(names: Sequence[str]) -> list[str]:
     """The image files of `names`: files as they are, folders searched through, in sorted order."""
-    endings = tuple(Image.registered_extensions())
     found: list[str] = []
     for name in names:
         path = Path(name)
         if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in endings)
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS
+            )
             if not inside:
                 raise UserError(f"--images {name}: no image in this folder")
             found += [file.as_posix() for file in inside if file.is_file()]

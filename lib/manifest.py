@@ -62,7 +62,7 @@ class DataFolder:
         path = Path(data) if os.sep in data else DATA_ROOT / data
         if not path.is_dir():
             raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
-        return cls(path.resolve() if path.name in (".", "..") else path, read_labels(path))
+        return cls(path if path.name not in ("", "..") else path.resolve(), read_labels(path))
 
     def require_labels(self, labels: Sequence[str], source: str) -> None:
         """Raise `UserError` unless the labels are those of the experiment `source`, in order."""
