@@ -6,7 +6,6 @@ which is the root of the repository.
 
 import difflib
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from lib.errors import UserError
+from lib.readers import numbered_lines, read_array, read_json
 
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
@@ -62,6 +62,8 @@ class DataFolder:
         path = Path(data) if os.sep in data else DATA_ROOT / data
         if not path.is_dir():
             raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
+        if not (path / "label.txt").is_file():
+            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(data)}")
         return cls(path if path.name not in ("", "..") else path.resolve(), read_labels(path))
 
     def require_labels(self, labels: Sequence[str], source: str) -> None:
@@ -75,8 +77,11 @@ class DataFolder:
     def split(self, name: str) -> Split:
         """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
         file = self.path / f"{name}.txt"
-        if name == "val" and not file.exists():
-            raise UserError(f"{file}: no such file; move some lines of train.txt there")
+        if not file.exists():
+            remedy = _how_to_make(self.name)
+            if name == "val":
+                remedy = "move some lines of train.txt there, or leave --select-on val out"
+            raise UserError(f"{file}: no such file; {remedy}")
         paths, targets, ignore = read_split(file, self.labels)
         check_images(file, paths)
         marks = self.path / "ignore.npy"
@@ -135,7 +140,7 @@ def read_labels(folder: Path) -> list[str]:
     """Read `label.txt`: one label a line, unique, without comma, tab or a leading `?`."""
     file = folder / "label.txt"
     labels: list[str] = []
-    for number, line in _lines(file):
+    for number, line in numbered_lines(file):
         label = line.strip()
         if not label:
             raise UserError(f"{file}:{number}: empty label")
@@ -160,7 +165,7 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
     paths: list[str] = []
     positive: list[tuple[int, int]] = []
     unknown: list[tuple[int, int]] = []
-    for number, line in _lines(file):
+    for number, line in numbered_lines(file):
         if not line.strip():
             continue
         path, tab, names = line.partition("\t")
@@ -216,45 +221,9 @@ def check_images(file: Path, paths: Sequence[str]) -> None:
         )
 
 
-def read_array(file: Path) -> np.ndarray:
-    """Load one `.npy` array, never a pickle."""
-    try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{file}: not a readable .npy array") from error
-    if not isinstance(array, np.ndarray):
-        raise UserError(f"{file}: holds several arrays, expected one (.npy)")
-    return array
-
-
-def read_json(file: Path) -> dict[str, Any]:
-    """Load a JSON object."""
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{file}: not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: expected a JSON object")
-    return value
-
-
 def labels_hash(labels: Sequence[str]) -> str:
     """Identifies a label list, its order included."""
     return hashlib.sha256("\n".join(labels).encode()).hexdigest()
-
-
-def _lines(file: Path):
-    """Numbered lines, from 1, without their ends; `UserError` where the file is no UTF-8 text."""
-    try:
-        with open(file, encoding="utf-8-sig", newline=None) as lines:
-            for number, line in enumerate(lines, 1):
-                yield number, line.rstrip("\n")
-    except FileNotFoundError as error:
-        raise UserError(f"{file}: no such file; {_how_to_make(file.parent.name)}") from error
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start})") from error
 
 
 def _how_to_make(data: str) -> str:

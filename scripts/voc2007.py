@@ -65,14 +65,13 @@ def convert(source: Path, target: Path) -> None:
 
 def read_list(file: Path) -> list[str]:
     """The image names of one of the official lists."""
-    try:
-        names = file.read_text(encoding="utf-8").split()
-    except FileNotFoundError as error:
+    from lib.readers import numbered_lines
+
+    if not file.is_file():
         raise UserError(
             f"{file}: no such file; --data-dir takes the folder VOC2007 of the official archives"
-        ) from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{file}: not a readable list: {error}") from error
+        )
+    names = [line.strip() for _, line in numbered_lines(file) if line.strip()]
     if not names:
         raise UserError(f"{file}: an empty list")
     return names

@@ -1,0 +1,44 @@
+"""Reads files that others made; whatever is wrong with one is a `UserError` that names it."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.errors import UserError
+
+
+def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
+    """Lines of a UTF-8 text without their ends, numbered from 1."""
+    try:
+        with open(file, encoding="utf-8-sig", newline=None) as lines:
+            for number, line in enumerate(lines, 1):
+                yield number, line.rstrip("\n")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start})") from error
+
+
+def read_array(file: Path) -> np.ndarray:
+    """Load one `.npy` array, never a pickle."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{file}: not a readable .npy array") from error
+    if not isinstance(array, np.ndarray):
+        raise UserError(f"{file}: holds several arrays, expected one (.npy)")
+    return array
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """Load a JSON object."""
+    try:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{file}: not readable JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: expected a JSON object")
+    return value
