@@ -15,6 +15,8 @@ from models.errors import ModelError
 from models.registry import Arch
 from models.weights import complete_load, download, read_weights
 
+REFUSALS = (TypeError, NotImplementedError, AssertionError)  # of timm, for an option it has not
+
 
 class Backbone(nn.Module):
     """The last feature map of a timm model before pooling, as tokens in row-major order.
@@ -85,17 +87,17 @@ def build_backbone(
     try:
         with complete_load():
             trunk = timm.create_model(arch.timm_name, num_classes=0, global_pool="", **options)
-    except (TypeError, NotImplementedError, AssertionError) as error:
-        if output_stride is None:
-            raise
-        raise ModelError(
-            f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or use "
-            "a ResNet with 8, 16 or 32"
-        ) from error
-    except (RuntimeError, KeyError, ModelError) as error:
-        if weights == "none":
-            raise
-        raise ModelError(f"--weights {weights}: does not fit {name}: {_brief(error)}") from error
+    except Exception as error:
+        if output_stride is not None and isinstance(error, REFUSALS):
+            raise ModelError(
+                f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or "
+                "use a ResNet with 8, 16 or 32"
+            ) from error
+        if weights != "none":  # bytes from elsewhere can fail timm's filters in any way
+            raise ModelError(
+                f"--weights {weights}: does not fit {name}: {_brief(error)}"
+            ) from error
+        raise
     trunk.pretrained_cfg.pop("state_dict", None)
     try:
         return Backbone(trunk, image_size, drop_class_token)

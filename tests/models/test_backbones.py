@@ -54,8 +54,9 @@ def test_output_stride_makes_a_finer_grid():
 def test_aliases_win_over_timms_own_names():
     assert ARCHS["resnet101"].timm_name == "resnet101.tv_in1k"
     assert find_arch("resnet101") is ARCHS["resnet101"]
-    assert normalization("weights", find_arch("resnet101")) == normalization("imagenet", None)
-    vit = find_arch("vit_base_patch16_224")
+    resnet = find_arch("resnet101")
+    assert normalization("weights", resnet) == normalization("imagenet", resnet)
+    vit = find_arch("vit_base_patch16_224.augreg_in21k")
     assert normalization("weights", vit) == ((0.5,) * 3, (0.5,) * 3)
 
 
