@@ -19,9 +19,8 @@ if [ -n "$experiment" ] && [ -f "$experiment/checkpoints/best_ema_model.pth" ]; 
 else
   python train.py --data digits --arch resnet10t --weights none --embed-type random \
     --img-size 80 --output-stride 16 --augment none --pos --lamda 0.4 \
-    --lr 4e-4 --batch-size 16 --max-epochs 4 --ema-decay 0.98 | tee .demo.log
-  experiment=$(sed -n 's/.*next: python evaluate.py --exp-dir //p' .demo.log)
-  rm .demo.log
+    --lr 4e-4 --batch-size 16 --max-epochs 4 --ema-decay 0.98
+  experiment=$(ls -td "$runs"/exp* | head -n 1)
   echo "$experiment" >"$pointer"
 fi
 
