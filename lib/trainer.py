@@ -48,6 +48,8 @@ class Trainer:
         config = self.config
         experiment = Experiment.create(config, self.data.name, command_line())
         experiment.log(self._describe())
+        if config.rm_cls and not self.learner.model.backbone.trunk_prefix_tokens:
+            experiment.log(f"note: --rm-cls changes nothing, {config.arch} has no class token")
         train_loader = make_loader(
             ImageDataset(
                 self.train_split,

@@ -8,10 +8,11 @@ from torch import nn
 from lib.ema import Ema
 from lib.losses import asymmetric_loss
 from lib.optim import Schedule, make_optimizer
+from lib.transforms import Normalizer, read_image, resize, to_pixels
 from models.backbones import build_backbone
 from models.mlic import MLIC
 from models.official import from_published, own_name
-from models.registry import find_arch
+from models.registry import IMAGENET_MEAN, IMAGENET_STD, find_arch
 from tests import goldens
 
 VARIANTS = {
@@ -124,7 +125,9 @@ def assert_gradients(model, values):
         np.testing.assert_allclose(found, expected.flatten(), rtol=0, atol=tolerance, err_msg=name)
 
 
-def test_parity_resnet101():
+@pytest.fixture(scope="module")
+def resnet101():
+    """The golden resnet101 model in eval mode, and the arrays of `arch.npz`."""
     golden = goldens.arrays("arch")
     seed = int(golden["seed"])
     text = goldens.label_embeddings(20, 768, seed)
@@ -132,8 +135,27 @@ def test_parity_resnet101():
     model = MLIC(backbone, 20, text, position=True)
     state = from_published(goldens.published_state(goldens.shapes("arch_keys")["resnet101"], seed))
     model.load_state_dict(state | {"label_embeddings": text})
+    return model.eval(), golden
+
+
+def test_parity_resnet101(resnet101):
+    model, golden = resnet101
     with torch.no_grad():
-        output = model.eval()(goldens.image_batch(448, seed))
+        output = model(goldens.image_batch(448, int(golden["seed"])))
     np.testing.assert_allclose(output.logits, golden["resnet101.logits"], atol=1e-4)
-    scaled = output.attention.shape[-1] * output.attention
-    np.testing.assert_allclose(scaled, 196 * golden["resnet101.alpha"], atol=1e-3)
+    patches = output.attention.shape[-1]
+    np.testing.assert_allclose(
+        patches * output.attention, patches * golden["resnet101.alpha"], atol=1e-3
+    )
+
+
+def test_parity_resnet101_on_picture_files(resnet101, tmp_path):
+    model, golden = resnet101
+    paths = [tmp_path / f"{number}.png" for number in range(4)]
+    for path in paths:
+        path.write_bytes(golden[f"png.{path.stem}"].tobytes())
+    pixels = torch.stack([to_pixels(resize(read_image(path), 448)) for path in paths])
+    images = Normalizer(IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))(pixels)
+    with torch.no_grad():
+        scores = model(images).logits.sigmoid()
+    np.testing.assert_allclose(scores, golden["resnet101.scores"], atol=1e-4)
