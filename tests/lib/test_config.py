@@ -90,6 +90,7 @@ def test_text_of_numbers_is_read_as_numbers():
     values = {"lr": "9e-05", "pretrained_model": "None", "pos": "True", "batch_size": "8", "x": 1}
     config = Config.from_dict(values, "config.yaml")
     assert (config.lr, config.pretrained_model, config.pos) == (9e-5, None, True)
+    assert Config.from_dict({"data": 2024}, "config.yaml").data == "2024"
 
 
 @pytest.mark.parametrize(

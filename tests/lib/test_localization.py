@@ -24,6 +24,12 @@ def test_half_a_patch_of_room(box, hit):
     assert points_at(5, (4, 4), np.array([box], float), (80, 40)) is hit
 
 
+def test_patches_are_counted_row_by_row():
+    """A grid of 2 rows and 4 columns on an 80 x 40 image: patch 2 has its centre at (50, 10)."""
+    assert points_at(2, (2, 4), np.array([[45, 5, 55, 15]], float), (80, 40))
+    assert not points_at(2, (2, 4), np.array([[5, 25, 15, 35]], float), (80, 40))
+
+
 def test_any_box_of_the_label_will_do():
     boxes = np.array([[70, 30, 80, 40], [25, 10, 35, 20]], float)
     assert points_at(5, (4, 4), boxes, (80, 40))
