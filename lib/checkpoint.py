@@ -19,7 +19,11 @@ from lib.files import atomic_write
 def save(path: str | Path, content: dict[str, Any]) -> None:
     """Write `content` to `path`, whole or not at all."""
     with atomic_write(path, "wb") as file:
-        torch.save(content, file)
+        try:
+            torch.save(content, file)
+        except RuntimeError as error:
+            # torch fails once more while it closes the archive, and hides a full disk or Ctrl-C
+            raise (error.__context__ or error) from None
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -49,8 +53,13 @@ def load_model_checkpoint(path: str | Path) -> dict[str, Any]:
             raise UserError(
                 f"{path}: not a checkpoint of this project: expected model, labels and config"
             )
-    if not all(isinstance(tensor, Tensor) for tensor in content["model"].values()):
-        raise UserError(f"{path}: its model holds values that are not tensors")
+    if not all(
+        isinstance(tensor, Tensor) and tensor.layout == torch.strided
+        for tensor in content["model"].values()
+    ):
+        raise UserError(f"{path}: its model holds values that are not plain tensors")
+    if not all(isinstance(label, str) for label in content["labels"]):
+        raise UserError(f"{path}: its labels are not text")
     return content
 
 

@@ -1,6 +1,7 @@
 """What all commands share: a parser whose errors are one line, and exit codes."""
 
 import argparse
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -33,6 +34,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
+        _leave_stdout()
         print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
@@ -44,7 +46,12 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 def experiment_parser(description: str) -> Parser:
     """A parser with the flags that evaluate.py and infer.py share."""
     parser = Parser(description=description)
-    parser.add_argument("--exp-dir", required=True, help="experiment folder that train.py made")
+    parser.add_argument(
+        "--exp-dir",
+        required=True,
+        type=folder,
+        help="experiment folder that train.py made, or its best_ema_model.pth alone",
+    )
     parser.add_argument(
         "--threshold",
         type=share,
@@ -72,12 +79,27 @@ def whole_number(text: str) -> int:
     return _at_least(0, text)
 
 
+def folder(text: str) -> Path:
+    """Type of a command's flag that takes a folder whose path can stand in train.txt."""
+    if not text.strip() or set(text) & set("\t\n\r"):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be a path without tab or line end")
+    return Path(text)
+
+
 def share(text: str) -> float:
     """Type of a command's flag that takes a number between 0 and 1."""
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: must be between 0 and 1")
     return value
+
+
+def _leave_stdout() -> None:
+    """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

@@ -128,6 +128,8 @@ class Config:
             "1 or more",
             lambda v: v is None or v >= 1,
         )
+        _require(self, ("img_size",), "10000 or less", lambda v: v <= 10000)
+        _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())
         _require(self, ("workers", "ema_epoch"), "0 or more", lambda v: v is None or v >= 0)
         _require(self, ("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32)
         if self.orid_norm and self.norm not in (None, "none"):
@@ -229,9 +231,10 @@ def _base_type(hint: Any) -> type:
 def _coerce(value: Any, hint: Any, name: str, source: str) -> Any:
     """`value` as the type of field `name`; a `UserError` where it is something else."""
     kind = _base_type(hint)
-    if value is None or value == "None":
-        if kind is not hint:
-            return None
+    if value in (None, "None") and kind is not hint:
+        return None
+    if value is None:
+        pass
     elif kind is bool:
         if str(value) in ("True", "False"):
             return str(value) == "True"

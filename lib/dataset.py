@@ -129,7 +129,7 @@ def collate(samples: Sequence) -> Batch:
 def checked(batch: Batch) -> Batch:
     """The batch itself, or a `UserError` that names its first unreadable image."""
     if batch.errors:
-        raise UserError(f"{batch.errors[0]}; mend or remove it from its list")
+        raise UserError(f"{batch.errors[0]}; mend it or leave it out")
     return batch
 
 

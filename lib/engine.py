@@ -69,7 +69,7 @@ def train_one_epoch(
     """Train on every batch of `loader`; `epoch` counts from 0.
 
     `on_step` hears of each step's number, loss and rate. Raises `UserError` for an unreadable
-    image, a loss that is not finite, or too little memory.
+    image, a loss that is not finite (before anything moves), or too little memory.
     """
     learner.model.train()
     total = count = images = lr = 0.0
@@ -102,9 +102,11 @@ def train_step(learner: Learner, batch: Batch, epoch: int) -> tuple[float, int]:
     total = patch_loss + learner.lamda * object_loss
     value = total.item()
     if not math.isfinite(value):
+        remedy = "lower --lr or leave --amp out" if learner.amp else "lower --lr"
         raise UserError(
             f"the loss is {value} in epoch {epoch + 1}, step {learner.step + 1} (lr "
-            f"{learner.schedule.lr:.2e}): lower --lr, or leave --amp out; nothing was overwritten"
+            f"{learner.schedule.lr:.2e}): {remedy}, and check --lamda, the gammas and the label "
+            "embeddings for very large numbers"
         )
 
     # backward and update
@@ -145,7 +147,13 @@ def predict(
                     outputs = [model(images) for model in models]
                 scores = torch.stack([output.logits.float().sigmoid() for output in outputs])
                 attention = torch.stack([output.attention for output in outputs])
-            yield Prediction(batch.index.numpy(), scores.cpu().numpy(), attention)
+            scores = scores.cpu().numpy()
+            if not np.isfinite(scores).all():
+                raise UserError(
+                    "the model's scores are not finite numbers, its weights have overflowed: train "
+                    "again with a lower --lr"
+                )
+            yield Prediction(batch.index.numpy(), scores, attention)
 
 
 def gather(predictions: Iterator[Prediction], shape: tuple[int, int, int]) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from lib.engine import Prediction
 from lib.experiment import Experiment
-from lib.files import write_json, write_npz, write_text
+from lib.files import staged_folder, write_json, write_npz, write_text
 from lib.manifest import Split
 from lib.metrics import average_precision, threshold_f1, topk_f1
 
@@ -55,22 +55,23 @@ def write_results(
     labels: Sequence[str],
     topk: int,
 ) -> None:
-    """Write `result.txt`, `results.json`, `prediction.txt` and `scores.npz`."""
-    write_text(experiment.path / "result.txt", results_table(results))
-    write_json(experiment.path / "results.json", results)
+    """Write `result.txt`, `results.json`, `prediction.txt` and `scores.npz`, all or none."""
     lines = []
     for path, row in zip(split.paths, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:topk]
         lines.append(f"{path}\t{','.join(labels[column] for column in best)}\n")
-    write_text(experiment.path / "prediction.txt", "".join(lines))
-    write_npz(
-        experiment.path / "scores.npz",
-        scores=scores,
-        targets=split.targets,
-        ignore=split.ignore,
-        paths=np.array(split.paths),
-        labels=np.array(labels),
-    )
+    with staged_folder(experiment.path) as stage:
+        write_text(stage / "result.txt", results_table(results))
+        write_json(stage / "results.json", results)
+        write_text(stage / "prediction.txt", "".join(lines))
+        write_npz(
+            stage / "scores.npz",
+            scores=scores,
+            targets=split.targets,
+            ignore=split.ignore,
+            paths=np.array(split.paths),
+            labels=np.array(labels),
+        )
 
 
 def _row(item: tuple[str, float]) -> str:

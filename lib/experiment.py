@@ -1,11 +1,12 @@
 """The experiment folder `experiments/<model>_<data>/expN/`: made exclusively, then added to."""
 
+import contextlib
 import json
 import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -57,21 +58,38 @@ class Experiment:
 
     @classmethod
     def open(cls, path: str | Path) -> "Experiment":
-        """Open a folder that holds a finished or running experiment."""
+        """Open the folder of a finished or running experiment, or a checkpoint file alone.
+
+        What is made from a file alone is written beside it.
+        """
         experiment = cls(path)
+        if experiment.path.is_file():
+            experiment = cls(experiment.path.parent)
+            experiment.best_checkpoint = Path(path)
+            return experiment
         if not experiment.path.is_dir():
             raise UserError(f"--exp-dir {path}: no such folder; train.py prints the one it makes")
-        if not experiment.best_checkpoint.is_file():
-            raise UserError(
-                f"--exp-dir {path}: no experiment, or none with a trained epoch: "
-                f"{experiment.best_checkpoint} is missing"
-            )
+        for file in (experiment.config_file, experiment.best_checkpoint):
+            if not file.is_file():
+                raise UserError(
+                    f"--exp-dir {path}: no experiment, or none with a trained epoch: {file} is "
+                    "missing"
+                )
         return experiment
 
     def log(self, text: str) -> None:
         """Print a line and keep it in `train.log`."""
         say(text)
         append_line(self.log_file, text)
+
+    @contextlib.contextmanager
+    def noting_errors(self) -> Iterator[None]:
+        """Keep the line of a `UserError` in `train.log` too, so that it says why the run ended."""
+        try:
+            yield
+        except UserError as error:
+            append_line(self.log_file, f"error: {error}")
+            raise
 
     def add_history(self, row: dict[str, Any]) -> None:
         """Append an epoch's row to `history.jsonl`."""

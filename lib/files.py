@@ -81,8 +81,9 @@ def append_line(path: str | Path, line: str) -> None:
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            data = (line + "\n").encode()
+            before, data = os.fstat(descriptor).st_size, (line + "\n").encode()
             if os.write(descriptor, data) < len(data):
+                os.ftruncate(descriptor, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)

@@ -35,6 +35,8 @@ def find_images(names: Sequence[str]) -> list[str]:
     """The image files of `names`: files as they are, folders searched through, in sorted order."""
     found: list[str] = []
     for name in names:
+        if not name.strip():
+            raise UserError("--images: an empty path")
         path = Path(name)
         if path.is_dir():
             inside = sorted(

@@ -41,7 +41,10 @@ def pointing_accuracy(
             pairs += 1
             hits += points_at(peaks[row, column], grid, by_label[labels[column]], size)
     if not pairs:
-        raise UserError(f"boxes.json has no box for a label of any image in {split.name}.txt")
+        raise UserError(
+            f"boxes.json has no box for any label of the images in {split.name}.txt: spell their "
+            "paths as they stand there, or remove boxes.json"
+        )
     return hits / pairs
 
 

@@ -18,8 +18,10 @@ from lib.errors import UserError
 from lib.readers import numbered_lines, read_array, read_json
 
 DATA_ROOT = Path("data")
+SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 UNKNOWN = "?"
+FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,8 @@ class DataFolder:
     @classmethod
     def open(cls, data: str) -> "DataFolder":
         """Open `data/<data>`, or the folder `data` itself where it is a path."""
-        path = Path(data) if os.sep in data else DATA_ROOT / data
+        name = data.rstrip(os.sep)
+        path = Path(data) if os.sep in name or not name else DATA_ROOT / name
         if not path.is_dir():
             raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
         if not (path / "label.txt").is_file():
@@ -70,18 +73,16 @@ class DataFolder:
         """Raise `UserError` unless the labels are those of the experiment `source`, in order."""
         if list(labels) != self.labels:
             raise UserError(
-                f"{source}: was trained on {len(labels)} other labels than the "
-                f"{len(self.labels)} in {self.path / 'label.txt'}"
+                f"{source}: was trained on other labels, or in another order, than stand in "
+                f"{self.path / 'label.txt'}: restore that list, or train again"
             )
 
     def split(self, name: str) -> Split:
         """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
         file = self.path / f"{name}.txt"
         if not file.exists():
-            remedy = _how_to_make(self.name)
-            if name == "val":
-                remedy = "move some lines of train.txt there, or leave --select-on val out"
-            raise UserError(f"{file}: no such file; {remedy}")
+            remedy = {"val": "move some lines of train.txt there, or leave --select-on val out"}
+            raise UserError(f"{file}: no such file; {remedy.get(name, SPLIT_LINE)}")
         paths, targets, ignore = read_split(file, self.labels)
         check_images(file, paths)
         marks = self.path / "ignore.npy"
@@ -92,6 +93,8 @@ class DataFolder:
                     f"{marks}: has shape {marked.shape}, expected {targets.shape}: one row per "
                     f"line of {file}, one column per label"
                 )
+            if marked.dtype.kind not in "biuf" or not np.isin(marked, (0, 1)).all():
+                raise UserError(f"{marks}: holds other values than 0 and 1")
             ignore = ignore | (marked == 1)
         return Split(name, paths, targets, ignore)
 
@@ -104,13 +107,13 @@ class DataFolder:
                 "there (one row per line of label.txt), or pass --embed-type random"
             )
         vectors = read_array(file)
-        if vectors.ndim != 2 or len(vectors) != len(self.labels):
+        if vectors.ndim != 2 or len(vectors) != len(self.labels) or not vectors.shape[1]:
             raise UserError(
                 f"{file}: has shape {vectors.shape}, expected one row for each of the "
                 f"{len(self.labels)} labels"
             )
-        if not np.issubdtype(vectors.dtype, np.number) or not np.isfinite(vectors).all():
-            raise UserError(f"{file}: holds values that are not finite numbers")
+        if vectors.dtype.kind not in "fiu" or not (np.abs(vectors) < FLOAT32_MAX).all():
+            raise UserError(f"{file}: holds values that are not finite numbers (float32)")
         note = file.with_suffix(".json")
         if note.exists() and read_json(note).get("labels_sha256") != labels_hash(self.labels):
             raise UserError(
@@ -191,7 +194,7 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
             seen.add(label)
             marks.append((row, column[label]))
     if not paths:
-        raise UserError(f"{file}: no images; write one 'path<TAB>labels' line per image")
+        raise UserError(f"{file}: no images; {SPLIT_LINE}")
     targets = np.zeros((len(paths), len(labels)), np.uint8)
     ignore = np.zeros((len(paths), len(labels)), bool)
     for array, marks in ((targets, positive), (ignore, unknown)):
@@ -242,5 +245,8 @@ def _is_object(value: Any) -> bool:
     return (
         isinstance(box, list)
         and len(box) == 4
-        and all(isinstance(side, (int, float)) and not isinstance(side, bool) for side in box)
+        and all(
+            isinstance(edge, (int, float)) and not isinstance(edge, bool) and abs(edge) < 1e9
+            for edge in box
+        )
     )

@@ -18,6 +18,7 @@ from lib.config import Config
 from lib.dataset import EpochBatches, ImageDataset, evaluation_view, make_loader
 from lib.device import autocast, select_device
 from lib.engine import Prediction, predict
+from lib.errors import UserError
 from lib.experiment import Experiment
 from lib.manifest import Split
 from lib.transforms import read_image, resize, to_pixels
@@ -34,7 +35,7 @@ class LoadedExperiment(NamedTuple):
 
 
 def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
-    """Read an experiment folder; everything comes from its checkpoint.
+    """Read an experiment folder, or its checkpoint file; everything comes from the checkpoint.
 
     Raises `UserError` for a folder without one, and for one that does not fit its configuration.
     """
@@ -44,8 +45,11 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     config = Config.from_dict(content["config"], str(file))
     labels, state = content["labels"], content["model"]
     embeddings = None
-    if config.embed_type != "random" and "label_embeddings" in state:
-        embeddings = torch.zeros_like(state["label_embeddings"])
+    if config.embed_type != "random":
+        stored = state.get("label_embeddings")
+        if stored is None or stored.ndim != 2:
+            raise UserError(f"{file}: a checkpoint of another model: no label_embeddings (C, T)")
+        embeddings = torch.zeros_like(stored)
     model = build_model(config, len(labels), embeddings, weights="none")
     checkpoint.restore(model, state, file)
     return LoadedExperiment(experiment, config, labels, model.eval())

@@ -5,6 +5,8 @@ from collections.abc import Iterable
 
 from tqdm import tqdm
 
+from lib.files import writing
+
 
 def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
     """A bar on stderr; redrawn seldom where that is a file, so that logs stay short."""
@@ -16,5 +18,6 @@ def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
 
 def say(line: str) -> None:
     """Print a line to stdout without breaking the bars."""
-    tqdm.write(line)
-    sys.stdout.flush()
+    with writing("standard output"):
+        tqdm.write(line)
+        sys.stdout.flush()

@@ -1,6 +1,7 @@
 """A training run: builds everything from a `Config`, then trains, validates and keeps the best."""
 
 import copy
+import shlex
 import time
 from functools import partial
 
@@ -67,7 +68,7 @@ class Trainer:
             config.workers,
             self.device,
         )
-        with SummaryWriter(experiment.path) as board:
+        with experiment.noting_errors(), SummaryWriter(experiment.path) as board:
             for epoch in bar(range(config.max_epochs), "epochs", "epoch"):
                 self.epoch = epoch
                 self._run_epoch(experiment, train_loader, validation_loader, board)
@@ -76,7 +77,7 @@ class Trainer:
                     break
         experiment.log(
             f"best EMA mAP {self.best_score:.4f}; next: python evaluate.py --exp-dir "
-            f"{experiment.path}"
+            f"{shlex.quote(str(experiment.path))}"
         )
         return experiment
 

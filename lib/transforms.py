@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lib.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
@@ -24,14 +24,21 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             yield image
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such image") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path}: not a readable image: of no known format") from error
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: not a readable image: {reason}") from error
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture file to RGB."""
+    """Decode a picture file to RGB; 16-bit grey is scaled to 8 bits, not clipped to white."""
     with open_image(path) as image:
+        if image.mode == "F":
+            raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
+        if image.mode.startswith("I"):
+            grey = np.asarray(image).clip(0, 65535) // 257
+            return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
         return image.convert("RGB")
 
 

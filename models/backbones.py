@@ -86,7 +86,7 @@ def build_backbone(
         options |= {"pretrained": True, "pretrained_cfg_overlay": read_weights(Path(weights))}
     try:
         with complete_load():
-            trunk = timm.create_model(arch.timm_name, num_classes=0, global_pool="", **options)
+            trunk = _create(arch.timm_name, options)
     except Exception as error:
         if output_stride is not None and isinstance(error, REFUSALS):
             raise ModelError(
@@ -97,16 +97,33 @@ def build_backbone(
             raise ModelError(
                 f"--weights {weights}: does not fit {name}: {_brief(error)}"
             ) from error
+        if isinstance(error, REFUSALS):
+            raise ModelError(f"--arch {name}: no use as a backbone: {_brief(error)}") from error
         raise
     trunk.pretrained_cfg.pop("state_dict", None)
     try:
-        return Backbone(trunk, image_size, drop_class_token)
+        backbone = Backbone(trunk, image_size, drop_class_token)
     except (AssertionError, RuntimeError) as error:
         raise ModelError(
             f"--img-size {image_size}: {name} cannot take it: {_brief(error)}"
         ) from error
     except ModelError as error:
         raise ModelError(f"--arch {name}: {error}") from error
+    if output_stride is not None and backbone.grid[0] != -(-image_size // output_stride):
+        raise ModelError(
+            f"--output-stride {output_stride}: {name} gives {backbone.stride:g} pixels per patch "
+            "instead; choose another or leave the flag out"
+        )
+    return backbone
+
+
+def _create(name: str, options: dict) -> nn.Module:
+    """The timm model without classifier, and without pooling where it can do so: models that pool
+    by averaging would keep their final norm for after it."""
+    try:
+        return timm.create_model(name, num_classes=0, global_pool="", **options)
+    except AssertionError:
+        return timm.create_model(name, num_classes=0, **options)
 
 
 def _brief(error: Exception) -> str:

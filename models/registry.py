@@ -35,11 +35,14 @@ def find_arch(name: str) -> Arch:
     import timm
 
     if not timm.is_model(name):
-        known = [*ARCHS, *timm.list_models()]
+        known = list(dict.fromkeys([*ARCHS, *timm.list_models()]))
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(close)}?" if close else "any timm model name will do"
         raise ModelError(f"--arch {name}: no such architecture; {hint}")
-    facts = timm.get_pretrained_cfg(name)
+    try:
+        facts = timm.get_pretrained_cfg(name)
+    except RuntimeError as error:
+        raise ModelError(f"--arch {name}: {' '.join(str(error).split())}") from error
     if facts is None:
         return Arch(name, IMAGENET_MEAN, IMAGENET_STD)
     return Arch(name, tuple(facts.mean), tuple(facts.std))

@@ -5,6 +5,7 @@ timm's filters (names, position tables) treat every source alike.
 """
 
 import contextlib
+import logging
 import os
 import urllib.error
 import urllib.request
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import timm
-from torch import nn
+from torch import Tensor, nn
 
 from models.errors import ModelError
 
@@ -62,6 +63,11 @@ def read_weights(path: Path) -> dict[str, Any]:
             f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
             "that holds tensors by name"
         ) from error
+    tensors = [value for value in state.values() if isinstance(value, Tensor)]
+    if not tensors:
+        raise ModelError(f"--weights {path}: holds no tensors by name")
+    if not all(tensor.isfinite().all() for tensor in tensors):
+        raise ModelError(f"--weights {path}: holds values that are not finite numbers")
     return {"state_dict": state}
 
 
@@ -74,6 +80,9 @@ def complete_load() -> Iterator[None]:
     (a classifier) are fine, names that it lacks raise `ModelError`.
     """
     load, results = nn.Module.load_state_dict, []
+    logger = logging.getLogger("timm")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # what it would say is said below
 
     def recording(module, *arguments, **options):
         results.append(load(module, *arguments, **options))
@@ -84,6 +93,7 @@ def complete_load() -> Iterator[None]:
         yield
     finally:
         nn.Module.load_state_dict = load
+        logger.setLevel(level)
     for missing, unknown in results:
         if missing:
             has = f", has {unknown[0]}" if unknown else ""

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, positive_int, run_main, whole_number
+from lib.cli import Parser, folder, positive_int, run_main, whole_number
 from lib.errors import UserError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -18,19 +18,21 @@ TRAIN_SHARE = 0.8  # of the scans
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--save-dir", default="data/digits", help="where to write (%(default)s)")
+    parser.add_argument(
+        "--save-dir", type=folder, default="data/digits", help="where to write (%(default)s)"
+    )
     for flag, kind, default, text in (
         ("--train", positive_int, 2000, "train scenes"),
         ("--test", positive_int, 500, "test scenes"),
-        ("--size", positive_int, 128, "side in pixels, 32 or more"),
+        ("--size", positive_int, 128, "side in pixels, 32 to 4096"),
         ("--seed", whole_number, 0, "of all that is drawn"),
     ):
         parser.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
     arguments = parser.parse_args()
-    if arguments.size < 32:
-        raise UserError(f"--size {arguments.size}: must be 32 or more")
+    if not 32 <= arguments.size <= 4096:
+        raise UserError(f"--size {arguments.size}: must be between 32 and 4096")
     write_digits(
-        Path(arguments.save_dir),
+        arguments.save_dir,
         {"train": arguments.train, "test": arguments.test},
         arguments.size,
         arguments.seed,

@@ -12,13 +12,18 @@ use_environment() {
   if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
     if [ ! -x .venv/bin/python ]; then
       command -v python3 >/dev/null || fail "python3 was not found; install Python 3.11 or newer"
-      python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
-        fail "Python 3.11 or newer is needed, found $(python3 --version)"
+      require_version python3
       echo "making .venv"
       python3 -m venv .venv || fail "python3 -m venv failed; install Python's venv package"
     fi
     . .venv/bin/activate
   fi
+  require_version python
+}
+
+require_version() {
+  "$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+    fail "Python 3.11 or newer is needed, found $("$1" --version)"
 }
 
 install_requirements() {

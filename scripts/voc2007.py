@@ -4,12 +4,13 @@ A label counts for an image if one of its objects is not difficult; a label pres
 difficult is marked in ignore.npy for the test images. Train is the trainval list.
 """
 
+import math
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, run_main
+from lib.cli import Parser, folder, run_main
 from lib.errors import UserError
 
 LABELS = (
@@ -22,11 +23,16 @@ SPLITS = {"train": "trainval", "test": "test"}
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--data-dir", default="datasets/VOC2007", help="the official files (%(default)s)"
+        "--data-dir",
+        type=folder,
+        default="datasets/VOC2007",
+        help="the official files (%(default)s)",
     )
-    parser.add_argument("--save-dir", default="data/voc2007", help="where to write (%(default)s)")
+    parser.add_argument(
+        "--save-dir", type=folder, default="data/voc2007", help="where to write (%(default)s)"
+    )
     arguments = parser.parse_args()
-    convert(Path(arguments.data_dir), Path(arguments.save_dir))
+    convert(arguments.data_dir, arguments.save_dir)
 
 
 def convert(source: Path, target: Path) -> None:
@@ -106,6 +112,8 @@ def read_objects(file: Path) -> list[dict]:
 
 def _number(text: str) -> int | float:
     value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
     return int(value) if value.is_integer() else value
 
 

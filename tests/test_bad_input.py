@@ -3,12 +3,15 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
-from tests.commands import TINY, error_line, make_data, run, run_here
+from lib.errors import UserError
+from tests.commands import ROOT, TINY, error_line, make_data, run, run_here
 
 TRAIN = (*TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "1")
 
@@ -49,6 +52,14 @@ def here(tmp_path, monkeypatch, capsys):
         ("--max-epochs 0", "--max-epochs 0"),
         ("--device cuda", "--device cuda: not available here"),
         ("--batch-size 5", "--batch-size 5: leaves a batch of one image"),
+        ("--arch resnet18.nosuchtag", "--arch resnet18.nosuchtag: Invalid pretrained tag"),
+        ("--arch crossvit_tiny_240 --img-size 240", "crossvit_tiny_240: gives no feature map"),
+        (
+            "--arch test_efficientnet --output-stride 5",
+            "--output-stride 5: test_efficientnet gives",
+        ),
+        ("--img-size 99999999999999999999", "must be 10000 or less"),
+        ("--data colors/nothing", "colors/nothing: no such data folder"),
     ],
 )
 def test_train_flags(here, flags, says):
@@ -99,13 +110,29 @@ def test_weights_of_another_model(here, tmp_path):
     assert "--weights other.pth: does not fit test_resnet" in line and "conv1.weight" in line
 
 
-def test_non_finite_loss_overwrites_nothing(here, tmp_path):
-    result = here.succeed("train.py", *TRAIN)
-    assert result.code == 0, result.err
-    vectors = np.random.default_rng(0).random((3, 300), np.float32) * 1e38
-    np.save(here.data / "glove.npy", vectors)
-    line = here("train.py", *TRAIN, "--lr", "1e30", "--embed-type", "glove", "--max-epochs", "3")
-    assert re.search(r"the loss is (nan|inf) in epoch \d, step \d", line) and "--lr" in line
+def test_weight_files_without_numbers_are_not_passed_over(here, tmp_path):
+    torch.save({}, tmp_path / "empty.pth")
+    assert "empty.pth: holds no tensors" in here("train.py", *TRAIN, "--weights", "empty.pth")
+    torch.save({"conv1.weight": torch.tensor([float("nan")])}, tmp_path / "nan.pth")
+    assert "nan.pth: holds values that are not" in here("train.py", *TRAIN, "--weights", "nan.pth")
+    np.savez(tmp_path / "jax.npz", x=np.zeros(2))
+    line = here("train.py", *TRAIN, "--weights", "jax.npz")
+    assert "--weights jax.npz: does not fit test_resnet" in line
+
+
+def test_non_finite_loss_is_noted_and_overwrites_nothing(here, tmp_path):
+    line = here("train.py", *TRAIN, "--gamma-neg", "0", "--lamda", "1e300")
+    assert re.search(r"the loss is (nan|inf) in epoch 1, step 1 .lr .*--lamda", line)
+    experiment = tmp_path / "experiments" / "mlic_colors" / "exp1"
+    assert "error: the loss is" in (experiment / "train.log").read_text()
+    assert not (experiment / "checkpoints").exists()
+
+
+def test_non_finite_scores_are_no_best_model(here, tmp_path):
+    """Weights may be finite and overflow only in eval mode."""
+    line = here("train.py", *TRAIN, "--lr", "1e30", "--pct-start", "0.99", "--ema-decay", "0")
+    assert "the model's scores are not finite" in line or "the loss is" in line
+    assert not (tmp_path / "experiments" / "mlic_colors" / "exp1" / "checkpoints").exists()
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +167,15 @@ def grow_weight(content):
     content["model"]["object_classifier.weight"] = torch.zeros(9, 9)
 
 
+def flatten_embeddings(content):
+    content["config"]["embed_type"] = "bert"
+    content["model"]["label_embeddings"] = torch.zeros(5)
+
+
+def sparse_weight(content):
+    content["model"]["object_classifier.weight"] = torch.zeros(3, 3).to_sparse()
+
+
 def other_arch(content):
     content["config"]["arch"] = "resnet18"
 
@@ -154,6 +190,9 @@ def bad_lr(content):
         (drop_weight, "a checkpoint of another model: it lacks object_classifier.weight"),
         (grow_weight, "a checkpoint of another shape: object_classifier.weight is (9, 9)"),
         (other_arch, "a checkpoint of another"),
+        (flatten_embeddings, "no label_embeddings (C, T)"),
+        (sparse_weight, "values that are not plain tensors"),
+        (lambda content: content.update(labels=[1, 2, 3]), "its labels are not text"),
         (bad_lr, "best_ema_model.pth: lr: 'fast' is not a float"),
         (lambda content: content.pop("labels"), "expected model, labels and config"),
         (lambda content: content["labels"].append("more"), "a checkpoint of another shape"),
@@ -171,7 +210,13 @@ def test_experiment_folders_without_a_checkpoint(copy, monkeypatch, capsys):
         result = run_here(monkeypatch, capsys, command, "--exp-dir", "gone")
         assert "--exp-dir gone: no such folder" in error_line(result)
         result = run_here(monkeypatch, capsys, command, "--exp-dir", "data")
-        assert "data/checkpoints/best_ema_model.pth is missing" in error_line(result)
+        assert "data/config.yaml is missing" in error_line(result)
+    for file in (copy / "config.yaml", copy / "checkpoints" / "best_ema_model.pth"):
+        content = file.read_bytes()
+        file.unlink()
+        result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(copy))
+        assert f"{file} is missing" in error_line(result)
+        file.write_bytes(content)
 
 
 def test_truncated_and_hostile_checkpoints(copy, monkeypatch, capsys, tmp_path):
@@ -222,6 +267,41 @@ def test_infer_flags(copy, monkeypatch, capsys, flags, says):
     assert says in error_line(run_here(monkeypatch, capsys, *command))
     assert not (copy / "visualization").exists()
     assert not [path for path in copy.iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("kilobytes", [4, 100, 3000, 12000])
+def test_a_full_disk_names_the_file(tmp_path, kilobytes):
+    """A limit on the size of files stands in for the full disk."""
+    make_data(tmp_path)
+    code = (
+        "import resource, runpy, sys\n"
+        f"resource.setrlimit(resource.RLIMIT_FSIZE, ({kilobytes * 1024},) * 2)\n"
+        f"sys.argv = {['train.py', *TRAIN]!r}\n"
+        f"sys.path.insert(0, {str(ROOT)!r})\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 2 and "Traceback" not in done.stderr, done.stderr
+    assert "cannot be written: File too large" in done.stderr
+    checkpoints = tmp_path / "experiments" / "mlic_colors" / "exp1" / "checkpoints"
+    assert all(not path.name.startswith(".") for path in checkpoints.iterdir())
+
+
+def test_evaluation_that_cannot_write_writes_nothing(copy, monkeypatch, capsys):
+    def full(*arguments, **options):
+        raise UserError("scores.npz: cannot be written: No space left on device")
+
+    monkeypatch.setattr("lib.evaluation.write_npz", full)
+    error_line(run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(copy)))
+    assert not (copy / "results.json").exists() and not (copy / "result.txt").exists()
+
+
+@pytest.mark.parametrize("script", ["digits.py", "voc2007.py"])
+@pytest.mark.parametrize("save_dir", ["", "a\tb"])
+def test_places_that_no_list_can_name(here, script, save_dir):
+    assert "must be a path without tab" in here(f"scripts/{script}", "--save-dir", save_dir)
 
 
 def test_a_bug_keeps_its_traceback(here, monkeypatch):

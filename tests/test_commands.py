@@ -145,17 +145,16 @@ def test_heatmaps_and_page(work):
 
 
 def test_any_pictures_without_the_data_folder(work, tmp_path):
-    """A copied experiment draws a folder of pictures; the checkpoint alone is enough."""
+    """A copied checkpoint, without any other file, draws a folder of pictures."""
     experiment = tmp_path / "elsewhere"
-    (experiment / "checkpoints").mkdir(parents=True)
-    source = work[1] / "checkpoints" / "best_ema_model.pth"
-    shutil.copy(source, experiment / "checkpoints")
+    experiment.mkdir()
+    shutil.copy(work[1] / "checkpoints" / "best_ema_model.pth", experiment / "model.pth")
     (tmp_path / "pictures" / "deep").mkdir(parents=True)
     Image.new("L", (30, 90), 200).save(tmp_path / "pictures" / "grey <b>.png")
     Image.new("RGBA", (300, 20), (1, 2, 3, 4)).save(tmp_path / "pictures" / "deep" / "wide.webp")
     (tmp_path / "pictures" / "notes.txt").write_text("no picture")
     result = run(
-        "infer.py", "--exp-dir", experiment, "--images", "pictures", "--threshold", "0",
+        "infer.py", "--exp-dir", "elsewhere/model.pth", "--images", "pictures", "--threshold", "0",
         cwd=tmp_path,
     )  # fmt: skip
     assert result.code == 0, result.err
@@ -242,6 +241,19 @@ def test_starting_from_another_experiment(tmp_path, monkeypatch, capsys):
     assert "patch_classifier.0.weight" in fresh and "label_embeddings" in fresh
     result = run_here(monkeypatch, capsys, "train.py", *again, "--num-layers", "2")
     assert "a checkpoint of another model: it lacks encoder.1." in error_line(result)
+
+
+def test_a_reader_that_leaves_is_no_bug(work):
+    """`train.py | head -1`: one line, no traceback."""
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "--data", "digits", "--limit", "8"]
+    process = subprocess.Popen(
+        command, cwd=work[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait() == 2 and "Traceback" not in err
+    assert "standard output: cannot be written: Broken pipe" in err
 
 
 def test_interrupted_run_leaves_with_130(tmp_path):

@@ -91,6 +91,7 @@ def test_text_of_numbers_is_read_as_numbers():
     config = Config.from_dict(values, "config.yaml")
     assert (config.lr, config.pretrained_model, config.pos) == (9e-5, None, True)
     assert Config.from_dict({"data": 2024}, "config.yaml").data == "2024"
+    assert Config.from_dict({"data": "None"}, "config.yaml").data == "None"
 
 
 @pytest.mark.parametrize(
@@ -109,6 +110,7 @@ def test_text_of_numbers_is_read_as_numbers():
         ("--workers -1", "--workers -1"),
         ("--seed -1", "--seed -1"),
         ("--limit 0", "--limit 0"),
+        ("--weights=", "--weights : must be a name or a path"),
         ("--orid-norm --norm imagenet", "--orid-norm and --norm imagenet"),
         ("--loss focal", "invalid choice: 'focal'"),
         ("--epochs 3", "unrecognized arguments: --epochs 3"),

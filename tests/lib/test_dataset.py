@@ -102,6 +102,17 @@ def test_truncated_images_are_refused(split, tmp_path):
         read_image(tmp_path / "cut.png")
 
 
+def test_sixteen_bit_grey_is_scaled(tmp_path):
+    grey = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    found = np.asarray(read_image(tmp_path / "deep.png"))
+    assert found.shape == (4, 4, 3)
+    np.testing.assert_array_equal(found[..., 0], grey // 257)
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match="float.tiff: floating-point pixels"):
+        read_image(tmp_path / "float.tiff")
+
+
 def test_eval_transform_is_the_resize_alone():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 33, 3), dtype=np.uint8))
     expected = image.resize((12, 12), Image.Resampling.BILINEAR)

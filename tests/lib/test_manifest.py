@@ -37,6 +37,7 @@ def test_reads_targets_and_unknown_labels(folder):
 def test_opens_a_path_too(folder):
     assert DataFolder.open(str(folder)).name == "pets"
     assert DataFolder.open("data/pets/").labels == LABELS
+    assert DataFolder.open("pets/").name == "pets"
 
 
 def test_windows_line_ends_and_byte_order_mark(folder):
@@ -112,6 +113,13 @@ def test_ignore_of_another_shape(folder):
         DataFolder.open("pets").split("test")
 
 
+@pytest.mark.parametrize("marks", [[[2, 0, 0]], [[np.nan, 0, 0]], [["1", "0", "0"]]])
+def test_ignore_holds_zeros_and_ones(folder, marks):
+    np.save(folder / "ignore.npy", np.array(marks))
+    with pytest.raises(UserError, match="ignore.npy: holds other values than 0 and 1"):
+        DataFolder.open("pets").split("test")
+
+
 def test_label_embeddings(folder):
     data = DataFolder.open("pets")
     vectors = np.arange(12, dtype=np.float64).reshape(3, 4)
@@ -129,6 +137,9 @@ def test_label_embeddings(folder):
     ("array", "says"),
     [
         (np.zeros((2, 4)), "expected one row for each of the 3 labels"),
+        (np.zeros((3, 0)), "expected one row for each of the 3 labels"),
+        (np.full((3, 4), 1e300), "not finite numbers .float32"),
+        (np.ones((3, 4), complex), "not finite numbers"),
         (np.full((3, 4), np.nan), "not finite"),
         (np.array([["a"], ["b"], ["c"]]), "not finite numbers"),
         (np.array([{}, {}, {}], dtype=object), "not a readable .npy"),
@@ -151,7 +162,8 @@ def test_boxes(folder):
     boxes = {"a.png": [{"label": "cat", "box": [0, 0, 1, 2.5], "difficult": False}]}
     (folder / "boxes.json").write_text(json.dumps(boxes))
     assert data.boxes() == boxes
-    for wrong in ('{"a.png": [{"label": "cat", "box": [1]}]}', "[]", "{", '{"a.png": 3}'):
+    huge = '{"a.png": [{"label": "cat", "box": [0, 0, 1, 1%s]}]}' % ("0" * 400)
+    for wrong in ('{"a.png": [{"label": "cat", "box": [1]}]}', "[]", "{", '{"a.png": 3}', huge):
         (folder / "boxes.json").write_text(wrong)
         with pytest.raises(UserError, match="boxes.json"):
             data.boxes()

@@ -20,6 +20,7 @@ def build(name, size=64, **options):
     [
         ("resnet18", 64, (2, 2), 512),
         ("test_vit", 160, (10, 10), 64),
+        ("efficientvit_b0", 64, (2, 2), 128),
         ("test_convnext", 96, (3, 3), 64),
         ("test_efficientnet", 96, (3, 3), 256),
     ],

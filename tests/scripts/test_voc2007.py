@@ -64,6 +64,11 @@ def test_writes_the_contract(voc, monkeypatch, capsys):
         ("Annotations/000003.xml", "<annotation>", "000003.xml: not a readable annotation"),
         ("Annotations/000003.xml", OBJECT.format(name="wolf", difficult=0), "'wolf' is not one"),
         ("Annotations/000003.xml", "<a><object><name>cat</name></object></a>", "a full box"),
+        (
+            "Annotations/000003.xml",
+            f"<a>{OBJECT.format(name='cat', difficult=0)}</a>".replace("40.5", "nan"),
+            "a full box",
+        ),
         ("ImageSets/Main/test.txt", "", "test.txt: an empty list"),
         ("ImageSets/Main/test.txt", "000009\n", "000009.jpg: no such image"),
     ],
