@@ -83,8 +83,10 @@ def train_one_epoch(
             loss = loss_sum / max(loss_count, 1)
             total, count, images = total + loss_sum, count + loss_count, images + len(batch.index)
             speed = images / (time.perf_counter() - start)
-            batches.set_postfix_str(f"loss {loss:.3f}, lr {lr:.2e}, {speed:.1f} images/s")
+            state = f"loss {loss:.3f}, lr {lr:.2e}, {speed:.1f} images/s"
+            batches.set_postfix_str(state, refresh=False)
             on_step(learner.step, loss, lr)
+        batches.refresh()
     return EpochResult(total / max(count, 1), lr, images / (time.perf_counter() - start))
 
 

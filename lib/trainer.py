@@ -6,6 +6,7 @@ import time
 from functools import partial
 
 import torch
+from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from lib import checkpoint
@@ -81,7 +82,14 @@ class Trainer:
         )
         return experiment
 
-    def _run_epoch(self, experiment, train_loader, validation_loader, board) -> None:
+    def _run_epoch(
+        self,
+        experiment: Experiment,
+        train_loader: DataLoader,
+        validation_loader: DataLoader,
+        board: SummaryWriter,
+    ) -> None:
+        """Train, validate, save what is to be saved, and report."""
         start = time.perf_counter()
         self.train_batches.set_epoch(self.epoch)
 
@@ -120,7 +128,7 @@ class Trainer:
             f"{result.images_per_second:.1f} images/s, {seconds:.0f} s"
         )
 
-    def _validate(self, loader) -> tuple[float, float]:
+    def _validate(self, loader: DataLoader) -> tuple[float, float]:
         """mAP of the raw and of the EMA model, over one pass."""
         split, learner = self.validation_split, self.learner
         models = (learner.model, learner.ema.model)
