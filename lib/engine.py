@@ -75,7 +75,7 @@ def train_one_epoch(
     total = count = images = lr = 0.0
     start = time.perf_counter()
     with bar(loader, f"epoch {epoch + 1}", "batch", leave=False) as batches:
-        for batch in batches:
+        for number, batch in enumerate(batches, 1):
             batch = checked(batch)
             lr = learner.schedule.lr
             with memory_guard(len(batch.index)):
@@ -84,9 +84,8 @@ def train_one_epoch(
             total, count, images = total + loss_sum, count + loss_count, images + len(batch.index)
             speed = images / (time.perf_counter() - start)
             state = f"loss {loss:.3f}, lr {lr:.2e}, {speed:.1f} images/s"
-            batches.set_postfix_str(state, refresh=False)
+            batches.set_postfix_str(state, refresh=number == len(loader))
             on_step(learner.step, loss, lr)
-        batches.refresh()
     return EpochResult(total / max(count, 1), lr, images / (time.perf_counter() - start))
 
 
