@@ -236,10 +236,8 @@ def _coerce(value: Any, hint: Any, name: str, source: str) -> Any:
     if value is None:
         pass
     elif kind is bool:
-        if str(value) in ("True", "False"):
-            return str(value) == "True"
-        if str(value) in ("true", "false"):
-            return str(value) == "true"
+        if str(value).lower() in ("true", "false"):
+            return str(value).lower() == "true"
     elif kind is str:
         if isinstance(value, (str, int, float)):
             return str(value)

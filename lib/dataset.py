@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -107,6 +108,14 @@ def make_loader(
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
     )
+
+
+def evaluation_loader(
+    split: Split, *, size: int, batch_size: int, workers: int | None, device: torch.device
+) -> DataLoader:
+    """The images of `split` in file order, through the eval transform."""
+    dataset = ImageDataset(split, partial(evaluation_view, size=size))
+    return make_loader(dataset, EpochBatches(len(split), batch_size), workers, device)
 
 
 def collate(samples: Sequence) -> Batch:

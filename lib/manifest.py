@@ -64,9 +64,9 @@ class DataFolder:
         name = data.rstrip(os.sep)
         path = Path(data) if os.sep in name or not name else DATA_ROOT / name
         if not path.is_dir():
-            raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
+            raise UserError(f"{path}: no such data folder; {_how_to_make(name)}")
         if not (path / "label.txt").is_file():
-            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(data)}")
+            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(name)}")
         return cls(path if path.name not in ("", "..") else path.resolve(), read_labels(path))
 
     def require_labels(self, labels: Sequence[str], source: str) -> None:
@@ -230,7 +230,7 @@ def labels_hash(labels: Sequence[str]) -> str:
 
 
 def _how_to_make(data: str) -> str:
-    if "/" not in data and (SCRIPTS / f"{data}.py").exists():
+    if os.sep not in data and (SCRIPTS / f"{data}.py").exists():
         return f"make it with: python scripts/{data}.py"
     known = sorted(folder.name for folder in DATA_ROOT.glob("*") if (folder / "label.txt").exists())
     close = difflib.get_close_matches(data, known, n=1)

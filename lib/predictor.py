@@ -4,7 +4,6 @@ Shapes: B images, C labels, H x W patches.
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from PIL import Image
 from lib import checkpoint
 from lib.builder import build_model, build_normalizer
 from lib.config import Config
-from lib.dataset import EpochBatches, ImageDataset, evaluation_view, make_loader
+from lib.dataset import evaluation_loader
 from lib.device import autocast, select_device
 from lib.engine import Prediction, predict
 from lib.errors import UserError
@@ -86,9 +85,13 @@ class Predictor:
         self, split: Split, batch_size: int | None = None, workers: int | None = None
     ) -> Iterator[Prediction]:
         """`engine.predict` over the images of `split`, in file order, with M = 1."""
-        dataset = ImageDataset(split, partial(evaluation_view, size=self.config.img_size))
-        batches = EpochBatches(len(split), batch_size or self.config.eval_batch_size)
-        loader = make_loader(dataset, batches, workers, self.device)
+        loader = evaluation_loader(
+            split,
+            size=self.config.img_size,
+            batch_size=batch_size or self.config.eval_batch_size,
+            workers=workers,
+            device=self.device,
+        )
         return predict(
             [self.model], loader, self.normalizer, self.device, self.config.amp, "predict"
         )

@@ -1,6 +1,5 @@
 """A training run: builds everything from a `Config`, then trains, validates and keeps the best."""
 
-import copy
 import shlex
 import time
 from functools import partial
@@ -12,7 +11,7 @@ from torch.utils.tensorboard import SummaryWriter
 from lib import checkpoint
 from lib.builder import build_model, build_normalizer, start_from
 from lib.config import Config
-from lib.dataset import EpochBatches, ImageDataset, evaluation_view, make_loader, training_view
+from lib.dataset import EpochBatches, ImageDataset, evaluation_loader, make_loader, training_view
 from lib.device import grad_scaler, select_device
 from lib.ema import Ema
 from lib.engine import Criterion, Learner, gather, predict, train_one_epoch
@@ -63,11 +62,12 @@ class Trainer:
             config.workers,
             self.device,
         )
-        validation_loader = make_loader(
-            ImageDataset(self.validation_split, partial(evaluation_view, size=config.img_size)),
-            EpochBatches(len(self.validation_split), config.eval_batch_size),
-            config.workers,
-            self.device,
+        validation_loader = evaluation_loader(
+            self.validation_split,
+            size=config.img_size,
+            batch_size=config.eval_batch_size,
+            workers=config.workers,
+            device=self.device,
         )
         with experiment.noting_errors(), SummaryWriter(experiment.path) as board:
             for epoch in bar(range(config.max_epochs), "epochs", "epoch"):
@@ -226,7 +226,7 @@ class Trainer:
             "model": learner.model.state_dict(),
             "ema": learner.ema.model.state_dict(),
             "optimizer": learner.optimizer.state_dict(),
-            "schedule": copy.deepcopy(learner.schedule.state_dict()),
+            "schedule": learner.schedule.state_dict(),
             "scaler": learner.scaler.state_dict(),
             "epoch": self.epoch + 1,
             "step": learner.step,

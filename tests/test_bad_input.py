@@ -34,6 +34,7 @@ def here(tmp_path, monkeypatch, capsys):
     ("flags", "says"),
     [
         ("--data voc2007", "data/voc2007: no such data folder; make it with: python scripts/voc"),
+        ("--data voc2007/", "data/voc2007: no such data folder; make it with: python scripts/voc"),
         ("--data colours", "data/colours: no such data folder; did you mean colors?"),
         ("--arch resnet11", "--arch resnet11: no such architecture; did you mean resnet"),
         ("--img-size 30 --arch test_vit", "--img-size 30: test_vit cannot take it"),
