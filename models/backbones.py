@@ -6,14 +6,16 @@ ViT, none elsewhere).
 
 import math
 from pathlib import Path
+from typing import Any
 
 import timm
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from models.errors import ModelError
-from models.registry import Arch
-from models.weights import complete_load, download, read_weights
+from models.registry import Arch, describe_sides
+from models.weights import complete_load, download, published_table_resize, read_weights
 
 REFUSALS = (TypeError, NotImplementedError, AssertionError)  # of timm, for an option it has not
 
@@ -32,6 +34,10 @@ class Backbone(nn.Module):
         self.channels_last = getattr(trunk, "output_fmt", "NCHW") == "NHWC"
         self.trunk_prefix_tokens = getattr(trunk, "num_prefix_tokens", 0)
         self.drop_class_token = drop_class_token
+        for module in trunk.modules():
+            if "relative_position_index" in dict(module.named_buffers(recurse=False)):
+                # part of the state, since published checkpoints are used with the one they store
+                module.register_buffer("relative_position_index", module.relative_position_index)
         self.grid = self._probe(image_size)
         self.stride = image_size / self.grid[0]
 
@@ -47,12 +53,8 @@ class Backbone(nn.Module):
         return features[:, self.trunk_prefix_tokens :] if self.drop_class_token else features
 
     def _probe(self, image_size: int) -> tuple[int, int]:
-        """Height and width of the patch grid, read from the map that one image gives."""
-        training = self.trunk.training
-        self.trunk.eval()
-        with torch.no_grad():
-            features = self.trunk.forward_features(torch.zeros(1, 3, image_size, image_size))
-        self.trunk.train(training)
+        """Height and width of the patch grid, read from the map that one image would give."""
+        features = _shape_of_features(self.trunk, image_size)
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             raise ModelError("gives no feature map, so it cannot be used as a backbone")
         if features.ndim == 4:
@@ -61,7 +63,39 @@ class Backbone(nn.Module):
         side = math.isqrt(features.shape[1] - self.trunk_prefix_tokens)
         if side * side + self.trunk_prefix_tokens != features.shape[1]:
             raise ModelError("its tokens do not form a square grid")
+        if image_size % side:
+            raise ModelError(
+                f"--img-size {image_size} is no multiple of its patches' side, "
+                f"about {image_size / side:.0f} pixels"
+            )
         return side, side
+
+
+class _Features(nn.Module):
+    """`forward_features` of a trunk as a module's forward."""
+
+    def __init__(self, trunk: nn.Module) -> None:
+        super().__init__()
+        self.trunk = trunk
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.trunk.forward_features(images)
+
+
+def _shape_of_features(trunk: nn.Module, image_size: int) -> Tensor:
+    """The trunk's output for one image, on PyTorch's meta device: shapes without computation."""
+    features = _Features(trunk)
+    tensors = {
+        name: tensor.to("meta")
+        for name, tensor in [*features.named_parameters(), *features.named_buffers()]
+    }
+    image = torch.zeros(1, 3, image_size, image_size, device="meta")
+    training = trunk.training
+    trunk.eval()
+    with torch.no_grad():
+        shape = functional_call(features, tensors, (image,))
+    trunk.train(training)
+    return shape
 
 
 def build_backbone(
@@ -79,27 +113,23 @@ def build_backbone(
     random, anything else is a file. Raises `ModelError` for sizes, strides and weights that do not
     fit.
     """
-    options = {} if output_stride is None else {"output_stride": output_stride}
+    if image_size not in arch.image_sides:
+        raise ModelError(f"--img-size {image_size}: {name} takes {describe_sides(arch)}")
+    options: dict[str, Any] = dict(arch.options)
+    if output_stride is not None:
+        options["output_stride"] = output_stride
     if weights == "pretrained":
         options |= {"pretrained": True, "pretrained_cfg_overlay": download(arch.timm_name)}
     elif weights != "none":
         options |= {"pretrained": True, "pretrained_cfg_overlay": read_weights(Path(weights))}
+    facts = timm.get_pretrained_cfg(arch.timm_name)
+    if facts is not None and facts.fixed_input_size and facts.input_size[-1] != image_size:
+        options["img_size"] = image_size
     try:
-        with complete_load():
+        with complete_load(), published_table_resize():
             trunk = _create(arch.timm_name, options)
     except Exception as error:
-        if output_stride is not None and isinstance(error, REFUSALS):
-            raise ModelError(
-                f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or "
-                "use a ResNet with 8, 16 or 32"
-            ) from error
-        if weights != "none":  # bytes from elsewhere can fail timm's filters in any way
-            raise ModelError(
-                f"--weights {weights}: does not fit {name}: {_brief(error)}"
-            ) from error
-        if isinstance(error, REFUSALS):
-            raise ModelError(f"--arch {name}: no use as a backbone: {_brief(error)}") from error
-        raise
+        raise _refusal(error, name, image_size, weights, output_stride, options) from error
     trunk.pretrained_cfg.pop("state_dict", None)
     try:
         backbone = Backbone(trunk, image_size, drop_class_token)
@@ -117,7 +147,7 @@ def build_backbone(
     return backbone
 
 
-def _create(name: str, options: dict) -> nn.Module:
+def _create(name: str, options: dict[str, Any]) -> nn.Module:
     """The timm model without classifier, and without pooling where it can do so: models that pool
     by averaging would keep their final norm for after it."""
     try:
@@ -126,6 +156,30 @@ def _create(name: str, options: dict) -> nn.Module:
         return timm.create_model(name, num_classes=0, **options)
 
 
+def _refusal(
+    error: Exception,
+    name: str,
+    image_size: int,
+    weights: str,
+    output_stride: int | None,
+    options: dict[str, Any],
+) -> Exception:
+    """What timm's error means for the user; `error` itself where it must be a bug."""
+    refused = isinstance(error, REFUSALS)
+    if refused and output_stride is not None:
+        return ModelError(
+            f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or use "
+            "a ResNet with 8, 16 or 32"
+        )
+    if refused and "img_size" in options:
+        return ModelError(f"--img-size {image_size}: {name} cannot take it: {_brief(error)}")
+    if weights != "none":  # bytes from elsewhere can fail timm's filters in any way
+        return ModelError(f"--weights {weights}: does not fit {name}: {_brief(error)}")
+    if refused:
+        return ModelError(f"--arch {name}: no use as a backbone: {_brief(error)}")
+    return error
+
+
 def _brief(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = " ".join(str(error).split()) or "timm gives no reason"
     return text if len(text) <= 400 else text[:400] + " ..."

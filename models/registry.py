@@ -5,26 +5,62 @@ timm model goes by its timm name.
 """
 
 import difflib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from models.errors import ModelError
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 UNIT_MEAN, UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
+LARGEST_SIDE = 10000
+ANY_SIDE = range(1, LARGEST_SIDE + 1)
 
 
 @dataclass(frozen=True)
 class Arch:
-    """One backbone: timm's `model.tag`, and its weights' mean and std (RGB, pixels in 0..1)."""
+    """One backbone: timm's `model.tag`, the mean and std (RGB, pixels in 0..1) that its weights
+    expect, the image sides that it takes, and timm options that the method sets."""
 
     timm_name: str
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    std: tuple[float, ...] = IMAGENET_STD
+    image_sides: range = ANY_SIDE
+    options: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def expects(self) -> str:
+        """The `--norm` of the weights: `imagenet` or `none` where one of these is theirs."""
+        named = {
+            (IMAGENET_MEAN, IMAGENET_STD): "imagenet",
+            (UNIT_MEAN, UNIT_STD): "none",
+        }
+        return named.get((self.mean, self.std), "weights")
+
+
+_TRESNET_SIDES = range(20, LARGEST_SIDE + 1, 4)
+_VIT_SIDES = range(16, LARGEST_SIDE + 1, 16)
 
 ARCHS = {
-    name: Arch(f"{name}.tv_in1k", IMAGENET_MEAN, IMAGENET_STD)
-    for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    **{
+        name: Arch(f"{name}.tv_in1k")
+        for name in ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+    },
+    "tresnet_l": Arch("tresnet_l.miil_in1k_448", UNIT_MEAN, UNIT_STD, _TRESNET_SIDES),
+    "tresnet_l21k": Arch("tresnet_v2_l.miil_in21k", UNIT_MEAN, UNIT_STD, _TRESNET_SIDES),
+    # the published runs started from jx_vit_large_p16_224-4ee7a4dc, which no tag of timm holds
+    "vit_large_patch16_224": Arch(
+        "vit_large_patch16_224.augreg_in21k_ft_in1k", HALF_MEAN, HALF_STD, _VIT_SIDES
+    ),
+    "vit_large_patch16_224_in21k": Arch(
+        "vit_large_patch16_224.augreg_in21k", HALF_MEAN, HALF_STD, _VIT_SIDES
+    ),
+    "swin_large_patch4_window12_384_in22k": Arch(
+        "swin_large_patch4_window12_384.ms_in22k",
+        image_sides=range(384, 385),
+        options={"drop_path_rate": 0.1},
+    ),
 }
 
 
@@ -43,9 +79,7 @@ def find_arch(name: str) -> Arch:
         facts = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
         raise ModelError(f"--arch {name}: {' '.join(str(error).split())}") from error
-    if facts is None:
-        return Arch(name, IMAGENET_MEAN, IMAGENET_STD)
-    return Arch(name, tuple(facts.mean), tuple(facts.std))
+    return Arch(name) if facts is None else Arch(name, tuple(facts.mean), tuple(facts.std))
 
 
 def normalization(choice: str, arch: Arch) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -55,3 +89,13 @@ def normalization(choice: str, arch: Arch) -> tuple[tuple[float, ...], tuple[flo
         "none": (UNIT_MEAN, UNIT_STD),
         "weights": (arch.mean, arch.std),
     }[choice]
+
+
+def describe_sides(arch: Arch) -> str:
+    """The image sides of `arch` in words."""
+    sides = arch.image_sides
+    if len(sides) == 1:
+        return f"{sides[0]} only"
+    if sides.step > 1:
+        return f"multiples of {sides.step} from {sides.start}"
+    return "any"

@@ -12,8 +12,10 @@ import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import timm
+from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from models.errors import ModelError
@@ -40,10 +42,10 @@ def download(timm_name: str) -> dict[str, Any]:
     name = facts.hf_hub_filename or "model.safetensors"
     cached = try_to_load_from_cache(facts.hf_hub_id, name)
     if isinstance(cached, str):
-        return {"file": cached}
+        return _timm_file(cached)
     _require_connection(timm_name, ENDPOINT)
     try:
-        return {"file": hf_hub_download(facts.hf_hub_id, name)}
+        return _timm_file(hf_hub_download(facts.hf_hub_id, name))
     except OSError as error:
         raise _unreachable(timm_name, error) from error
 
@@ -100,6 +102,28 @@ def complete_load() -> Iterator[None]:
             raise ModelError(
                 f"expected {missing[0]}{has} ({len(missing)} names missing, {len(unknown)} unknown)"
             )
+
+
+@contextlib.contextmanager
+def published_table_resize() -> Iterator[None]:
+    """Resize ViT position tables by bicubic interpolation without antialiasing, as published.
+
+    timm's loaders ask for antialiasing, or for bilinear interpolation of a publisher's .npz.
+    """
+    resample = vision_transformer.resample_abs_pos_embed
+
+    def published(table, new_size, old_size=None, num_prefix_tokens=1, **_):
+        return resample(
+            table, new_size, old_size, num_prefix_tokens, interpolation="bicubic", antialias=False
+        )
+
+    with mock.patch.object(vision_transformer, "resample_abs_pos_embed", published):
+        yield
+
+
+def _timm_file(path: str) -> dict[str, Any]:
+    """A file of the hub is timm's own, even where the publisher's had a form of its own."""
+    return {"file": path, "custom_load": False}
 
 
 def _require_connection(timm_name: str, address: str) -> None:
