@@ -59,19 +59,19 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
 def start_from(model: MLIC, labels: list[str], path: str) -> None:
     """Take all but the two classifiers from another experiment, whatever its labels.
 
-    `path` is a checkpoint or an experiment folder. Fixed label embeddings stay those of the
-    present labels; learned ones are taken only from the same label list.
+    `path` is a checkpoint or an experiment folder, in this project's form or the published one.
+    Fixed label embeddings stay those of the present labels; learned ones are taken only from the
+    same label list.
     """
     file = Path(path)
     if file.is_dir():
         file = file / "checkpoints" / "best_ema_model.pth"
     content = checkpoint.load_model_checkpoint(file)
     own = model.state_dict()
-    state = dict(content["model"])
+    state = content.state_for(model)
     kept = [name for name in own if name.startswith(CLASSIFIERS)]
     learned = isinstance(model.label_embeddings, torch.nn.Parameter)
-    if not (learned and content["labels"] == labels):
+    if not (learned and content.labels == labels):
         kept.append("label_embeddings")
-    for name in kept:
-        state[name] = own[name]
-    checkpoint.restore(model, state, file)
+    state |= {name: own[name] for name in kept}
+    content.load_into(model, state)

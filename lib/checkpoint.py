@@ -1,19 +1,32 @@
 """Checkpoints: plain types and tensors only, loaded without running code, written whole.
 
-`best_ema_model.pth` is `{model, labels, config}` and needs no other file; `last.pth` holds all that
-a run needs to go on.
+`best_ema_model.pth` is `{model, labels, config}` and needs no other file (a published one is a flat
+state dict); `last.pth` holds all that a run needs to go on.
 """
 
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lib.errors import UserError
 from lib.files import atomic_write
+from models import official
+from models.mlic import MLIC
+
+# what names and shapes in a part of the model depend on
+NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
+SHAPES_DEPEND_ON = {
+    "backbone.": "--arch, or --img-size of a ViT",
+    "encoder.": "--arch",
+    "label_embeddings": "--embed-type or number of labels",
+    "inter_modal.label_projection.": "--embed-type",
+    "object_classifier.": "number of labels or --arch",
+    "patch_classifier.": "number of labels or --arch",
+}
 
 
 def save(path: str | Path, content: dict[str, Any]) -> None:
@@ -44,40 +57,85 @@ def load(path: str | Path) -> dict[str, Any]:
     return content
 
 
-def load_model_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read `{model, labels, config}`, the form of `best_ema_model.pth`, and check its parts."""
-    content = load(path)
-    expected = {"model": dict, "labels": list, "config": dict}
-    for name, kind in expected.items():
-        if not isinstance(content.get(name), kind):
+class ModelCheckpoint(NamedTuple):
+    """A model's weights as they are stored; `labels` and `config` are None in the published form,
+    which keeps them in other files."""
+
+    file: Path
+    weights: Mapping[str, Tensor]
+    labels: list[str] | None
+    config: dict[str, Any] | None
+
+    @property
+    def published(self) -> bool:
+        return self.config is None
+
+    def state_for(self, model: MLIC) -> dict[str, Tensor]:
+        """The weights under this project's names, with all that `model` can do without."""
+        if self.published:
+            return official.from_published(self.weights, model)
+        return dict(self.weights)
+
+    def load_into(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
+        """Load `state`, made by `state_for`; a `UserError` says what does not fit."""
+        own = model.state_dict()
+        shown = official.published_names({*own, *state}) if self.published else {}
+        missing = [name for name in own if name not in state]
+        extra = [name for name in state if name not in own]
+        if missing or extra:
+            part = (missing or extra)[0]
             raise UserError(
-                f"{path}: not a checkpoint of this project: expected model, labels and config"
+                f"{self.file}: a checkpoint of another {_source(part, NAMES_DEPEND_ON)}: it "
+                f"{'lacks' if missing else 'has'} {shown.get(part, part)} "
+                f"({len(missing)} names missing, {len(extra)} unknown)"
             )
+        for name, tensor in own.items():
+            if tensor.shape != state[name].shape or _kind(tensor) != _kind(state[name]):
+                raise UserError(
+                    f"{self.file}: a checkpoint of another {_source(name, SHAPES_DEPEND_ON)}: "
+                    f"{shown.get(name, name)} is {_describe(state[name])}, expected "
+                    f"{_describe(tensor)}"
+                )
+        model.load_state_dict(state)
+
+
+def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
+    """Read `best_ema_model.pth`, in this project's form or the published one, and check its parts.
+
+    Raises `UserError` for anything else.
+    """
+    path = Path(path)
+    content = load(path)
+    if official.is_published(content):
+        weights, labels, config = content, None, None
+    else:
+        for name, kind in {"model": dict, "labels": list, "config": dict}.items():
+            if not isinstance(content.get(name), kind):
+                raise UserError(
+                    f"{path}: not a checkpoint of a model: expected model, labels and config, or "
+                    "the tensors of a published checkpoint"
+                )
+        weights, labels, config = content["model"], content["labels"], content["config"]
+        if not all(isinstance(label, str) for label in labels):
+            raise UserError(f"{path}: its labels are not text")
     if not all(
-        isinstance(tensor, Tensor) and tensor.layout == torch.strided
-        for tensor in content["model"].values()
+        isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in weights.values()
     ):
         raise UserError(f"{path}: its model holds values that are not plain tensors")
-    if not all(isinstance(label, str) for label in content["labels"]):
-        raise UserError(f"{path}: its labels are not text")
-    return content
+    return ModelCheckpoint(path, weights, labels, config)
 
 
-def restore(model: nn.Module, state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Load `state` into `model`; a `UserError` says which name or shape does not fit."""
-    own = model.state_dict()
-    missing = [name for name in own if name not in state]
-    extra = [name for name in state if name not in own]
-    if missing or extra:
-        found = f"lacks {missing[0]}" if missing else f"has {extra[0]}"
-        raise UserError(
-            f"{source}: a checkpoint of another model: it {found} "
-            f"({len(missing)} names missing, {len(extra)} unknown)"
-        )
-    for name, tensor in own.items():
-        if tensor.shape != state[name].shape:
-            raise UserError(
-                f"{source}: a checkpoint of another shape: {name} is {tuple(state[name].shape)}, "
-                f"expected {tuple(tensor.shape)}"
-            )
-    model.load_state_dict(state)
+def _source(name: str, depends_on: Mapping[str, str]) -> str:
+    """What another value of makes the part of `name` differ; the model, where nothing else does."""
+    return next((it for part, it in depends_on.items() if name.startswith(part)), "model")
+
+
+def _kind(tensor: Tensor) -> str:
+    """`floating`, `complex` or `whole`: values that can stand for each other."""
+    if tensor.is_complex():
+        return "complex"
+    return "floating" if tensor.is_floating_point() else "whole"
+
+
+def _describe(tensor: Tensor) -> str:
+    return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"

@@ -1,4 +1,4 @@
-"""A trained experiment, ready to score pictures; needs no data folder.
+"""A trained experiment, ready to score pictures; only a published one needs its data folder.
 
 Shapes: B images, C labels, H x W patches.
 """
@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from lib import checkpoint
 from lib.builder import build_model, build_normalizer
@@ -19,9 +20,12 @@ from lib.device import autocast, select_device
 from lib.engine import Prediction, predict
 from lib.errors import UserError
 from lib.experiment import Experiment
-from lib.manifest import Split
+from lib.manifest import DataFolder, Split
 from lib.transforms import read_image, resize, to_pixels
+from models import official
 from models.mlic import MLIC
+
+DECISIVE = ("arch", "data", "embed_type", "img_size")  # what no default can stand for
 
 
 class LoadedExperiment(NamedTuple):
@@ -34,24 +38,57 @@ class LoadedExperiment(NamedTuple):
 
 
 def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
-    """Read an experiment folder, or its checkpoint file; everything comes from the checkpoint.
+    """Read an experiment folder, or its checkpoint file.
 
-    Raises `UserError` for a folder without one, and for one that does not fit its configuration.
+    Everything comes from the checkpoint; that of a published experiment is joined by its
+    `config.yaml`, and by labels and label embeddings of the data folder. Raises `UserError` for a
+    folder without a checkpoint, and for parts that do not fit each other.
     """
     experiment = Experiment.open(exp_dir)
-    file = experiment.best_checkpoint
-    content = checkpoint.load_model_checkpoint(file)
-    config = Config.from_dict(content["config"], str(file))
-    labels, state = content["labels"], content["model"]
-    embeddings = None
-    if config.embed_type != "random":
-        stored = state.get("label_embeddings")
-        if stored is None or stored.ndim != 2:
-            raise UserError(f"{file}: a checkpoint of another model: no label_embeddings (C, T)")
-        embeddings = torch.zeros_like(stored)
+    content = checkpoint.load_model_checkpoint(experiment.best_checkpoint)
+    if content.published:
+        config, labels, embeddings = _parts_of_published(experiment, content)
+    else:
+        config, labels, embeddings = _parts_of_own(content)
     model = build_model(config, len(labels), embeddings, weights="none")
-    checkpoint.restore(model, state, file)
+    content.load_into(model, content.state_for(model))
     return LoadedExperiment(experiment, config, labels, model.eval())
+
+
+def _parts_of_own(
+    content: checkpoint.ModelCheckpoint,
+) -> tuple[Config, list[str], Tensor | None]:
+    """Configuration, labels and the place of fixed label embeddings, of this project's form."""
+    config = Config.from_dict(content.config, str(content.file))
+    if config.embed_type == "random":
+        return config, content.labels, None
+    stored = content.weights.get("label_embeddings")
+    if stored is None or stored.ndim != 2:
+        raise UserError(
+            f"{content.file}: a checkpoint of another model: no label_embeddings (C, T)"
+        )
+    return config, content.labels, torch.zeros_like(stored)
+
+
+def _parts_of_published(
+    experiment: Experiment, content: checkpoint.ModelCheckpoint
+) -> tuple[Config, list[str], np.ndarray | None]:
+    """Configuration, labels and fixed label embeddings of a published experiment."""
+    if not experiment.config_file.is_file():
+        raise UserError(
+            f"{content.file}: a published checkpoint needs its config.yaml: pass the experiment "
+            "folder, which holds config.yaml and checkpoints/best_ema_model.pth, as --exp-dir"
+        )
+    config = Config.load(experiment.config_file, required=DECISIVE)
+    learned = official.holds_label_embeddings(content.weights)
+    if learned != (config.embed_type == "random"):
+        raise UserError(
+            f"{content.file}: holds {'' if learned else 'no '}learned label embeddings, but "
+            f"{experiment.config_file} says embed_type: {config.embed_type}"
+        )
+    data = DataFolder.open(config.data)
+    embeddings = None if learned else data.label_embeddings(config.embed_type)
+    return config, data.labels, embeddings
 
 
 class Predictor:

@@ -189,14 +189,17 @@ def bad_lr(content):
     ("change", "says"),
     [
         (drop_weight, "a checkpoint of another model: it lacks object_classifier.weight"),
-        (grow_weight, "a checkpoint of another shape: object_classifier.weight is (9, 9)"),
+        (
+            grow_weight,
+            "labels or --arch: object_classifier.weight is float32 (9, 9), expected",
+        ),
         (other_arch, "a checkpoint of another"),
         (flatten_embeddings, "no label_embeddings (C, T)"),
         (sparse_weight, "values that are not plain tensors"),
         (lambda content: content.update(labels=[1, 2, 3]), "its labels are not text"),
-        (bad_lr, "best_ema_model.pth: lr: 'fast' is not a float"),
+        (bad_lr, "best_ema_model.pth: lr: 'fast' is not of type float"),
         (lambda content: content.pop("labels"), "expected model, labels and config"),
-        (lambda content: content["labels"].append("more"), "a checkpoint of another shape"),
+        (lambda content: content["labels"].append("more"), "number of labels"),
     ],
 )
 @pytest.mark.parametrize("command", ["evaluate.py", "infer.py"])

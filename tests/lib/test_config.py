@@ -125,9 +125,9 @@ def test_bad_flags_are_named(flags, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("lr: fast", "lr: 'fast' is not a float"),
-        ("pos: maybe", "pos: 'maybe' is not a bool"),
-        ("batch_size: 1.5", "batch_size: 1.5 is not a int"),
+        ("lr: fast", "lr: 'fast' is not of type float"),
+        ("pos: maybe", "pos: 'maybe' is not of type bool"),
+        ("batch_size: 1.5", "batch_size: '1.5' is not of type int"),
         ("lr: -1", "config.yaml: --lr -1.0: must be more than 0"),
         ("loss: focal", "--loss focal: choose from asl, bce"),
         ("arch: [1]", "arch"),

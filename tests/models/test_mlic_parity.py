@@ -1,5 +1,7 @@
 """The whole head and its training against the golden values."""
 
+from collections import OrderedDict
+
 import numpy as np
 import pytest
 import torch
@@ -8,11 +10,8 @@ from torch import nn
 from lib.ema import Ema
 from lib.losses import asymmetric_loss
 from lib.optim import Schedule, make_optimizer
-from lib.transforms import Normalizer, read_image, resize, to_pixels
-from models.backbones import build_backbone
 from models.mlic import MLIC
 from models.official import from_published, own_name
-from models.registry import IMAGENET_MEAN, IMAGENET_STD, find_arch
 from tests import goldens
 
 VARIANTS = {
@@ -29,10 +28,10 @@ class StubBackbone(nn.Module):
 
     def __init__(self):
         super().__init__()
-        self.proj = nn.Linear(24, 32)
+        self.trunk = nn.Sequential(OrderedDict(proj=nn.Linear(24, 32)))
 
     def forward(self, tokens):
-        return self.proj(tokens)
+        return self.trunk(tokens)
 
 
 def head(variant):
@@ -53,14 +52,7 @@ def head(variant):
         if isinstance(module, nn.MultiheadAttention):
             module.dropout = 0.0
     state = goldens.published_state(goldens.shapes(f"head_keys_{variant}"), seed)
-    # the stub has no trunk inside
-    state = {
-        name.replace("backbone.trunk.", "backbone."): tensor
-        for name, tensor in from_published(state).items()
-    }
-    if text is not None:
-        state["label_embeddings"] = text
-    model.load_state_dict(state)
+    model.load_state_dict(from_published(state, model))
     return model, values
 
 
@@ -109,7 +101,7 @@ def assert_gradients(model, values):
     gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
 
     def gradient_of(published):
-        return gradients[own_name(published).replace("backbone.trunk.", "backbone.")]
+        return gradients[own_name(published)]
 
     norms, rows = (
         {name.removeprefix(part): value for name, value in values.items() if name.startswith(part)}
@@ -123,39 +115,3 @@ def assert_gradients(model, values):
         found = gradient.reshape(len(gradient), -1)[:4].flatten().numpy()
         tolerance = 1e-3 * gradient.norm().item()
         np.testing.assert_allclose(found, expected.flatten(), rtol=0, atol=tolerance, err_msg=name)
-
-
-@pytest.fixture(scope="module")
-def resnet101():
-    """The golden resnet101 model in eval mode, and the arrays of `arch.npz`."""
-    golden = goldens.arrays("arch")
-    seed = int(golden["seed"])
-    text = goldens.label_embeddings(20, 768, seed)
-    backbone = build_backbone("resnet101", find_arch("resnet101"), image_size=448)
-    model = MLIC(backbone, 20, text, position=True)
-    state = from_published(goldens.published_state(goldens.shapes("arch_keys")["resnet101"], seed))
-    model.load_state_dict(state | {"label_embeddings": text})
-    return model.eval(), golden
-
-
-def test_parity_resnet101(resnet101):
-    model, golden = resnet101
-    with torch.no_grad():
-        output = model(goldens.image_batch(448, int(golden["seed"])))
-    np.testing.assert_allclose(output.logits, golden["resnet101.logits"], atol=1e-4)
-    patches = output.attention.shape[-1]
-    np.testing.assert_allclose(
-        patches * output.attention, patches * golden["resnet101.alpha"], atol=1e-3
-    )
-
-
-def test_parity_resnet101_on_picture_files(resnet101, tmp_path):
-    model, golden = resnet101
-    paths = [tmp_path / f"{number}.png" for number in range(4)]
-    for path in paths:
-        path.write_bytes(golden[f"png.{path.stem}"].tobytes())
-    pixels = torch.stack([to_pixels(resize(read_image(path), 448)) for path in paths])
-    images = Normalizer(IMAGENET_MEAN, IMAGENET_STD, torch.device("cpu"))(pixels)
-    with torch.no_grad():
-        scores = model(images).logits.sigmoid()
-    np.testing.assert_allclose(scores, golden["resnet101.scores"], atol=1e-4)
