@@ -1,5 +1,6 @@
 """From a configuration to the network, its starting weights and its normalisation."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +55,21 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
     """The normalisation that `--norm` or `--orid-norm` chose."""
     arch = registry.find_arch(config.arch)
     return Normalizer(*registry.normalization(config.normalization, arch), device)
+
+
+def notes(config: Config, model: MLIC) -> Iterator[str]:
+    """What the user may not have meant by `config`."""
+    arch = registry.find_arch(config.arch)
+    if config.rm_cls and not model.backbone.trunk_prefix_tokens:
+        yield f"--rm-cls changes nothing, {config.arch} has no class token"
+    chosen = config.norm or config.orid_norm or config.pretrained_model
+    if config.weights != "none" and not chosen and arch.expects != "imagenet":
+        flag = "--orid-norm" if arch.expects == "none" else "--norm weights"
+        yield (
+            "pixels are normalised by ImageNet's mean and std, as published; the weights of "
+            f"{config.arch} expect mean {arch.mean} and std {arch.std}: pass {flag} for these, or "
+            "--norm imagenet to keep it without this note"
+        )
 
 
 def start_from(model: MLIC, labels: list[str], path: str) -> None:

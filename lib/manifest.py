@@ -60,13 +60,12 @@ class DataFolder:
 
     @classmethod
     def open(cls, data: str) -> "DataFolder":
-        """Open `data/<data>`, or the folder `data` itself where it is a path."""
-        name = data.rstrip(os.sep)
-        path = Path(data) if os.sep in name or not name else DATA_ROOT / name
+        """Open the folder that `--data` names."""
+        path = folder_of(data)
         if not path.is_dir():
-            raise UserError(f"{path}: no such data folder; {_how_to_make(name)}")
+            raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
         if not (path / "label.txt").is_file():
-            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(name)}")
+            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(data)}")
         return cls(path if path.name not in ("", "..") else path.resolve(), read_labels(path))
 
     def require_labels(self, labels: Sequence[str], source: str) -> None:
@@ -137,6 +136,12 @@ class DataFolder:
                     f"{file}: {path}: expected a list of objects with label and box (4 numbers)"
                 )
         return boxes
+
+
+def folder_of(data: str) -> Path:
+    """`data/<data>`, or `data` itself where it is a path."""
+    name = data.rstrip(os.sep)
+    return Path(data) if os.sep in name or not name else DATA_ROOT / name
 
 
 def read_labels(folder: Path) -> list[str]:
@@ -230,6 +235,7 @@ def labels_hash(labels: Sequence[str]) -> str:
 
 
 def _how_to_make(data: str) -> str:
+    data = data.rstrip(os.sep)
     if os.sep not in data and (SCRIPTS / f"{data}.py").exists():
         return f"make it with: python scripts/{data}.py"
     known = sorted(folder.name for folder in DATA_ROOT.glob("*") if (folder / "label.txt").exists())

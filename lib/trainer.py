@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from lib import checkpoint
-from lib.builder import build_model, build_normalizer, start_from
+from lib.builder import build_model, build_normalizer, notes, start_from
 from lib.config import Config
 from lib.dataset import EpochBatches, ImageDataset, evaluation_loader, make_loader, training_view
 from lib.device import grad_scaler, select_device
@@ -49,8 +49,8 @@ class Trainer:
         config = self.config
         experiment = Experiment.create(config, self.data.name, command_line())
         experiment.log(self._describe())
-        if config.rm_cls and not self.learner.model.backbone.trunk_prefix_tokens:
-            experiment.log(f"note: --rm-cls changes nothing, {config.arch} has no class token")
+        for note in notes(config, self.learner.model):
+            experiment.log(f"note: {note}")
         train_loader = make_loader(
             ImageDataset(
                 self.train_split,
@@ -146,7 +146,10 @@ class Trainer:
         embeddings = None
         if config.embed_type != "random":
             embeddings = self.data.label_embeddings(config.embed_type)
-        model = build_model(config, len(self.data.labels), embeddings, config.weights)
+        # another experiment brings its own backbone: nothing to download
+        replaced = config.pretrained_model and config.weights == "pretrained"
+        weights = "none" if replaced else config.weights
+        model = build_model(config, len(self.data.labels), embeddings, weights)
         if config.pretrained_model:
             start_from(model, self.data.labels, config.pretrained_model)
         self._require_statistics(model.grid)
