@@ -10,6 +10,7 @@ import time
 
 import numpy as np
 import pytest
+import timm
 import torch
 import yaml
 from PIL import Image
@@ -198,6 +199,19 @@ def test_every_flag_reaches_a_run(tmp_path, monkeypatch, capsys, flags):
     result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", experiment)
     assert result.code == 0, result.err
     assert result.out.startswith("mAP")
+
+
+def test_weights_that_expect_other_pixels_are_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    torch.save(timm.create_model("test_vit").state_dict(), "vit.pth")
+    flags = "--arch test_vit --embed-type random --img-size 32 --workers 0 --limit 4 --data colors"
+    command = ("train.py", *flags.split(), "--max-epochs", "2", "--weights")
+    said = run_here(monkeypatch, capsys, *command, "vit.pth")
+    assert said.code == 0 and said.out.count("note: pixels are normalised by ImageNet's") == 1
+    assert "expect mean (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5): pass --norm weights" in said.out
+    for quiet in (("none",), ("vit.pth", "--norm", "weights"), ("vit.pth", "--orid-norm")):
+        assert "note:" not in run_here(monkeypatch, capsys, *command, *quiet).out
 
 
 def test_early_stop(tmp_path, monkeypatch, capsys):
