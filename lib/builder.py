@@ -1,6 +1,7 @@
-"""From a configuration to the network, its starting weights and its normalisation."""
+"""From a configuration to what runs: the network, its starting weights, and its learner."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,12 @@ from torch import Tensor
 
 from lib import checkpoint
 from lib.config import Config
+from lib.device import grad_scaler
+from lib.ema import Ema
+from lib.engine import Criterion, Learner
 from lib.errors import UserError
+from lib.losses import asymmetric_loss, binary_cross_entropy
+from lib.optim import Schedule, make_optimizer
 from lib.transforms import Normalizer
 from models import registry
 from models.backbones import build_backbone
@@ -51,6 +57,65 @@ def build_model(
         raise UserError(str(error)) from error
 
 
+def build_learner(
+    config: Config,
+    labels: Sequence[str],
+    label_embeddings: np.ndarray | None,
+    *,
+    device: torch.device,
+    steps_per_epoch: int,
+) -> Learner:
+    """Build all that a training step reads and moves, on `device`."""
+    # another experiment brings its own backbone: nothing to download
+    replaced = config.pretrained_model and config.weights == "pretrained"
+    weights = "none" if replaced else config.weights
+    model = build_model(config, len(labels), label_embeddings, weights)
+    if config.pretrained_model:
+        start_from(model, labels, config.pretrained_model)
+    model.to(device)
+    optimizer = make_optimizer(
+        model,
+        config.optimizer,
+        lr=config.lr,
+        weight_decay=config.weight_decay,
+        true_weight_decay=config.true_weight_decay,
+    )
+    schedule = Schedule(
+        config.lr_scheduler,
+        optimizer,
+        lr=config.lr,
+        epochs=config.max_epochs,
+        steps_per_epoch=steps_per_epoch,
+        pct_start=config.pct_start,
+        step_size=config.step_size,
+    )
+    return Learner(
+        model=model,
+        ema=Ema(model, config.ema_decay),
+        criterion=build_criterion(config),
+        lamda=config.lamda,
+        optimizer=optimizer,
+        schedule=schedule,
+        scaler=grad_scaler(device, config.amp),
+        normalizer=build_normalizer(config, device),
+        device=device,
+        amp=config.amp,
+        ema_epoch=config.ema_epoch,
+    )
+
+
+def build_criterion(config: Config) -> Criterion:
+    """The loss of `--loss`, of logits, targets and ignore."""
+    if config.loss == "bce":
+        return binary_cross_entropy
+    return partial(
+        asymmetric_loss,
+        gamma_pos=config.gamma_pos,
+        gamma_neg=config.gamma_neg,
+        clip=config.clip,
+    )
+
+
 def build_normalizer(config: Config, device: torch.device) -> Normalizer:
     """The normalisation that `--norm` or `--orid-norm` chose."""
     arch = registry.find_arch(config.arch)
@@ -72,7 +137,7 @@ def notes(config: Config, model: MLIC) -> Iterator[str]:
         )
 
 
-def start_from(model: MLIC, labels: list[str], path: str) -> None:
+def start_from(model: MLIC, labels: Sequence[str], path: str) -> None:
     """Take all but the two classifiers from another experiment, whatever its labels.
 
     `path` is a checkpoint or an experiment folder, in this project's form or the published one.
@@ -87,7 +152,7 @@ def start_from(model: MLIC, labels: list[str], path: str) -> None:
     state = content.state_for(model)
     kept = [name for name in own if name.startswith(CLASSIFIERS)]
     learned = isinstance(model.label_embeddings, torch.nn.Parameter)
-    if not (learned and content.labels == labels):
+    if not (learned and content.labels == list(labels)):
         kept.append("label_embeddings")
     state |= {name: own[name] for name in kept}
     content.load_into(model, state)

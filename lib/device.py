@@ -40,6 +40,17 @@ def grad_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
 
 
 @contextlib.contextmanager
+def exact_float32() -> Iterator[None]:
+    """Keep CUDA's convolutions in float32, which PyTorch lets them round to TF32."""
+    allowed = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
+@contextlib.contextmanager
 def memory_guard(batch_size: int) -> Iterator[None]:
     """Turn running out of device memory into a `UserError` that says what to lower."""
     try:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from lib.dataset import Batch, checked
-from lib.device import autocast, memory_guard
+from lib.device import autocast, exact_float32, memory_guard
 from lib.ema import Ema
 from lib.errors import UserError
 from lib.losses import LossSum
@@ -142,7 +142,7 @@ def predict(
         for batch in batches:
             batch = checked(batch)
             # the mode ends before the yield: what the consumer does is its own
-            with torch.inference_mode(), memory_guard(len(batch.index)):
+            with torch.inference_mode(), exact_float32(), memory_guard(len(batch.index)):
                 images = normalizer(batch.pixels.to(device, non_blocking=True))
                 with autocast(device, amp):
                     outputs = [model(images) for model in models]

@@ -16,7 +16,7 @@ from lib import checkpoint
 from lib.builder import build_model, build_normalizer
 from lib.config import Config
 from lib.dataset import evaluation_loader
-from lib.device import autocast, select_device
+from lib.device import autocast, exact_float32, select_device
 from lib.engine import Prediction, predict
 from lib.errors import UserError
 from lib.experiment import Experiment
@@ -113,7 +113,7 @@ class Predictor:
         """
         size = self.config.img_size
         pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
-        with torch.inference_mode(), autocast(self.device, self.config.amp):
+        with torch.inference_mode(), exact_float32(), autocast(self.device, self.config.amp):
             output = self.model(self.normalizer(pixels.to(self.device)))
         attention = output.attention.unflatten(-1, self.model.grid)
         return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()

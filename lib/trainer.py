@@ -9,18 +9,15 @@ from torch.utils.data import DataLoader
 from torch.utils.tensorboard import SummaryWriter
 
 from lib import checkpoint
-from lib.builder import build_model, build_normalizer, notes, start_from
+from lib.builder import build_learner, notes
 from lib.config import Config
 from lib.dataset import EpochBatches, ImageDataset, evaluation_loader, make_loader, training_view
-from lib.device import grad_scaler, select_device
-from lib.ema import Ema
-from lib.engine import Criterion, Learner, gather, predict, train_one_epoch
+from lib.device import select_device
+from lib.engine import Learner, gather, predict, train_one_epoch
 from lib.errors import UserError
 from lib.experiment import Experiment, command_line
-from lib.losses import asymmetric_loss, binary_cross_entropy
 from lib.manifest import DataFolder
 from lib.metrics import mean_average_precision
-from lib.optim import Schedule, make_optimizer
 from lib.progress import bar
 
 PATIENCE = 3
@@ -146,53 +143,15 @@ class Trainer:
         embeddings = None
         if config.embed_type != "random":
             embeddings = self.data.label_embeddings(config.embed_type)
-        # another experiment brings its own backbone: nothing to download
-        replaced = config.pretrained_model and config.weights == "pretrained"
-        weights = "none" if replaced else config.weights
-        model = build_model(config, len(self.data.labels), embeddings, weights)
-        if config.pretrained_model:
-            start_from(model, self.data.labels, config.pretrained_model)
-        self._require_statistics(model.grid)
-        model.to(self.device)
-        optimizer = make_optimizer(
-            model,
-            config.optimizer,
-            lr=config.lr,
-            weight_decay=config.weight_decay,
-            true_weight_decay=config.true_weight_decay,
-        )
-        schedule = Schedule(
-            config.lr_scheduler,
-            optimizer,
-            lr=config.lr,
-            epochs=config.max_epochs,
-            steps_per_epoch=len(self.train_batches),
-            pct_start=config.pct_start,
-            step_size=config.step_size,
-        )
-        return Learner(
-            model=model,
-            ema=Ema(model, config.ema_decay),
-            criterion=self._make_criterion(),
-            lamda=config.lamda,
-            optimizer=optimizer,
-            schedule=schedule,
-            scaler=grad_scaler(self.device, config.amp),
-            normalizer=build_normalizer(config, self.device),
+        learner = build_learner(
+            config,
+            self.data.labels,
+            embeddings,
             device=self.device,
-            amp=config.amp,
-            ema_epoch=config.ema_epoch,
+            steps_per_epoch=len(self.train_batches),
         )
-
-    def _make_criterion(self) -> Criterion:
-        if self.config.loss == "bce":
-            return binary_cross_entropy
-        return partial(
-            asymmetric_loss,
-            gamma_pos=self.config.gamma_pos,
-            gamma_neg=self.config.gamma_neg,
-            clip=self.config.clip,
-        )
+        self._require_statistics(learner.model.grid)
+        return learner
 
     def _require_statistics(self, grid: tuple[int, int]) -> None:
         """BatchNorm needs more than one value per channel, also in the last short batch."""

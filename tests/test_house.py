@@ -8,10 +8,16 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-LAYERS = {"models": {"models"}, "lib": {"models", "lib"}, "scripts": {"models", "lib"}}
+LAYERS = {
+    "models": {"models"},
+    "lib": {"models", "lib"},
+    "scripts": {"models", "lib"},
+    "benchmarks": {"models", "lib"},
+}
 COMMANDS = [
-    *(path.name for path in sorted(ROOT.glob("*.py"))),
-    *(f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("*.py"))),
+    path.relative_to(ROOT).as_posix()
+    for folder in ("", "scripts", "benchmarks")
+    for path in sorted((ROOT / folder).glob("*.py"))
 ]
 
 
@@ -32,7 +38,6 @@ def own_parts(file: Path) -> set[str]:
         *LAYERS,
         *(path.stem for path in ROOT.glob("*.py")),
         "tests",
-        "benchmarks",
     }
 
 

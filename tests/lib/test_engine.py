@@ -142,6 +142,21 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
             np.testing.assert_allclose(scores[which, prediction.index], expected, rtol=1e-6)
 
 
+def test_predictions_are_made_in_full_float32(loader, monkeypatch):
+    """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    seen = []
+
+    class Watching(Small):
+        def forward(self, images):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            return super().forward(images)
+
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    list(predict([Watching()], loader, normalizer, CPU, False))
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+
+
 def test_rows_are_merged_by_index(loader):
     stream = list(predict([Small()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False))
     ordered = gather(iter(stream), (1, 5, 2))
