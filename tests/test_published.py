@@ -1,12 +1,14 @@
 """Published experiment folders at toy size: export, reading back, misfits."""
 
 import shutil
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 import yaml
 
+from models import backbones
 from tests.commands import TINY, error_line, make_data, run_here
 
 FLAGS = "--data colors --batch-size 6 --max-epochs 1 --pos --embed-type bert".split()
@@ -120,6 +122,15 @@ def test_learned_label_embeddings_are_in_the_export(here):
     exported = f"{experiment}/published"
     assert here("evaluate.py", "--exp-dir", exported, "--workers", "0").code == 0
     np.testing.assert_allclose(scores(exported), scores(experiment), atol=1e-6)
+
+
+def test_nothing_is_downloaded_to_evaluate(here, monkeypatch):
+    """Though the config, as the published ones do, trained from downloaded weights."""
+    download = mock.Mock(side_effect=AssertionError)
+    monkeypatch.setattr(backbones, "download", download)
+    change_config(weights="pretrained")
+    assert here("evaluate.py", "--exp-dir", EXPORTED, "--workers", "0").code == 0
+    assert not download.called
 
 
 def test_extra_names_and_keys_are_ignored(here):

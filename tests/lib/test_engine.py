@@ -46,11 +46,10 @@ def learner(lamda=0.5, **options):
         lamda=lamda,
         optimizer=optimizer,
         schedule=Schedule("StepLR", optimizer, lr=0.1, epochs=1, steps_per_epoch=1),
-        scaler=grad_scaler(CPU, False),
         normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
         device=CPU,
         amp=False,
-        **{"ema_epoch": 0, **options},
+        **{"ema_epoch": 0, "scaler": grad_scaler(CPU, False), **options},
     )
 
 
@@ -90,6 +89,15 @@ def test_average_copies_until_its_epoch():
     assert torch.equal(one.ema.model.main.weight, one.model.main.weight)
     train_step(one, batch(), epoch=1)
     assert not torch.equal(one.ema.model.main.weight, one.model.main.weight)
+
+
+def test_loss_scaling_lives_as_long_as_the_run():
+    """A scaler made anew each epoch would never reach its second growth."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
+    one = learner(scaler=scaler)
+    for epoch in range(2):
+        train_step(one, batch(), epoch)
+    assert scaler.get_scale() == 8.0
 
 
 def test_non_finite_loss_stops_before_anything_moves():
