@@ -54,7 +54,7 @@ class Backbone(nn.Module):
 
     def _probe(self, image_size: int) -> tuple[int, int]:
         """Height and width of the patch grid, read from the map that one image would give."""
-        features = _shape_of_features(self.trunk, image_size)
+        features = _features_of_one_image(self.trunk, image_size)
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             raise ModelError("gives no feature map, so it cannot be used as a backbone")
         if features.ndim == 4:
@@ -82,8 +82,9 @@ class _Features(nn.Module):
         return self.trunk.forward_features(images)
 
 
-def _shape_of_features(trunk: nn.Module, image_size: int) -> Tensor:
-    """The trunk's output for one image, on PyTorch's meta device: shapes without computation."""
+def _features_of_one_image(trunk: nn.Module, image_size: int) -> Tensor:
+    """The trunk's output in eval mode; on PyTorch's meta device, so without computing it, where
+    the model's operations have a meta form."""
     features = _Features(trunk)
     tensors = {
         name: tensor.to("meta")
@@ -93,9 +94,12 @@ def _shape_of_features(trunk: nn.Module, image_size: int) -> Tensor:
     training = trunk.training
     trunk.eval()
     with torch.no_grad():
-        shape = functional_call(features, tensors, (image,))
+        try:
+            output = functional_call(features, tensors, (image,))
+        except RuntimeError:
+            output = features(torch.zeros_like(image, device=next(trunk.parameters()).device))
     trunk.train(training)
-    return shape
+    return output
 
 
 def build_backbone(
