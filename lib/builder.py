@@ -22,6 +22,7 @@ from models.backbones import build_backbone
 from models.errors import ModelError
 from models.mlic import MLIC
 
+POSITION_TABLE = "backbone.trunk.pos_embed"  # of a ViT
 CLASSIFIERS = ("object_classifier.", "patch_classifier.")
 
 
@@ -150,6 +151,11 @@ def start_from(model: MLIC, labels: Sequence[str], path: str) -> None:
     content = checkpoint.load_model_checkpoint(file)
     own = model.state_dict()
     state = content.state_for(model)
+    if POSITION_TABLE in state and POSITION_TABLE in own:
+        try:
+            state[POSITION_TABLE] = model.backbone.resize_position_table(state[POSITION_TABLE])
+        except ModelError as error:
+            raise UserError(f"{file}: {error}") from error
     kept = [name for name in own if name.startswith(CLASSIFIERS)]
     learned = isinstance(model.label_embeddings, torch.nn.Parameter)
     if not (learned and content.labels == list(labels)):

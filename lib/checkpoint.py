@@ -5,6 +5,7 @@ state dict); `last.pth` holds all that a run needs to go on.
 """
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +17,7 @@ from lib.errors import UserError
 from lib.files import atomic_write
 from models import official
 from models.mlic import MLIC
+from models.weights import is_plain
 
 # what names and shapes in a part of the model depend on
 NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
@@ -45,13 +47,14 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: not a checkpoint of plain tensors, or a damaged one; nothing was run from it"
         ) from error
     except Exception as error:  # bytes from elsewhere can fail the reader in any way
-        raise UserError(f"{path}: a truncated or damaged checkpoint") from error
+        raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: expected names and tensors")
     return content
@@ -118,9 +121,7 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
         weights, labels, config = content["model"], content["labels"], content["config"]
         if not all(isinstance(label, str) for label in labels):
             raise UserError(f"{path}: its labels are not text")
-    if not all(
-        isinstance(tensor, Tensor) and tensor.layout == torch.strided for tensor in weights.values()
-    ):
+    if not all(map(is_plain, weights.values())):
         raise UserError(f"{path}: its model holds values that are not plain tensors")
     return ModelCheckpoint(path, weights, labels, config)
 

@@ -6,6 +6,7 @@ arguments. Imports no torch, so that `train.py --help` is quick.
 
 import dataclasses
 import math
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -187,25 +188,28 @@ class Config:
             raise UserError(f"{source}: {error}") from None
 
     @classmethod
-    def load(cls, path: str | Path, required: Sequence[str] = ()) -> "Config":
-        """Read a `config.yaml`; of the fields that it lacks, only the `required` are missed.
+    def load(
+        cls, path: str | Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
+    ) -> "Config":
+        """Read a `config.yaml`: the fields `required`, which must be there, and `optional` ones
+        (None: all others).
 
-        Values are read as the text that stands there, so that lines printed by hand mean what they
-        say: `None`, `9e-05`, and a data folder called `007`.
+        Lines printed by hand mean what they say: `None`, `9e-05`, a data folder called `007`.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
-            values = yaml.load(text, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
+            text = Path(path).read_text(encoding="utf-8-sig")
         except OSError as error:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-        except (yaml.YAMLError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())
-            raise UserError(f"{path}: not a readable config: {reason}") from error
-        if not isinstance(values, dict):
+        except UnicodeDecodeError as error:
+            raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
+        values = _read_lines(text)
+        if not values:
             raise UserError(f"{path}: not a config: expected lines of 'key: value'")
         for name in required:
             if name not in values:
                 raise UserError(f"{path}: lacks a line '{name}: ...'")
+        if optional is not None:
+            values = {name: values[name] for name in (*required, *optional) if name in values}
         return cls.from_dict(values, str(path))
 
     def to_dict(self) -> dict[str, Any]:
@@ -215,6 +219,34 @@ class Config:
     def to_yaml(self) -> str:
         """The text of `config.yaml`; `load` gives an equal config back."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
+
+
+def _read_lines(text: str) -> dict[str, str]:
+    """`key: value` lines as text, whatever the values hold; others are passed over.
+
+    Of YAML, quotes are understood, and long values that go on in indented lines.
+    """
+    values: dict[str, str] = {}
+    name = None
+    for line in text.splitlines():
+        if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
+            name = match[1]
+            values[name] = (match[2] or "").strip()
+        elif name and line[:1].isspace() and line.strip():
+            values[name] += f" {line.strip()}"
+        elif line.strip():
+            name = None
+    return {name: _unquoted(value) for name, value in values.items()}
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] not in ("'", '"'):
+        return value
+    try:
+        text = yaml.load(value, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
+    except yaml.YAMLError:
+        return value
+    return text if isinstance(text, str) else value
 
 
 def flag_name(field_name: str) -> str:

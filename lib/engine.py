@@ -151,8 +151,8 @@ def predict(
             scores = scores.cpu().numpy()
             if not np.isfinite(scores).all():
                 raise UserError(
-                    "the model's scores are not finite numbers, its weights have overflowed: train "
-                    "again with a lower --lr"
+                    "the model's scores are not finite numbers: its weights have overflowed or are "
+                    "damaged; train again with a lower --lr"
                 )
             yield Prediction(batch.index.numpy(), scores, attention)
 

@@ -25,7 +25,12 @@ from lib.transforms import read_image, resize, to_pixels
 from models import official
 from models.mlic import MLIC
 
-DECISIVE = ("arch", "data", "embed_type", "img_size")  # what no default can stand for
+# of a published config: what scores depend on, and what it may say besides
+DECISIVE = (
+    *("arch", "data", "img_size", "orid_norm", "embed_type", "num_layers", "num_heads", "pos"),
+    *("normalize_before", "rm_cls", "tau"),
+)
+OPTIONAL = ("norm", "output_stride", "amp", "batch_size", "topk", "threshold")
 
 
 class LoadedExperiment(NamedTuple):
@@ -50,7 +55,11 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
         config, labels, embeddings = _parts_of_published(experiment, content)
     else:
         config, labels, embeddings = _parts_of_own(content)
-    model = build_model(config, len(labels), embeddings, weights="none")
+    try:
+        model = build_model(config, len(labels), embeddings, weights="none")
+    except UserError as error:
+        source = experiment.config_file if content.published else content.file
+        raise UserError(f"{source}: {error}") from error
     content.load_into(model, content.state_for(model))
     return LoadedExperiment(experiment, config, labels, model.eval())
 
@@ -79,7 +88,7 @@ def _parts_of_published(
             f"{content.file}: a published checkpoint needs its config.yaml: pass the experiment "
             "folder, which holds config.yaml and checkpoints/best_ema_model.pth, as --exp-dir"
         )
-    config = Config.load(experiment.config_file, required=DECISIVE)
+    config = Config.load(experiment.config_file, required=DECISIVE, optional=OPTIONAL)
     learned = official.holds_label_embeddings(content.weights)
     if learned != (config.embed_type == "random"):
         raise UserError(

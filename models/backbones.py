@@ -15,7 +15,13 @@ from torch.func import functional_call
 
 from models.errors import ModelError
 from models.registry import Arch, describe_sides
-from models.weights import complete_load, download, published_table_resize, read_weights
+from models.weights import (
+    complete_load,
+    download,
+    published_table_resize,
+    read_weights,
+    resize_table,
+)
 
 REFUSALS = (TypeError, NotImplementedError, AssertionError)  # of timm, for an option it has not
 
@@ -52,6 +58,13 @@ class Backbone(nn.Module):
             return features.flatten(1, 2) if self.channels_last else features.flatten(2).mT
         return features[:, self.trunk_prefix_tokens :] if self.drop_class_token else features
 
+    def resize_position_table(self, table: Tensor) -> Tensor:
+        """A position table of another image side, for this one; as it is for other backbones."""
+        own = getattr(self.trunk, "pos_embed", None)
+        if own is None or own.ndim != 3 or table.ndim != 3 or own.shape == table.shape:
+            return table
+        return resize_table(table, self.grid, own.shape[1] - self.grid[0] * self.grid[1])
+
     def _probe(self, image_size: int) -> tuple[int, int]:
         """Height and width of the patch grid, read from the map that one image would give."""
         features = _features_of_one_image(self.trunk, image_size)
@@ -63,10 +76,11 @@ class Backbone(nn.Module):
         side = math.isqrt(features.shape[1] - self.trunk_prefix_tokens)
         if side * side + self.trunk_prefix_tokens != features.shape[1]:
             raise ModelError("its tokens do not form a square grid")
-        if image_size % side:
+        ratio = getattr(getattr(self.trunk, "patch_embed", None), "feat_ratio", None)
+        stride = ratio() if ratio else image_size / side
+        if stride * side != image_size:
             raise ModelError(
-                f"--img-size {image_size} is no multiple of its patches' side, "
-                f"about {image_size / side:.0f} pixels"
+                f"--img-size {image_size}: must be a multiple of its patches' {stride:g} pixels"
             )
         return side, side
 
@@ -133,7 +147,7 @@ def build_backbone(
         with complete_load(), published_table_resize():
             trunk = _create(arch.timm_name, options)
     except Exception as error:
-        raise _refusal(error, name, image_size, weights, output_stride, options) from error
+        raise _refusal(error, name, facts, weights, output_stride, options) from error
     trunk.pretrained_cfg.pop("state_dict", None)
     try:
         backbone = Backbone(trunk, image_size, drop_class_token)
@@ -163,7 +177,7 @@ def _create(name: str, options: dict[str, Any]) -> nn.Module:
 def _refusal(
     error: Exception,
     name: str,
-    image_size: int,
+    facts: Any,
     weights: str,
     output_stride: int | None,
     options: dict[str, Any],
@@ -176,7 +190,14 @@ def _refusal(
             "a ResNet with 8, 16 or 32"
         )
     if refused and "img_size" in options:
-        return ModelError(f"--img-size {image_size}: {name} cannot take it: {_brief(error)}")
+        return ModelError(
+            f"--img-size {options['img_size']}: {name}, made for {facts.input_size[-1]}, cannot "
+            f"take it: {_brief(error)}"
+        )
+    if weights.endswith(".npz") and isinstance(error, AttributeError):
+        return ModelError(f"--weights {weights}: {name} has no reader for a publisher's .npz")
+    if weights != "none" and isinstance(error, KeyError):
+        return ModelError(f"--weights {weights}: does not fit {name}: no use for {error}")
     if weights != "none":  # bytes from elsewhere can fail timm's filters in any way
         return ModelError(f"--weights {weights}: does not fit {name}: {_brief(error)}")
     if refused:

@@ -73,12 +73,15 @@ def find_arch(name: str) -> Arch:
     if not timm.is_model(name):
         known = list(dict.fromkeys([*ARCHS, *timm.list_models()]))
         close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(close)}?" if close else "any timm model name will do"
+        hint = (
+            f"did you mean {' or '.join(close)}?" if close else "timm.list_models() has the others'"
+        )
         raise ModelError(f"--arch {name}: no such architecture; {hint}")
     try:
         facts = timm.get_pretrained_cfg(name)
     except RuntimeError as error:
-        raise ModelError(f"--arch {name}: {' '.join(str(error).split())}") from error
+        reason = " ".join(str(error).split())
+        raise ModelError(f"--arch {name}: {reason} Leave it out for timm's own choice") from error
     return Arch(name) if facts is None else Arch(name, tuple(facts.mean), tuple(facts.std))
 
 

@@ -6,15 +6,19 @@ timm's filters (names, position tables) treat every source alike.
 
 import contextlib
 import logging
+import math
 import os
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import timm
+import torch
+from timm.layers import resample_abs_pos_embed
 from timm.models import vision_transformer
 from torch import Tensor, nn
 
@@ -53,13 +57,15 @@ def download(timm_name: str) -> dict[str, Any]:
 def read_weights(path: Path) -> dict[str, Any]:
     """Read a file of weights: .safetensors, .pth (tensors only, no code) or a publisher's .npz."""
     if not path.is_file():
+        found = "a folder" if path.is_dir() else "no such file"
         raise ModelError(
-            f"--weights {path}: no such file: pass pretrained, none, or the path of a weight file"
+            f"--weights {path}: {found}: pass pretrained, none, or the path of a weight file"
         )
     if path.suffix == ".npz":
         return {"file": str(path), "custom_load": True}
     try:
-        state = timm.models.load_state_dict(str(path), use_ema=False, weights_only=True)
+        with warnings.catch_warnings(action="ignore"):
+            state = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # bytes from elsewhere can fail a reader in any way
         raise ModelError(
             f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
@@ -68,9 +74,20 @@ def read_weights(path: Path) -> dict[str, Any]:
     tensors = [value for value in state.values() if isinstance(value, Tensor)]
     if not tensors:
         raise ModelError(f"--weights {path}: holds no tensors by name")
+    if not all(map(is_plain, tensors)):
+        raise ModelError(f"--weights {path}: holds values that are not plain tensors")
     if not all(tensor.isfinite().all() for tensor in tensors):
         raise ModelError(f"--weights {path}: holds values that are not finite numbers")
     return {"state_dict": state}
+
+
+def is_plain(value: object) -> bool:
+    """Whether `value` is a dense tensor with numbers in it: not sparse, quantized or on meta."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and not (value.is_meta or value.is_quantized)
+    )
 
 
 @contextlib.contextmanager
@@ -86,8 +103,12 @@ def complete_load() -> Iterator[None]:
     level = logger.level
     logger.setLevel(logging.ERROR)  # what it would say is said below
 
-    def recording(module, *arguments, **options):
-        results.append(load(module, *arguments, **options))
+    def recording(module, state, *arguments, **options):
+        state = _for_final_norm(module, state)
+        results.append(load(module, state, *arguments, **options))
+        for name, own in module.state_dict().items():
+            if name in state and own.is_floating_point() != state[name].is_floating_point():
+                raise ModelError(f"{name} is {state[name].dtype}, expected {own.dtype}")
         return results[-1]
 
     nn.Module.load_state_dict = recording
@@ -104,21 +125,46 @@ def complete_load() -> Iterator[None]:
             )
 
 
+def _for_final_norm(module: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Average-pooled ViTs norm after the pooling (`fc_norm`); without it, that norm is the last."""
+    own = module.state_dict()
+    if "norm.weight" not in own or "fc_norm.weight" in own or "fc_norm.weight" not in state:
+        return state
+    return {name.replace("fc_norm.", "norm.", 1): tensor for name, tensor in state.items()}
+
+
 @contextlib.contextmanager
 def published_table_resize() -> Iterator[None]:
     """Resize ViT position tables by bicubic interpolation without antialiasing, as published.
 
     timm's loaders ask for antialiasing, or for bilinear interpolation of a publisher's .npz.
     """
-    resample = vision_transformer.resample_abs_pos_embed
 
     def published(table, new_size, old_size=None, num_prefix_tokens=1, **_):
-        return resample(
-            table, new_size, old_size, num_prefix_tokens, interpolation="bicubic", antialias=False
-        )
+        return resize_table(table, new_size, num_prefix_tokens, old_size)
 
     with mock.patch.object(vision_transformer, "resample_abs_pos_embed", published):
         yield
+
+
+def resize_table(
+    table: Tensor,
+    grid: tuple[int, int],
+    prefix_tokens: int,
+    old_grid: tuple[int, int] | None = None,
+) -> Tensor:
+    """A position table (1, P + n, D), square unless `old_grid` says so, for a `grid` (H, W)."""
+    patches = table.shape[1] - prefix_tokens
+    side = math.isqrt(max(patches, 0))
+    old_grid = old_grid or (side, side)
+    if patches != old_grid[0] * old_grid[1]:
+        raise ModelError(
+            f"pos_embed has {table.shape[1]} rows, which is no square grid with {prefix_tokens} "
+            "class tokens"
+        )
+    return resample_abs_pos_embed(
+        table, list(grid), list(old_grid), prefix_tokens, interpolation="bicubic", antialias=False
+    )
 
 
 def _timm_file(path: str) -> dict[str, Any]:
@@ -127,16 +173,22 @@ def _timm_file(path: str) -> dict[str, Any]:
 
 
 def _require_connection(timm_name: str, address: str) -> None:
-    """Try one short request first: the hub's own client retries for a minute."""
+    try:
+        reach(address)
+    except OSError as error:
+        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
+
+
+def reach(address: str) -> None:
+    """Raise `OSError` within seconds where `address` cannot be reached: the hub's own client tries
+    for a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
-        raise _unreachable(timm_name, "HF_HUB_OFFLINE is set")
+        raise OSError("HF_HUB_OFFLINE is set")
     try:
         request = urllib.request.Request(address, method="HEAD")
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return
-    except OSError as error:
-        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
 
 
 def _unreachable(timm_name: str, reason: object) -> ModelError:

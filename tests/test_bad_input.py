@@ -118,7 +118,7 @@ def test_weight_files_without_numbers_are_not_passed_over(here, tmp_path):
     assert "nan.pth: holds values that are not" in here("train.py", *TRAIN, "--weights", "nan.pth")
     np.savez(tmp_path / "jax.npz", x=np.zeros(2))
     line = here("train.py", *TRAIN, "--weights", "jax.npz")
-    assert "--weights jax.npz: does not fit test_resnet" in line
+    assert "--weights jax.npz: test_resnet has no reader" in line
 
 
 def test_non_finite_loss_is_noted_and_overwrites_nothing(here, tmp_path):

@@ -210,7 +210,9 @@ def test_weights_that_expect_other_pixels_are_said_once(tmp_path, monkeypatch, c
     said = run_here(monkeypatch, capsys, *command, "vit.pth")
     assert said.code == 0 and said.out.count("note: pixels are normalised by ImageNet's") == 1
     assert "expect mean (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5): pass --norm weights" in said.out
-    for quiet in (("none",), ("vit.pth", "--norm", "weights"), ("vit.pth", "--orid-norm")):
+    start = ("vit.pth", "--pretrained-model", "experiments/mlic_colors/exp1")
+    norms = (("vit.pth", "--norm", "weights"), ("vit.pth", "--orid-norm"))
+    for quiet in (("none",), start, *norms):
         assert "note:" not in run_here(monkeypatch, capsys, *command, *quiet).out
 
 

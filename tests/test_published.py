@@ -1,5 +1,6 @@
 """Published experiment folders at toy size: export, reading back, misfits."""
 
+import pickle
 import shutil
 from unittest import mock
 
@@ -8,7 +9,9 @@ import pytest
 import torch
 import yaml
 
+from lib.predictor import DECISIVE
 from models import backbones
+from models.weights import resize_table
 from tests.commands import TINY, error_line, make_data, run_here
 
 FLAGS = "--data colors --batch-size 6 --max-epochs 1 --pos --embed-type bert".split()
@@ -16,6 +19,7 @@ FLAGS = "--data colors --batch-size 6 --max-epochs 1 --pos --embed-type bert".sp
 EXPERIMENT = "experiments/mlic_colors/exp1"
 EXPORTED = f"{EXPERIMENT}/published"
 CHECKPOINT = "checkpoints/best_ema_model.pth"
+FORM = ("--format", "published")
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +103,43 @@ def test_an_export_says_what_else_it_needs(here):
         shutil.copy(f"b/data/colors/{name}", f"data/colors/{name}")
     assert here("evaluate.py", "--exp-dir", "b", "--workers", "0").code == 0
     np.testing.assert_allclose(scores("b"), before, atol=1e-6)
+
+
+def test_an_export_says_what_the_published_code_cannot(here):
+    flags = "--arch test_vit --weights none --img-size 64 --workers 0 --norm weights".split()
+    assert here("train.py", *flags, *FLAGS).code == 0
+    said = here("scripts/export.py", "--exp-dir", "experiments/mlic_colors/exp2", *FORM).out
+    assert "no position code for a class token" in said
+    assert "cannot normalise by what the weights expect" in said and "output-stride" not in said
+    assert here("train.py", *TINY, *FLAGS, "--arch", "resnet10t", "--output-stride", "16").code == 0
+    said = here("scripts/export.py", "--exp-dir", "experiments/mlic_colors/exp3", *FORM).out
+    assert "the published code has no --output-stride 16" in said and "class token" not in said
+
+
+def test_paths_of_any_spelling_come_back(here):
+    target = "a: b #1/p"
+    command = ("scripts/export.py", "--exp-dir", EXPERIMENT, *FORM, "--save-dir", target)
+    assert here(*command).code == 0
+    assert here("evaluate.py", "--exp-dir", target, "--workers", "0").code == 0
+    np.testing.assert_allclose(scores(target), scores(EXPERIMENT), atol=1e-6)
+
+
+def test_training_at_another_side_resizes_the_position_table(here):
+    """From either form, as --weights does."""
+    flags = "--arch test_vit --weights none --workers 0 --img-size".split()
+    assert here("train.py", *flags, "64", *FLAGS).code == 0
+    experiment = "experiments/mlic_colors/exp2"
+    assert here("scripts/export.py", "--exp-dir", experiment, *FORM).code == 0
+    for form in (experiment, f"{experiment}/published"):
+        more = ("--lr", "1e-30", "--pretrained-model", form)
+        assert here("train.py", *flags, "96", *FLAGS, *more).code == 0
+    name = "backbone.trunk.pos_embed"
+    first, second, third = (
+        torch.load(f"experiments/mlic_colors/exp{n}/{CHECKPOINT}")["model"][name] for n in (2, 3, 4)
+    )
+    expected = resize_table(first, (6, 6), 1)
+    torch.testing.assert_close(second, expected)
+    torch.testing.assert_close(third, expected)
 
 
 @pytest.mark.parametrize("norm", ["none", "weights"])
@@ -201,7 +242,15 @@ def shaped(name, *shape):
             "module.fc.bias is int64 (3,), expected float32 (3,)",
         ),
         (
+            lambda state: state.update({"module.fc.bias": torch.zeros(3, dtype=torch.complex64)}),
+            "module.fc.bias is complex64 (3,), expected float32 (3,)",
+        ),
+        (
             lambda state: state.update({"module.fc.bias": torch.zeros(3).to_sparse()}),
+            "values that are not plain tensors",
+        ),
+        (
+            lambda state: state.update({"module.fc.bias": torch.zeros(3, device="meta")}),
             "values that are not plain tensors",
         ),
     ],
@@ -217,7 +266,8 @@ def test_checkpoints_that_do_not_fit(here, change, says):
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("arch", "resnet_101", "--arch resnet_101: no such architecture; did you mean resnet101"),
+        ("arch", "resnet_101", "config.yaml: --arch resnet_101: no such architecture; did you"),
+        ("num_heads", "7", "config.yaml: --num-heads 7: does not divide"),
         ("arch", "resnet18", "another --arch"),
         ("embed_type", "random", "holds no learned label embeddings, but"),
         ("embed_type", "glove", "data/colors/glove.npy: no such file"),
@@ -231,7 +281,7 @@ def test_configs_that_do_not_fit(here, name, value, says):
     assert says in error_line(here("evaluate.py", "--exp-dir", EXPORTED))
 
 
-@pytest.mark.parametrize("name", ["arch", "data", "embed_type", "img_size"])
+@pytest.mark.parametrize("name", DECISIVE)
 def test_configs_that_leave_out_what_decides(here, name):
     lines = open(f"{EXPORTED}/config.yaml").read().splitlines(keepends=True)
     with open(f"{EXPORTED}/config.yaml", "w") as file:
@@ -274,6 +324,17 @@ def test_hostile_checkpoints(here, content):
     result = here("evaluate.py", "--exp-dir", EXPORTED)
     assert "best_ema_model.pth" in error_line(result)
     assert "run by the checkpoint" not in result.out
+
+
+def test_hostile_files_leave_one_line(here, recwarn):
+    """A bare pickle, and a TorchScript archive: torch warns of both."""
+    file = f"{EXPORTED}/{CHECKPOINT}"
+    with open(file, "wb") as out:
+        pickle.dump({"module.x": Evil()}, out)
+    error_line(here("evaluate.py", "--exp-dir", EXPORTED))
+    torch.jit.script(torch.nn.Linear(2, 2)).save(file)
+    error_line(here("evaluate.py", "--exp-dir", EXPORTED))
+    assert not [w for w in recwarn if "torch.load" in str(w.message)]
 
 
 @pytest.mark.parametrize("share", [0.0, 0.5, 0.99])

@@ -76,14 +76,42 @@ def test_every_field_has_help():
 
 
 def test_yaml_gives_the_same_config_back(tmp_path):
-    config = Config.parse(["--lr", "9e-05", "--data", "null", "--weight-decay", "1e-10", "--pos"])
-    (tmp_path / "config.yaml").write_text(config.to_yaml())
-    assert Config.load(tmp_path / "config.yaml") == config
+    flags = ["--lr", "9e-05", "--weight-decay", "1e-10", "--pos"]
+    for data in ("null", "007", "a: b", 'it\'s "it"', "# no", "caf\u00e9 " * 30, "x" * 200):
+        config = Config.parse([*flags, "--data", data.strip()])
+        (tmp_path / "config.yaml").write_text(config.to_yaml())
+        assert Config.load(tmp_path / "config.yaml") == config
 
 
 def test_published_config_is_understood():
     config = Config.load(goldens.GOLDEN_DIR / "published_config.yaml")
     assert config.lr == 9e-5 and config.pretrained_model is None and config.pos is True
+
+
+def test_lines_printed_by_hand_are_understood(tmp_path):
+    """Whatever stands in keys that nobody knows, at any line end, with a byte order mark."""
+    lines = [
+        "args: Namespace(a=1, b='x: y')",
+        "glob: *.jpg",
+        "fmt: %s @home",
+        "empty:",
+        "data: my #1: set",
+        "arch: 'resnet18'",
+        "lr: 9e-05",
+        "pretrained_model: None",
+        "pos: True",
+        "- what is this",
+    ]
+    (tmp_path / "config.yaml").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    config = Config.load(tmp_path / "config.yaml")
+    assert (config.data, config.arch, config.lr) == ("my #1: set", "resnet18", 9e-5)
+    assert config.pos is True and config.pretrained_model is None
+
+
+def test_only_what_is_asked_for_is_read(tmp_path):
+    (tmp_path / "config.yaml").write_text("arch: resnet18\noptimizer: SAM\ntopk: 5\n")
+    config = Config.load(tmp_path / "config.yaml", required=("arch",), optional=("topk",))
+    assert (config.arch, config.topk, config.optimizer) == ("resnet18", 5, "AdamW")
 
 
 def test_text_of_numbers_is_read_as_numbers():
@@ -130,9 +158,8 @@ def test_bad_flags_are_named(flags, says):
         ("batch_size: 1.5", "batch_size: '1.5' is not of type int"),
         ("lr: -1", "config.yaml: --lr -1.0: must be more than 0"),
         ("loss: focal", "--loss focal: choose from asl, bce"),
-        ("arch: [1]", "arch"),
         ("- 1", "expected lines of"),
-        ("a: [", "not a readable config"),
+        ("", "expected lines of"),
     ],
 )
 def test_bad_config_files_are_named(tmp_path, text, says):

@@ -102,6 +102,14 @@ def test_truncated_images_are_refused(split, tmp_path):
         read_image(tmp_path / "cut.png")
 
 
+def test_the_rotation_that_a_camera_notes_is_ignored(tmp_path):
+    """As published: the pixels are read as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").size == (30, 20)
+
+
 def test_sixteen_bit_grey_is_scaled(tmp_path):
     grey = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
     Image.fromarray(grey).save(tmp_path / "deep.png")

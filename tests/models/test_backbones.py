@@ -173,6 +173,63 @@ def flax_names(state):
     return {name: tensor.numpy() for name, tensor in names.items()}
 
 
+def test_weights_of_a_vit_that_pools_by_averaging(tmp_path):
+    """Its norm stands behind the pooling; on patch tokens it is the last."""
+    source = timm.create_model("test_vit2")
+    assert "fc_norm.weight" in source.state_dict()
+    with torch.no_grad():
+        source.fc_norm.weight.normal_()
+    torch.save(source.state_dict(), tmp_path / "vit.pth")
+    trunk = build("test_vit2", 160, weights=str(tmp_path / "vit.pth")).trunk
+    assert torch.equal(trunk.norm.weight, source.fc_norm.weight)
+
+
+def changed(change):
+    state = timm.create_model("test_vit").state_dict()
+    change(state)
+    return state
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda it: it.update({"norm.weight": it["norm.weight"].to_sparse()}), "not plain tensors"),
+        (lambda it: it.update({"norm.weight": it["norm.weight"].to("meta")}), "not plain tensors"),
+        (
+            lambda it: it.update({"norm.weight": it["norm.weight"].int()}),
+            "norm.weight is torch",
+        ),
+        (lambda it: it.update(pos_embed=torch.zeros(1, 13, 64)), "pos_embed has 13 rows, which is"),
+        (lambda it: it.update(pos_embed=torch.zeros(1, 17, 32)), "pos_embed"),
+    ],
+)
+def test_weights_that_do_not_fit_are_named(tmp_path, change, says):
+    torch.save(changed(change), tmp_path / "odd.pth")
+    with pytest.raises(ModelError, match=says):
+        build("test_vit", 160, weights=str(tmp_path / "odd.pth"))
+
+
+def test_weights_of_other_kinds_are_named(tmp_path):
+    with pytest.raises(ModelError, match="a folder: pass pretrained, none, or the path"):
+        build("test_vit", 160, weights=str(tmp_path))
+    np.savez(tmp_path / "x.npz", x=np.zeros(2))
+    with pytest.raises(ModelError, match="resnet18 has no reader for a publisher's .npz"):
+        build("resnet18", 64, weights=str(tmp_path / "x.npz"))
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
+    with pytest.raises(ModelError, match="does not fit test_convnext: no use for 'blocks.0"):
+        build("test_convnext", 160, weights=str(tmp_path / "vit.pth"))
+
+
+def test_averaged_weights_of_a_file_come_first(tmp_path):
+    """As timm has it, of a training checkpoint with both."""
+    raw, ema = timm.create_model("test_vit"), timm.create_model("test_vit")
+    content = {"state_dict": raw.state_dict(), "state_dict_ema": ema.state_dict()}
+    torch.save(content, tmp_path / "both.pth")
+    trunk = build("test_vit", 160, weights=str(tmp_path / "both.pth")).trunk
+    assert torch.equal(trunk.cls_token, ema.cls_token)
+    assert not torch.equal(trunk.cls_token, raw.cls_token)
+
+
 def test_weights_of_a_swin_under_its_publishers_names(tmp_path):
     """Downsampling ends a stage there, and computed buffers are stored."""
     source = build("swin_tiny_patch4_window7_224", 224).trunk
@@ -230,7 +287,9 @@ def test_vit_at_the_published_sizes(size, drop_class_token, position):
         ("vit_large_patch16_224", 450, "--img-size 450: .* takes multiples of 16"),
         ("swin_large_patch4_window12_384_in22k", 448, "--img-size 448: .* takes 384 only"),
         ("tresnet_l", 450, "--img-size 450: .* takes multiples of 4"),
-        ("vit_small_patch14_dinov2", 450, "--img-size 450 is no multiple"),
+        ("vit_small_patch14_dinov2", 450, "--img-size 450: must be a multiple of .* 14 pixels"),
+        ("vit_small_patch14_dinov2", 120, "--img-size 120: must be a multiple of .* 14 pixels"),
+        ("vit_tiny_r_s16_p8_224", 100, "--img-size 100: .* made for 224, cannot take it"),
         ("halonet50ts", 448, "--img-size 448: halonet50ts cannot take it"),
     ],
 )

@@ -10,6 +10,7 @@ from models.mlic import MLIC
 from models.official import from_published, is_published, own_name, to_published
 from models.registry import find_arch
 from tests import goldens
+from tests.twins import literal_position
 
 PUBLISHED_ARCHS = goldens.shapes("arch_keys")
 
@@ -94,6 +95,30 @@ def test_scales_of_a_tresnet_count_as_their_size_and_an_offset():
     own = from_published(published, target)[own_name(name)]
     torch.testing.assert_close(own, published[name].abs() + 1e-5)
     assert (own > 0).all()
+
+
+def test_scales_near_zero_become_the_least_that_the_form_has():
+    source = model("tresnet_m", 64)
+    scale = source.backbone.trunk.body.layer1[0].conv1.bn.weight
+    with torch.no_grad():
+        scale.fill_(4e-6)
+    published = to_published(source)
+    name = "module.backbone.body.layer1.0.conv1.1.weight"
+    assert not published[name].any()
+    own = from_published(published, source)[own_name(name)]
+    torch.testing.assert_close(own, torch.full_like(own, 1e-5))
+
+
+def test_what_is_computed_is_exported_as_computed():
+    """The position code, also of a model without, and Swin's attention masks."""
+    source = model("swin_tiny_patch4_window7_224", 448)
+    published = to_published(source)
+    code = torch.from_numpy(literal_position(14, 14, 768)).float()
+    found = published["module.position_embedding.pe"].flatten(2)[0].mT
+    torch.testing.assert_close(found, code, atol=1e-5, rtol=0)
+    mask = published["module.backbone.layers.0.blocks.1.attn_mask"]
+    assert set(mask.unique().tolist()) == {-100.0, 0.0}
+    assert torch.equal(mask, source.backbone.trunk.layers[0].blocks[1].attn_mask)
 
 
 def test_stored_position_indices_of_a_swin_are_used():
