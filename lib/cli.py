@@ -69,6 +69,37 @@ def experiment_parser(description: str) -> Parser:
     return parser
 
 
+def preprocess_parser(description: str, data_dir: str | None, save_dir: str | None) -> Parser:
+    """A parser with the flags that the preprocessing scripts share."""
+    parser = Parser(description=description)
+    if data_dir:
+        parser.add_argument(
+            "--data-dir", type=folder, default=data_dir, help="the official files (%(default)s)"
+        )
+    if save_dir:
+        parser.add_argument(
+            "--save-dir", type=folder, default=save_dir, help="where to write (%(default)s)"
+        )
+    parser.add_argument(
+        "--check-images", action="store_true", help="open every image and report the broken ones"
+    )
+    parser.add_argument(
+        "--skip-missing",
+        action="store_true",
+        help="leave out images that are missing (or broken, with --check-images)",
+    )
+    parser.add_argument(
+        "--val",
+        type=share,
+        default=0.0,
+        help="share of train to split off as val.txt, alike for every label (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of what is drawn (%(default)s)"
+    )
+    return parser
+
+
 def positive_int(text: str) -> int:
     """Type of a command's flag that takes 1 or more."""
     return _at_least(1, text)

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -90,11 +90,11 @@ def append_line(path: str | Path, line: str) -> None:
 
 
 @contextlib.contextmanager
-def staged_folder(target: str | Path) -> Iterator[Path]:
+def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yield an empty folder whose entries replace those of `target` when the block ends.
 
-    Entries of `target` that the block did not write again stay. On an error, or Ctrl-C, `target`
-    is as it was.
+    Entries of `target` that the block did not write again stay, but for those of the names that it
+    `replaces` as a whole. On an error, or Ctrl-C, `target` is as it was.
     """
     target = Path(target)
     with writing(target):
@@ -107,10 +107,14 @@ def staged_folder(target: str | Path) -> Iterator[Path]:
         yield new
         with writing(target):
             target.mkdir(exist_ok=True)
+            written = {entry.name for entry in new.iterdir()}
             for entry in sorted(new.iterdir()):
                 if (target / entry.name).is_dir():
                     os.rename(target / entry.name, old / entry.name)
                 os.replace(entry, target / entry.name)
+            for name in replaces:
+                if name not in written and (target / name).exists():
+                    os.rename(target / name, old / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 

@@ -21,6 +21,7 @@ DATA_ROOT = Path("data")
 SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 UNKNOWN = "?"
+UNFIT = "\t\n\r\ufeff"  # in a field of a line
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -150,14 +151,7 @@ def read_labels(folder: Path) -> list[str]:
     labels: list[str] = []
     for number, line in numbered_lines(file):
         label = line.strip()
-        if not label:
-            raise UserError(f"{file}:{number}: empty label")
-        if "," in label or "\t" in label or label.startswith(UNKNOWN):
-            raise UserError(
-                f"{file}:{number}: label {label!r}: no comma, tab or leading '?' allowed"
-            )
-        if label in labels:
-            raise UserError(f"{file}:{number}: label {label!r} stands there twice")
+        check_label(label, labels, f"{file}:{number}")
         labels.append(label)
     if not labels:
         raise UserError(f"{file}: no labels; write one label a line")
@@ -208,8 +202,47 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
     return paths, targets, ignore
 
 
+def check_label(label: str, earlier: Sequence[str], place: str) -> None:
+    """Raise `UserError`, naming `place`, for a label that the line format has no room for."""
+    if not label.strip():
+        raise UserError(f"{place}: empty label")
+    if not _fits(label, UNFIT + ",") or label.startswith(UNKNOWN):
+        raise UserError(
+            f"{place}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
+            "allowed"
+        )
+    if label in earlier:
+        raise UserError(f"{place}: label {label!r} stands there twice")
+
+
+def check_path(path: str) -> None:
+    """Raise `UserError` for a path that the line format has no room for."""
+    if not _fits(path, UNFIT):
+        raise UserError(f"{path!r}: a path with a tab, a line end, or space around it; rename it")
+
+
+def _fits(text: str, without: str) -> bool:
+    """Whether `text` is UTF-8 and comes back from a stripped field of a line as it is."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return bool(text) and text == text.strip() and not set(text) & set(without)
+
+
 def check_images(file: Path, paths: Sequence[str]) -> None:
-    """Raise `UserError` if an image of `file` is missing; lists each folder once."""
+    """Raise `UserError` if an image of `file` is missing."""
+    missing = missing_images(paths)
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{missing[0]}: no such image (listed in {file}){more}; paths are relative to the "
+            f"working folder, {os.getcwd()}"
+        )
+
+
+def missing_images(paths: Sequence[str]) -> list[str]:
+    """The paths that lead to no file; lists each folder once."""
     listed: dict[str, set[str]] = {}
     missing = []
     for path in paths:
@@ -221,12 +254,7 @@ def check_images(file: Path, paths: Sequence[str]) -> None:
                 listed[folder] = set()
         if name not in listed[folder]:
             missing.append(path)
-    if missing:
-        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
-        raise UserError(
-            f"{missing[0]}: no such image (listed in {file}){more}; paths are relative to the "
-            f"working folder, {os.getcwd()}"
-        )
+    return missing
 
 
 def labels_hash(labels: Sequence[str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lib.errors import UserError
@@ -31,6 +32,26 @@ def read_array(file: Path) -> np.ndarray:
     if not isinstance(array, np.ndarray):
         raise UserError(f"{file}: holds several arrays, expected one (.npy)")
     return array
+
+
+def decode_json(file: Path, kind: Any) -> Any:
+    """Read JSON of the type `kind` (msgspec structs); what it does not name is passed over."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=kind)
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{file}: not the JSON that is expected: {error}") from error
+
+
+def require_list(file: Path, remedy: str) -> list[str]:
+    """The lines of one of the official lists, without the space around them and empty ones."""
+    if not file.is_file():
+        raise UserError(f"{file}: no such file; {remedy}")
+    lines = [line.strip() for _, line in numbered_lines(file) if line.strip()]
+    if not lines:
+        raise UserError(f"{file}: an empty list")
+    return lines
 
 
 def read_json(file: Path) -> dict[str, Any]:

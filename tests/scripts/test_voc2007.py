@@ -70,7 +70,7 @@ def test_writes_the_contract(voc, monkeypatch, capsys):
             "a full box",
         ),
         ("ImageSets/Main/test.txt", "", "test.txt: an empty list"),
-        ("ImageSets/Main/test.txt", "000009\n", "000009.jpg: no such image"),
+        ("ImageSets/Main/test.txt", "000009\n", "000009.xml: no such annotation"),
     ],
 )
 def test_bad_files_leave_the_former_output(voc, monkeypatch, capsys, file, text, says):

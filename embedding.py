@@ -1,0 +1,57 @@
+"""Entry point: make the label embeddings of a data folder, bert.npy and glove.npy."""
+
+from pathlib import Path
+
+from lib.cli import Parser, run_main
+from lib.embeddings import OUT_OF_VOCABULARY
+from lib.errors import UserError
+
+
+def main() -> None:
+    parser = Parser(
+        description="Write label embeddings into data/<name>/: bert.npy (needs the package "
+        "transformers) and, with --glove, glove.npy. Either is made without the other."
+    )
+    parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
+    parser.add_argument(
+        "--text-model",
+        default="bert-base-uncased",
+        help="encoder for bert.npy: a name of the hub or a folder (%(default)s)",
+    )
+    parser.add_argument("--glove", type=Path, help="GloVe's text file, glove.840B.300d.txt")
+    parser.add_argument(
+        "--oov",
+        choices=OUT_OF_VOCABULARY,
+        default="error",
+        help="words that GloVe lacks: an error, zero, or the mean of the words found (%(default)s)",
+    )
+    arguments = parser.parse_args()
+
+    from lib.embeddings import bert_embeddings, glove_embeddings, write_embeddings
+    from lib.manifest import DataFolder
+    from lib.progress import say
+
+    data = DataFolder.open(arguments.data)
+    makers = {"bert": lambda: bert_embeddings(data.labels, arguments.text_model)}
+    sources = {"bert": arguments.text_model}
+    if arguments.glove:
+        makers["glove"] = lambda: glove_embeddings(data.labels, arguments.glove, arguments.oov)
+        sources["glove"] = arguments.glove.name
+    failures = []
+    for kind, make in makers.items():
+        try:
+            vectors = make()
+        except UserError as error:
+            failures.append(error)
+            continue
+        file = data.path / f"{kind}.npy"
+        write_embeddings(file, vectors, data.labels, sources[kind])
+        say(f"wrote {file}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
+    if len(failures) == len(makers):
+        raise UserError("; ".join(map(str, failures)))
+    for failure in failures:
+        say(f"note: not made: {failure}")
+
+
+if __name__ == "__main__":
+    run_main(main)

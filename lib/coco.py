@@ -1,0 +1,69 @@
+"""Annotations in the JSON form of MS-COCO's instances, read without what is not needed."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from lib.errors import UserError
+from lib.preprocess import Sample
+from lib.readers import decode_json
+
+
+class Image(msgspec.Struct):
+    id: int
+    file_name: str
+
+
+class Category(msgspec.Struct):
+    id: int
+    name: str
+
+
+class Annotation(msgspec.Struct):
+    image_id: int
+    category_id: int
+    bbox: tuple[float, float, float, float] | None = None
+    iscrowd: int = 0
+
+
+class Instances(msgspec.Struct):
+    """The parts of an instances file that matter here."""
+
+    images: list[Image]
+    categories: list[Category]
+    annotations: list[Annotation]
+
+
+def read_instances(file: Path) -> Instances:
+    """Read an instances file; a `UserError` names what does not fit."""
+    return decode_json(file, Instances)
+
+
+def samples_of(instances: Instances, folder: Path, file: Path) -> tuple[list[Sample], int]:
+    """The images with annotations, by image id, their files in `folder`; and how many had none.
+
+    Crowds count as labels; their boxes are left out. `file` names the source in errors.
+    """
+    names = {category.id: category.name.strip() for category in instances.categories}
+    labels: dict[int, set[str]] = {}
+    objects: dict[int, list[dict[str, Any]]] = {}
+    images = {image.id: image.file_name for image in instances.images}
+    for number, annotation in enumerate(instances.annotations):
+        place = f"{file}: annotations[{number}]"
+        if annotation.category_id not in names:
+            raise UserError(f"{place}: category_id {annotation.category_id} is no category")
+        if annotation.image_id not in images:
+            raise UserError(f"{place}: image_id {annotation.image_id} is no image")
+        label = names[annotation.category_id]
+        labels.setdefault(annotation.image_id, set()).add(label)
+        if annotation.bbox and not annotation.iscrowd:
+            x, y, width, height = annotation.bbox
+            box = [x, y, round(x + width, 3), round(y + height, 3)]
+            found = {"label": label, "box": box, "difficult": False}
+            objects.setdefault(annotation.image_id, []).append(found)
+    samples = [
+        Sample((folder / images[id]).as_posix(), labels[id], objects=objects.get(id, []))
+        for id in sorted(labels)
+    ]
+    return samples, len(images) - len(labels)

@@ -1,0 +1,125 @@
+"""What is wrong with a data folder, and how its labels are spread: tables and pictures.
+
+Shapes: N images of a split, C labels.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from lib.errors import UserError
+from lib.files import atomic_write
+from lib.manifest import Split
+from lib.progress import bar
+
+NAMED = 10
+BARS = 60  # labels that a picture shows at the most, the most frequent ones
+INK, PALE = "#2b5c8a", "#9db8d2"
+
+
+def content_hashes(paths: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file's bytes; equal ones are copies."""
+
+    def digest(path: str) -> str:
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+    with ThreadPoolExecutor() as pool:
+        found = bar(pool.map(digest, paths), "hash", "image", total=len(paths))
+        return dict(zip(paths, found, strict=True))
+
+
+def copies(splits: Mapping[str, Split], hashes: Mapping[str, str]) -> Iterator[list[str]]:
+    """Groups of lines that show the same picture, each as `split: path`."""
+    groups = defaultdict(list)
+    for name, split in splits.items():
+        for path in split.paths:
+            groups[hashes[path]].append(f"{name}: {path}")
+    return (group for group in groups.values() if len(group) > 1)
+
+
+def across_splits(group: Sequence[str]) -> bool:
+    """Whether a group of copies stands in several splits: leakage."""
+    return len({line.split(":")[0] for line in group}) > 1
+
+
+def overview(labels: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
+    """Lines of a table: sizes of the splits, then each label's positives."""
+    for name, split in splits.items():
+        per_image = split.targets.sum(axis=1)
+        yield (
+            f"{name}: {len(split)} images, {per_image.mean():.2f} labels an image (at most "
+            f"{per_image.max()}), {np.count_nonzero(per_image == 0)} without labels, "
+            f"{np.count_nonzero(split.ignore)} entries ignored"
+        )
+    width = max(5, *map(len, labels))
+    yield f"{'label'.ljust(width)}" + "".join(f"{name:>9}{'share':>8}" for name in splits)
+    positives = {name: split.targets.sum(axis=0) for name, split in splits.items()}
+    for column, label in enumerate(labels):
+        cells = (
+            f"{positives[name][column]:>9}{positives[name][column] / len(split):>8.1%}"
+            for name, split in splits.items()
+        )
+        yield label.ljust(width) + "".join(cells)
+
+
+def draw_frequencies(
+    file: Path, name: str, labels: Sequence[str], splits: Mapping[str, Split]
+) -> None:
+    """A picture of each label's share of images, train beside test, most frequent first."""
+    from matplotlib.figure import Figure
+
+    shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
+    order = np.argsort(-shares["train"], kind="stable")[:BARS]
+    height = max(2.5, 0.22 * len(order) + 1.2)
+    figure = Figure(figsize=(8, height), layout="constrained")
+    axes = figure.subplots()
+    places = np.arange(len(order))
+    for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
+        if split in shares:
+            axes.barh(
+                places + 0.4 * offset, shares[split][order], height=0.4, color=color, label=split
+            )
+    axes.set_yticks(places + 0.2, [labels[column] for column in order], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("share of images")
+    shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
+    axes.set_title(f"{name}: labels{shown}")
+    axes.legend(frameon=False, loc="lower right")
+    axes.spines[["top", "right"]].set_visible(False)
+    _save(figure, file)
+
+
+def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split) -> None:
+    """A picture of how often a label (row) comes with another (column), in train."""
+    from matplotlib.figure import Figure
+
+    targets = split.targets.astype(np.float64)
+    order = np.argsort(-targets.sum(axis=0), kind="stable")[:BARS]
+    together = targets[:, order].T @ targets[:, order]
+    share = together / np.maximum(together.diagonal()[:, None], 1)
+    np.fill_diagonal(share, np.nan)
+    side = max(4, 0.19 * len(order) + 2.2)
+    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
+    names = [labels[column] for column in order]
+    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+    axes.set_yticks(range(len(names)), names, fontsize=7)
+    axes.set_ylabel("of the images with this label ...")
+    axes.set_xlabel("... the share that has this one too")
+    axes.set_title(f"{name}: labels that come together (train)", fontsize=10)
+    figure.colorbar(image, shrink=0.7)
+    _save(figure, file)
+
+
+def _save(figure, file: Path) -> None:
+    with atomic_write(file, "wb") as out:
+        figure.savefig(out, format="png", dpi=120)

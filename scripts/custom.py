@@ -1,0 +1,85 @@
+"""Turn your own pictures and labels into data/<name>/.
+
+--train (and --test, --val-from) takes a CSV file with columns path, labels, perhaps split, a COCO
+.json file, a folder of VOC .xml files, or an image folder with metadata.jsonl. Without a test part,
+a share of the images is split off, alike for every label.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import folder, preprocess_parser, run_main, share
+from lib.errors import UserError
+
+
+def main() -> None:
+    parser = preprocess_parser(__doc__, data_dir=None, save_dir=None)
+    parser.add_argument("--name", required=True, help="writes data/NAME/")
+    parser.add_argument("--train", required=True, type=folder, help="annotations: file or folder")
+    parser.add_argument("--test", type=folder, help="annotations of the test images")
+    parser.add_argument("--val-from", type=folder, help="annotations of the validation images")
+    parser.add_argument(
+        "--images", type=folder, help="where the picture files are (default: by the form)"
+    )
+    parser.add_argument(
+        "--test-images", type=folder, help="where those of --test are (default: as --images)"
+    )
+    parser.add_argument(
+        "--labels", type=folder, help="text file, a label a line, in the order of the columns"
+    )
+    parser.add_argument(
+        "--test-share", type=share, default=0.2, help="without a test part (%(default)s)"
+    )
+    arguments = parser.parse_args()
+    if not arguments.name.strip() or "/" in arguments.name or arguments.name in (".", ".."):
+        raise UserError(f"--name {arguments.name!r}: must be the name of a folder")
+
+    from lib.preprocess import Options, split_off, write_data_folder
+    from lib.sources import read_source
+
+    arguments.save_dir = Path("data") / arguments.name
+    images = arguments.images
+    given = {
+        "train": (arguments.train, images),
+        "val": (arguments.val_from, images),
+        "test": (arguments.test, arguments.test_images or images),
+    }
+    splits: dict[str, list] = {}
+    for split, (source, folder_of_images) in given.items():
+        for sample, named in read_source(source, folder_of_images) if source else ():
+            splits.setdefault(named or split, []).append(sample)
+    labels = read_label_order(arguments.labels, splits)
+    if "train" not in splits:
+        raise UserError(f"{arguments.train}: names no train image")
+    if arguments.val and "val" in splits:
+        raise UserError(f"--val {arguments.val:g}: there are validation images already")
+    if "test" not in splits:
+        splits["train"], splits["test"] = split_off(
+            splits["train"], labels, arguments.test_share, arguments.seed, "--test-share"
+        )
+    write_data_folder(Options.of(arguments), labels, splits, {})
+
+
+def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
+    """The labels of `file`, or all that the images have, in alphabetical order."""
+    from lib.readers import require_list
+
+    used = {
+        label
+        for samples in splits.values()
+        for sample in samples
+        for part in (sample.labels, sample.doubtful, sample.unknown)
+        for label in part
+    }
+    if file is None:
+        return sorted(used)
+    labels = require_list(file, "--labels takes a text file with a label a line")
+    if strange := sorted(used - set(labels)):
+        raise UserError(f"{file}: lacks the label {strange[0]!r}, which the images have")
+    return labels
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,71 @@
+"""Show what a data folder holds and what is wrong with it: label frequencies and co-occurrence as
+pictures and a table, copies, leakage between splits, labels without positives, unreadable files.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import Parser, folder, run_main
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
+    parser.add_argument(
+        "--save-dir", type=folder, help="where to write the pictures (default: the data folder)"
+    )
+    arguments = parser.parse_args()
+
+    from lib.inspection import (
+        NAMED,
+        across_splits,
+        content_hashes,
+        copies,
+        draw_cooccurrence,
+        draw_frequencies,
+        overview,
+    )
+    from lib.manifest import DataFolder
+    from lib.preprocess import find_broken
+    from lib.progress import say
+
+    data = DataFolder.open(arguments.data)
+    names = [name for name in ("train", "val", "test") if (data.path / f"{name}.txt").exists()]
+    splits = {name: data.split(name) for name in names or ("train",)}
+    for line in overview(data.labels, splits):
+        say(line)
+
+    def report(what: str, found: list[str]) -> None:
+        say(f"{what}: {len(found) or 'none'}")
+        for line in found[:NAMED]:
+            say(f"  {line}")
+        if len(found) > NAMED:
+            say(f"  and {len(found) - NAMED} more")
+
+    for name, split in splits.items():
+        positives = split.targets.sum(axis=0)
+        empty = [label for label, count in zip(data.labels, positives, strict=True) if not count]
+        report(f"labels without positives in {name}", empty)
+    paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
+    groups = list(copies(splits, content_hashes(paths)))
+    report(
+        "the same picture in several splits (leakage)",
+        [" = ".join(group) for group in groups if across_splits(group)],
+    )
+    report(
+        "the same picture twice in a split",
+        [" = ".join(group) for group in groups if not across_splits(group)],
+    )
+    report("unreadable files", list(find_broken(paths).values()))
+
+    target = arguments.save_dir or data.path
+    pictures = target / "labels.png", target / "cooccurrence.png"
+    draw_frequencies(pictures[0], data.name, data.labels, splits)
+    draw_cooccurrence(pictures[1], data.name, data.labels, splits.get("train", splits[names[0]]))
+    say(f"pictures: {pictures[0]} {pictures[1]}")
+
+
+if __name__ == "__main__":
+    run_main(main)

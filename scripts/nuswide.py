@@ -1,0 +1,82 @@
+"""Turn NUS-WIDE, in its official form, into data/nuswide/.
+
+Labels as in Concepts81.txt, images in the order of Imagelist.txt; images without labels are left
+out. The lists' back-slashes, trailing spaces and carriage returns are understood.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import preprocess_parser, run_main
+from lib.errors import UserError
+
+REMEDY = "--data-dir takes the folder with Flickr, Groundtruth, ImageList and Concepts81.txt"
+SPLITS = {"train": "TrainImagelist", "test": "TestImagelist"}
+
+
+def main() -> None:
+    parser = preprocess_parser(__doc__, "datasets/NUS-WIDE", "data/nuswide")
+    arguments = parser.parse_args()
+
+    import numpy as np
+
+    from lib.preprocess import Options, Sample, write_data_folder
+    from lib.progress import bar
+    from lib.readers import require_list
+
+    source = arguments.data_dir
+    labels = require_list(source / "Concepts81.txt", REMEDY)
+    images = read_images(source / "ImageList" / "Imagelist.txt")
+    row_of = {image: row for row, image in enumerate(images)}
+    matrix = np.zeros((len(images), len(labels)), np.uint8)
+    for column, label in enumerate(bar(labels, "ground truth", "label")):
+        file = source / "Groundtruth" / "AllLabels" / f"Labels_{label}.txt"
+        matrix[:, column] = read_indicators(file, len(images))
+    splits, without = {}, 0
+    names = np.array(labels, object)
+    for split, list_name in SPLITS.items():
+        file = source / "ImageList" / f"{list_name}.txt"
+        listed = read_images(file)
+        if unknown := [image for image in listed if image not in row_of]:
+            raise UserError(f"{file}: {unknown[0]} is not in Imagelist.txt")
+        rows = np.array(sorted(row_of[image] for image in listed))
+        labelled = rows[matrix[rows].any(axis=1)]
+        without += len(rows) - len(labelled)
+        splits[split] = [
+            Sample((source / "Flickr" / images[row]).as_posix(), names[matrix[row] == 1].tolist())
+            for row in bar(labelled, split, "image")
+        ]
+    write_data_folder(Options.of(arguments), labels, splits, {"no labels": without})
+
+
+def read_images(file: Path) -> list[str]:
+    """The image paths of a list, with `/`; a path that stands there twice is an error."""
+    from lib.readers import require_list
+
+    images = [line.replace("\\", "/") for line in require_list(file, REMEDY)]
+    if len(set(images)) < len(images):
+        seen: set[str] = set()
+        twice = next(image for image in images if image in seen or seen.add(image))
+        raise UserError(f"{file}: {twice} stands there twice")
+    return images
+
+
+def read_indicators(file: Path, length: int):
+    """One label's column of 0 and 1 -> bool (length,)."""
+    import numpy as np
+
+    try:
+        values = np.array(file.read_bytes().split())
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read: {error.strerror}; {REMEDY}") from error
+    if len(values) != length:
+        raise UserError(f"{file}: {len(values)} values, expected one for each of {length} images")
+    if not np.isin(values, (b"0", b"1")).all():
+        raise UserError(f"{file}: holds other values than 0 and 1")
+    return values == b"1"
+
+
+if __name__ == "__main__":
+    run_main(main)

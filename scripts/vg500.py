@@ -1,0 +1,120 @@
+"""Turn Visual Genome with its 500 labels, in its official form, into data/vg500/.
+
+Labels are published as numbers; each takes the lower-case object name of objects.json whose set of
+images overlaps most with its own (intersection over union). --numeric-labels keeps the numbers.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import preprocess_parser, run_main
+from lib.errors import UserError
+
+NUM_LABELS = 500
+WEAK = 0.5  # overlap below which a name says little
+REMEDY = "--data-dir takes the folder with ssgrl_partition, VG_100K, VG_100K_2 and objects.json"
+SPLITS = {"train": "train_list_500.txt", "test": "test_list_500.txt"}
+
+
+def main() -> None:
+    parser = preprocess_parser(__doc__, "datasets/VisualGenome", "data/vg500")
+    parser.add_argument(
+        "--numeric-labels", action="store_true", help="0 to 499 as label names; no boxes"
+    )
+    arguments = parser.parse_args()
+
+    from lib.manifest import missing_images
+    from lib.preprocess import Options, Sample, write_data_folder
+    from lib.readers import decode_json, require_list
+
+    source, partition = arguments.data_dir, arguments.data_dir / "ssgrl_partition"
+    index_file = partition / "vg_category_500_labels_index.json"
+    index = decode_json(index_file, dict[str, list[int]])
+    lists = {split: require_list(partition / name, REMEDY) for split, name in SPLITS.items()}
+    images = [image for listed in lists.values() for image in listed]
+    for image in images:
+        if image not in index:
+            raise UserError(f"{index_file}: has no labels of {image}, which the lists name")
+        if not all(0 <= column < NUM_LABELS for column in index[image]):
+            raise UserError(f"{index_file}: {image}: a label outside 0 to {NUM_LABELS - 1}")
+    if arguments.numeric_labels:
+        labels, objects = [str(number) for number in range(NUM_LABELS)], {}
+    else:
+        labels, objects = name_labels(source / "objects.json", images, index)
+    first = [(source / "VG_100K" / image).as_posix() for image in images]
+    elsewhere = set(missing_images(first))
+    path_of = {
+        image: (source / "VG_100K_2" / image).as_posix() if path in elsewhere else path
+        for image, path in zip(images, first, strict=True)
+    }
+    splits = {
+        split: [
+            Sample(
+                path_of[image],
+                [labels[column] for column in index[image]],
+                objects=objects.get(image, []),
+            )
+            for image in listed
+        ]
+        for split, listed in lists.items()
+    }
+    write_data_folder(Options.of(arguments), labels, splits, {})
+
+
+def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
+    """Label names, and the objects `{label, box, difficult}` of each image under these names."""
+    from lib.progress import say
+    from lib.vg_names import indicator_matrix, names_by_overlap
+
+    objects = read_objects(file, images)
+    names = sorted({name for found in objects.values() for name in found})
+    column = {name: number for number, name in enumerate(names)}
+    if not names:
+        raise UserError(f"{file}: names no object of the listed images")
+    rows = [[column[name] for name in objects.get(image, ())] for image in images]
+    targets = indicator_matrix([index[image] for image in images], NUM_LABELS)
+    found = names_by_overlap(targets, names, indicator_matrix(rows, len(names)))
+    for number, name in enumerate(found):
+        say(f"label {number}: {name.label}, overlap {name.overlap:.3f}")
+    weak = [f"{name.label} ({name.overlap:.2f})" for name in found if name.overlap < WEAK]
+    say(f"{len(weak)} of {len(found)} names overlap by less than {WEAK}: {', '.join(weak) or '-'}")
+    boxes = {
+        image: [
+            {"label": found[number].label, "box": box, "difficult": False}
+            for number in dict.fromkeys(index[image])
+            for box in objects.get(image, {}).get(found[number].object_name, ())
+        ]
+        for image in images
+    }
+    return [name.label for name in found], boxes
+
+
+def read_objects(file: Path, images: list[str]) -> dict[str, dict[str, list]]:
+    """Image -> lower-case object name -> boxes [x0, y0, x1, y1], of the listed images."""
+    import msgspec
+
+    from lib.readers import decode_json
+
+    Object = msgspec.defstruct(
+        "Object", [("names", list[str]), ("x", float), ("y", float), ("w", float), ("h", float)]
+    )
+    Record = msgspec.defstruct("Record", [("image_id", int), ("objects", list[Object])])
+    listed = {Path(image).stem: image for image in images}
+    found: dict[str, dict[str, list]] = {}
+    for record in decode_json(file, list[Record]):
+        image = listed.get(str(record.image_id))
+        if image is None:
+            continue
+        boxes = found.setdefault(image, {})
+        for one in record.objects:
+            box = [one.x, one.y, one.x + one.w, one.y + one.h]
+            for name in {name.lower().strip() for name in one.names}:
+                if name and "," not in name:  # which no label can have
+                    boxes.setdefault(name, []).append(box)
+    return found
+
+
+if __name__ == "__main__":
+    run_main(main)
