@@ -93,7 +93,7 @@ def test_scales_of_a_tresnet_count_as_their_size_and_an_offset():
     name = "module.backbone.body.layer1.0.conv1.1.weight"
     published[name] = torch.linspace(-1, 1, len(published[name]))
     own = from_published(published, target)[own_name(name)]
-    torch.testing.assert_close(own, published[name].abs() + 1e-5)
+    torch.testing.assert_close(own, published[name].abs() + 1e-5, atol=1e-8, rtol=0)
     assert (own > 0).all()
 
 
@@ -106,7 +106,7 @@ def test_scales_near_zero_become_the_least_that_the_form_has():
     name = "module.backbone.body.layer1.0.conv1.1.weight"
     assert not published[name].any()
     own = from_published(published, source)[own_name(name)]
-    torch.testing.assert_close(own, torch.full_like(own, 1e-5))
+    torch.testing.assert_close(own, torch.full_like(own, 1e-5), atol=1e-8, rtol=0)
 
 
 def test_what_is_computed_is_exported_as_computed():
