@@ -2,13 +2,15 @@
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import error_line, run_here
+from tests.commands import ROOT, error_line, run, run_here
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40.5</ymax></bndbox></object>"""
@@ -102,3 +104,24 @@ def test_real_photographs(tmp_path, monkeypatch, capsys):
     train, test = data.split("train"), data.split("test")
     assert train.targets.any(axis=0).all() and len(test) and not (test.targets & test.ignore).any()
     assert set(data.boxes()) == {*train.paths, *test.paths}
+
+
+def test_places_that_cannot_be_written(voc, monkeypatch, capsys):
+    Path("data").write_text("a file in the way")
+    line = error_line(run_here(monkeypatch, capsys, "scripts/voc2007.py"))
+    assert "data/voc2007: cannot be written" in line
+
+
+@pytest.mark.parametrize("limit", [40, 120])
+def test_a_full_disk_leaves_the_former_output(voc, limit):
+    """Files of at most `limit` bytes: the first too long one stops the script."""
+    assert run("scripts/voc2007.py", cwd=Path.cwd()).code == 0
+    before = {path.name: path.read_bytes() for path in Path("data/voc2007").iterdir()}
+    command = f"import resource, runpy, signal, sys; sys.argv = ['voc2007.py', '--val', '0.5']; \
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN); \
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); \
+runpy.run_path({str(ROOT / 'scripts' / 'voc2007.py')!r}, run_name='__main__')"
+    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
+    assert done.returncode == 2 and "cannot be written: File too large" in done.stderr
+    assert before == {path.name: path.read_bytes() for path in Path("data/voc2007").iterdir()}
+    assert [path.name for path in Path("data").iterdir()] == ["voc2007"]
