@@ -65,55 +65,74 @@ def main() -> None:
 
 def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
     """Label names, and the objects `{label, box, difficult}` of each image under these names."""
+    import numpy as np
+
     from lib.progress import say
     from lib.vg_names import indicator_matrix, names_by_overlap
 
     objects = read_objects(file, images)
-    names = sorted({name for found in objects.values() for name in found})
-    column = {name: number for number, name in enumerate(names)}
-    if not names:
+    column: dict[str, int] = {}
+    rows = []
+    for image in images:
+        given = set().union(*map(names_of, objects.get(image, ())))
+        rows.append([column.setdefault(name, len(column)) for name in given])
+    if not column:
         raise UserError(f"{file}: names no object of the listed images")
-    rows = [[column[name] for name in objects.get(image, ())] for image in images]
+    names = sorted(column)
+    place = np.argsort([column[name] for name in names])
     targets = indicator_matrix([index[image] for image in images], NUM_LABELS)
-    found = names_by_overlap(targets, names, indicator_matrix(rows, len(names)))
+    named = indicator_matrix([place[row] for row in rows], len(names))
+    found = names_by_overlap(targets, names, named)
     for number, name in enumerate(found):
         say(f"label {number}: {name.label}, overlap {name.overlap:.3f}")
     weak = [f"{name.label} ({name.overlap:.2f})" for name in found if name.overlap < WEAK]
     say(f"{len(weak)} of {len(found)} names overlap by less than {WEAK}: {', '.join(weak) or '-'}")
-    boxes = {
-        image: [
-            {"label": found[number].label, "box": box, "difficult": False}
-            for number in dict.fromkeys(index[image])
-            for box in objects.get(image, {}).get(found[number].object_name, ())
+    boxes = {}
+    for image in images:
+        labels_of: dict[str, list[str]] = {}
+        for number in dict.fromkeys(index[image]):
+            labels_of.setdefault(found[number].object_name, []).append(found[number].label)
+        boxes[image] = [
+            {
+                "label": label,
+                "box": [one.x, one.y, one.x + one.w, one.y + one.h],
+                "difficult": False,
+            }
+            for one in objects.get(image, ())
+            for name in sorted(names_of(one))
+            for label in labels_of.get(name, ())
         ]
-        for image in images
-    }
     return [name.label for name in found], boxes
 
 
-def read_objects(file: Path, images: list[str]) -> dict[str, dict[str, list]]:
-    """Image -> lower-case object name -> boxes [x0, y0, x1, y1], of the listed images."""
+def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
+    """Image -> its objects with names, x, y, w and h, of the listed images."""
     import msgspec
 
     from lib.readers import decode_json
 
-    Object = msgspec.defstruct(
-        "Object", [("names", list[str]), ("x", float), ("y", float), ("w", float), ("h", float)]
-    )
-    Record = msgspec.defstruct("Record", [("image_id", int), ("objects", list[Object])])
+    numbers = [(name, float) for name in ("x", "y", "w", "h")]
+    # no garbage collection over millions of objects, which hold nothing that could refer back
+    Object = msgspec.defstruct("Object", [("names", tuple[str, ...]), *numbers], gc=False)
+    parts = [("image_id", int), ("objects", tuple[Object, ...])]
+    Record = msgspec.defstruct("Record", parts, gc=False)
     listed = {Path(image).stem: image for image in images}
-    found: dict[str, dict[str, list]] = {}
+    found: dict[str, tuple] = {}
     for record in decode_json(file, list[Record]):
-        image = listed.get(str(record.image_id))
-        if image is None:
-            continue
-        boxes = found.setdefault(image, {})
-        for one in record.objects:
-            box = [one.x, one.y, one.x + one.w, one.y + one.h]
-            for name in {name.lower().strip() for name in one.names}:
-                if name and "," not in name:  # which no label can have
-                    boxes.setdefault(name, []).append(box)
+        if image := listed.get(str(record.image_id)):
+            found[image] = found.get(image, ()) + record.objects
     return found
+
+
+def box_of(one) -> list[float]:
+    """x0, y0, x1, y1 of an object."""
+    return [one.x, one.y, one.x + one.w, one.y + one.h]
+
+
+def names_of(one) -> set[str]:
+    """The names of an object in lower case, but those with a comma, which no label can have."""
+    names = {name.lower().strip() for name in one.names}
+    return {name for name in names if name and "," not in name}
 
 
 if __name__ == "__main__":
