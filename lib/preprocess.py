@@ -72,6 +72,7 @@ def write_data_folder(
     """
     for number, label in enumerate(labels):
         check_label(label, labels[:number], "label")
+    _require_once(splits)
     left_out = dict(left_out)
     splits = dict(splits)
     for name in splits:
@@ -158,6 +159,17 @@ def _reason(path: str) -> str | None:
     except UserError as error:
         return str(error)
     return None
+
+
+def _require_once(splits: Mapping[str, Sequence[Sample]]) -> None:
+    """Raise `UserError` for an image that stands twice, in a split or in two."""
+    place: dict[str, str] = {}
+    for name, samples in splits.items():
+        for sample in samples:
+            if sample.path in place:
+                where = sorted({name, place[sample.path]})
+                raise UserError(f"{sample.path}: stands there twice, in {' and '.join(where)}")
+            place[sample.path] = name
 
 
 def _with_images(

@@ -92,6 +92,15 @@ def test_missing_images_are_named_or_left_out(pictures, capsys):
     assert snapshot() == before
 
 
+def test_images_stand_once(pictures):
+    """The same picture in train and test would flatter every score."""
+    with pytest.raises(UserError, match="3.png: stands there twice, in test and train"):
+        write(samples(pictures[:5]), samples(pictures[3:]))
+    with pytest.raises(UserError, match="0.png: stands there twice, in train"):
+        write([*samples(pictures[:5]), *samples(pictures[:1])], samples(pictures[5:]))
+    assert not TARGET.exists()
+
+
 def test_broken_images_are_found_when_asked(pictures, capsys):
     Path("3.png").write_bytes(b"no picture")
     write(samples(pictures[:5]), samples(pictures[5:]))
@@ -141,7 +150,9 @@ def fits(check, *arguments):
 
 
 TEXT = st.text(max_size=12)
-ROWS = st.lists(st.tuples(TEXT, st.sets(st.integers(0, 4))), max_size=5)
+ROWS = st.lists(
+    st.tuples(TEXT, st.sets(st.integers(0, 4))), max_size=5, unique_by=lambda row: row[0]
+)
 
 
 @settings(max_examples=200, deadline=None)
