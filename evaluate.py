@@ -10,28 +10,17 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.evaluation import compute_results, results_table, scores_and_peaks, write_results
-    from lib.localization import pointing_accuracy
-    from lib.manifest import DataFolder
-    from lib.predictor import Predictor
-    from lib.progress import say
+    from lib.distributed import session
+    from lib.evaluation import evaluate
 
-    predictor = Predictor(arguments.exp_dir, arguments.device)
-    config, labels = predictor.config, predictor.labels
-    data = DataFolder.open(config.data)
-    data.require_labels(labels, arguments.exp_dir)
-    split, boxes = data.split("test"), data.boxes()
-
-    stream = predictor.stream(split, arguments.batch_size, arguments.workers)
-    scores, peaks = scores_and_peaks(stream, split.targets.shape)
-    threshold = config.threshold if arguments.threshold is None else arguments.threshold
-    results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
-    if boxes is not None:
-        results["pointing_accuracy"] = pointing_accuracy(
-            peaks, predictor.model.grid, split, labels, boxes
+    with session(arguments.device) as world:
+        evaluate(
+            arguments.exp_dir,
+            world,
+            threshold=arguments.threshold,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
         )
-    write_results(predictor.experiment, results, scores, split, labels, config.topk)
-    say(results_table(results).rstrip())
 
 
 if __name__ == "__main__":

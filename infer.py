@@ -17,28 +17,19 @@ def main() -> None:
     parser.add_argument("--limit", type=positive_int, help="draw at most so many images")
     arguments = parser.parse_args()
 
-    from lib.inference import find_images, unlabelled, visualize
-    from lib.manifest import DataFolder
-    from lib.predictor import Predictor
-    from lib.progress import say
+    from lib.distributed import session
+    from lib.inference import infer
 
-    predictor = Predictor(arguments.exp_dir, arguments.device)
-    config, labels = predictor.config, predictor.labels
-    if arguments.images:
-        split = unlabelled(find_images(arguments.images), len(labels))
-    else:
-        data = DataFolder.open(config.data)
-        data.require_labels(labels, arguments.exp_dir)
-        split = data.split("test")
-    threshold = config.threshold if arguments.threshold is None else arguments.threshold
-    page = visualize(
-        predictor,
-        split.head(arguments.limit),
-        threshold=threshold,
-        batch_size=arguments.batch_size,
-        workers=arguments.workers,
-    )
-    say(f"heatmaps: {page}")
+    with session(arguments.device) as world:
+        infer(
+            arguments.exp_dir,
+            world,
+            images=arguments.images,
+            limit=arguments.limit,
+            threshold=arguments.threshold,
+            batch_size=arguments.batch_size,
+            workers=arguments.workers,
+        )
 
 
 if __name__ == "__main__":

@@ -5,10 +5,16 @@ from lib.config import Config
 
 
 def main() -> None:
-    config = Config.parse()
+    flags = Config.flags()
+    from lib.distributed import processes_to_start, session, start_processes
+    from lib.resume import planned_config
     from lib.trainer import Trainer
 
-    Trainer(config).fit()
+    config = planned_config(flags)
+    if count := processes_to_start(config.device):
+        start_processes(count)
+    with session(config.device, config.timeout) as world:
+        Trainer(config, world).fit()
 
 
 if __name__ == "__main__":

@@ -73,7 +73,8 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
     from lib.config import Config
     from lib.dataset import Batch
     from lib.device import autocast
-    from lib.engine import train_step
+    from lib.distributed import World
+    from lib.engine import agree_on, train_step
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides
@@ -89,7 +90,7 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
     )
     torch.manual_seed(0)
     labels = [str(number) for number in range(NUM_LABELS)]
-    learner = build_learner(config, labels, None, device=device, steps_per_epoch=100)
+    learner = build_learner(config, labels, None, world=World(device), steps_per_epoch=100)
     size = (batch_size, 3, config.img_size, config.img_size)
     batch = Batch(
         torch.randint(0, 256, size, dtype=torch.uint8),
@@ -105,7 +106,8 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
             learner.model(images)
 
     def training() -> None:
-        losses.append(train_step(learner, batch, epoch=0)[0])
+        share = agree_on(batch, learner.world, learner.accum_steps)
+        losses.append(train_step(learner, batch, share, epoch=0))
 
     losses: list[float] = []
     learner.model.eval()

@@ -11,6 +11,7 @@ from torch import Tensor
 from lib import checkpoint
 from lib.config import Config
 from lib.device import grad_scaler
+from lib.distributed import World
 from lib.ema import Ema
 from lib.engine import Criterion, Learner
 from lib.errors import UserError
@@ -63,17 +64,17 @@ def build_learner(
     labels: Sequence[str],
     label_embeddings: np.ndarray | None,
     *,
-    device: torch.device,
+    world: World,
     steps_per_epoch: int,
 ) -> Learner:
-    """Build all that a training step reads and moves, on `device`."""
+    """Build all that a training step reads and moves, on the device of `world`."""
     # another experiment brings its own backbone: nothing to download
     replaced = config.pretrained_model and config.weights == "pretrained"
     weights = "none" if replaced else config.weights
     model = build_model(config, len(labels), label_embeddings, weights)
     if config.pretrained_model:
         start_from(model, labels, config.pretrained_model)
-    model.to(device)
+    model = world.synchronized(model).to(world.device)
     optimizer = make_optimizer(
         model,
         config.optimizer,
@@ -92,16 +93,19 @@ def build_learner(
     )
     return Learner(
         model=model,
+        network=world.parallel(model, config.img_size),
         ema=Ema(model, config.ema_decay),
         criterion=build_criterion(config),
         lamda=config.lamda,
         optimizer=optimizer,
         schedule=schedule,
-        scaler=grad_scaler(device, config.amp),
-        normalizer=build_normalizer(config, device),
-        device=device,
+        scaler=grad_scaler(world.device, config.amp),
+        normalizer=build_normalizer(config, world.device),
+        world=world,
         amp=config.amp,
         ema_epoch=config.ema_epoch,
+        accum_steps=config.accum_steps,
+        clip_grad=config.clip_grad,
     )
 
 

@@ -6,6 +6,7 @@ state dict); `last.pth` holds all that a run needs to go on.
 
 import pickle
 import warnings
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lib.errors import UserError
-from lib.files import atomic_write
+from lib.files import atomic_write, sync_folder
 from models import official
 from models.mlic import MLIC
 from models.weights import is_plain
@@ -31,14 +32,15 @@ SHAPES_DEPEND_ON = {
 }
 
 
-def save(path: str | Path, content: dict[str, Any]) -> None:
-    """Write `content` to `path`, whole or not at all."""
-    with atomic_write(path, "wb") as file:
+def save(path: str | Path, content: dict[str, Any], former: str | Path | None = None) -> None:
+    """Write `content` to `path`, whole or not at all; what stood there is kept as `former`."""
+    with atomic_write(path, "wb", former) as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
             # torch fails once more while it closes the archive, and hides a full disk or Ctrl-C
             raise (error.__context__ or error) from None
+    sync_folder(Path(path).parent)
 
 
 def load(path: str | Path) -> dict[str, Any]:
@@ -47,6 +49,8 @@ def load(path: str | Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
+            raise ValueError("the sum of a part's bytes does not fit")  # torch does not look
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

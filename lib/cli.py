@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lib.errors import UserError
+from lib.place import place
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -35,7 +36,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main()
     except UserError as error:
         _leave_stdout()
-        print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        first = error.printed_by == "first" and place().rank == 0
+        if first or error.printed_by == "this":
+            print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

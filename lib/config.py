@@ -4,6 +4,7 @@ Read by the entry points, the trainer and the predictor only; models, losses and
 arguments. Imports no torch, so that `train.py --help` is quick.
 """
 
+import argparse
 import dataclasses
 import math
 import re
@@ -40,6 +41,13 @@ class Config:
     seed: int = _flag(0, "seed of weights, sampling, augmentation and dropout")
     device: str = _flag("auto", "where to compute", choices=DEVICES)
     workers: int | None = _flag(None, "image loading processes (default: one per core)")
+    resume: str | None = _flag(
+        None, "go on with an experiment folder, or auto: the newest unfinished run of these flags"
+    )
+    save_every: int | None = _flag(
+        None, "steps after which the run is saved, besides each epoch's end"
+    )
+    timeout: int = _flag(600, "seconds to wait for a process of the run that does not answer")
     limit: int | None = _flag(
         None, "images an epoch, in training and validation alike, for a dry run (default: all)"
     )
@@ -84,6 +92,8 @@ class Config:
 
     # optimisation
     batch_size: int = _flag(64, "images per step, over all processes")
+    accum_steps: int = _flag(1, "parts of a batch that are computed one after the other")
+    clip_grad: float | None = _flag(None, "largest norm of the gradient (default: no limit)")
     max_epochs: int = _flag(60, "epochs")
     lr: float = _flag(1e-4, "learning rate (OneCycleLR: its maximum)")
     optimizer: str = _flag("AdamW", "optimiser", choices=("AdamW", "Adam", "SGD"))
@@ -113,7 +123,12 @@ class Config:
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
-        _require(self, ("lr", "tau"), "more than 0", lambda v: 0 < v < math.inf)
+        _require(
+            self,
+            ("lr", "tau", "clip_grad"),
+            "more than 0",
+            lambda v: v is None or 0 < v < math.inf,
+        )
         _require(
             self,
             ("gamma_pos", "gamma_neg", "weight_decay", "lamda"),
@@ -125,7 +140,7 @@ class Config:
         _require(
             self,
             ("img_size", "output_stride", "num_layers", "num_heads", "batch_size", "max_epochs")
-            + ("step_size", "topk", "limit"),
+            + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout"),
             "1 or more",
             lambda v: v is None or v >= 1,
         )
@@ -151,6 +166,11 @@ class Config:
     @classmethod
     def parse(cls, argv: Sequence[str] | None = None) -> "Config":
         """Read the flags of train.py."""
+        return cls(**cls.flags(argv))
+
+    @classmethod
+    def flags(cls, argv: Sequence[str] | None = None) -> dict[str, Any]:
+        """The fields that the flags of train.py set; others are at their defaults."""
         parser = Parser(
             description="Train a multi-label image classifier on data/<name>/; writes "
             "experiments/<model>_<data>/expN/."
@@ -158,17 +178,15 @@ class Config:
         hints = typing.get_type_hints(cls)
         for item in dataclasses.fields(cls):
             names = [name for name in (item.metadata["short"], flag_name(item.name)) if name]
-            text = item.metadata["help"]
-            kind = _base_type(hints[item.name])
-            if kind is bool:
-                parser.add_argument(*names, action="store_true", help=text)
+            options = {"help": item.metadata["help"], "default": argparse.SUPPRESS}
+            if _base_type(hints[item.name]) is bool:
+                parser.add_argument(*names, action="store_true", **options)
                 continue
             if item.default is not None:
-                text += f" (default: {item.default})"
-            parser.add_argument(
-                *names, type=kind, default=item.default, choices=item.metadata["choices"], help=text
-            )
-        return cls(**vars(parser.parse_args(argv)))
+                options["help"] += f" (default: {item.default})"
+            kind, choices = _base_type(hints[item.name]), item.metadata["choices"]
+            parser.add_argument(*names, type=kind, choices=choices, **options)
+        return vars(parser.parse_args(argv))
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str) -> "Config":

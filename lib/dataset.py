@@ -1,6 +1,7 @@
 """Images of a split as batches; random draws depend on (seed, epoch, sample index) alone."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
@@ -11,18 +12,30 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lib.distributed import World
 from lib.errors import UserError
 from lib.manifest import Split
+from lib.place import place
 from lib.transforms import read_image, resize, to_pixels, train_transform
 
-Key = tuple[int, int]
+
+class Key(NamedTuple):
+    """An image of an epoch. A stand-in fills a process's share that has no image: its targets take
+    no part in the loss."""
+
+    epoch: int
+    index: int
+    stand_in: bool = False
+
+
 View = Callable[[Image.Image, Key], Image.Image]
 
 
 class Batch(NamedTuple):
     """`pixels` uint8 (B, 3, S, S), `targets` float32 (B, C), `ignore` bool (B, C), `index` (B,).
 
-    `errors` lists the images that could not be read, which are not among the rows.
+    `index` is -1 for a stand-in. `errors` lists the images that could not be read, which are not
+    among the rows.
     """
 
     pixels: Tensor
@@ -30,6 +43,11 @@ class Batch(NamedTuple):
     ignore: Tensor
     index: Tensor
     errors: list[str]
+
+    def parts(self, count: int) -> "list[Batch]":
+        """`count` batches of about as many rows, the earlier ones larger."""
+        tensors = (torch.tensor_split(tensor, count) for tensor in self[:4])
+        return [Batch(*part, self.errors) for part in zip(*tensors, strict=True)]
 
 
 class ImageDataset(Dataset):
@@ -47,18 +65,20 @@ class ImageDataset(Dataset):
         return len(self.split)
 
     def __getitem__(self, key: Key):
-        index = key[1]
+        index = key.index
         try:
             image = read_image(self.split.paths[index])
         except UserError as error:
             return str(error)
         pixels = to_pixels(self.view(image, key))
+        if key.stand_in:
+            return pixels, self.split.targets[index], np.ones_like(self.split.ignore[index]), -1
         return pixels, self.split.targets[index], self.split.ignore[index], index
 
 
 def training_view(image: Image.Image, key: Key, *, size: int, augment: str, seed: int):
     """The train transform, its draws keyed by (seed, epoch, index)."""
-    return train_transform(image, size, augment, np.random.default_rng((seed, *key)))
+    return train_transform(image, size, augment, np.random.default_rng((seed, *key[:2])))
 
 
 def evaluation_view(image: Image.Image, key: Key, *, size: int):
@@ -66,56 +86,102 @@ def evaluation_view(image: Image.Image, key: Key, *, size: int):
     return resize(image, size)
 
 
-class EpochBatches(Sampler):
-    """Batches of keys (epoch, index): shuffled by (seed, epoch) in training, in file order else.
+class TrainingBatches(Sampler):
+    """This process's share of each batch of keys, shuffled by (seed, epoch).
 
-    The last short batch is kept. `set_epoch` chooses the order; keys carry the epoch to the
+    The last short batch is kept. A batch is split into `accum_steps` parts, in time, and each part
+    among `size` processes; where a part has fewer images than there are processes, stand-ins make
+    up for it. `start` chooses the epoch, and the batch to begin with; keys carry the epoch to the
     workers, which live on between epochs.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int | None = None, limit: int | None = None
+        self,
+        length: int,
+        batch_size: int,
+        *,
+        seed: int,
+        limit: int | None = None,
+        accum_steps: int = 1,
+        rank: int = 0,
+        size: int = 1,
     ) -> None:
         self.length, self.batch_size, self.seed = length, batch_size, seed
         self.count = min(length, limit or length)
-        self.epoch = 0
+        self.accum_steps, self.rank, self.size = accum_steps, rank, size
+        self.epoch = self.first = 0
 
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+    def start(self, epoch: int, batch: int = 0) -> None:
+        self.epoch, self.first = epoch, batch
 
     def __len__(self) -> int:
+        """Batches of an epoch."""
         return -(-self.count // self.batch_size)
 
     def __iter__(self) -> Iterator[list[Key]]:
-        order = np.arange(self.length)
-        if self.seed is not None:
-            order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        keys = [(self.epoch, int(index)) for index in order[: self.count]]
-        for start in range(0, self.count, self.batch_size):
-            yield keys[start : start + self.batch_size]
+        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
+        keys = [Key(self.epoch, int(index)) for index in order[: self.count]]
+        for start in range(self.first * self.batch_size, self.count, self.batch_size):
+            batch = keys[start : start + self.batch_size]
+            parts = parts_of(len(batch), self.accum_steps, self.size)
+            yield [key for part in range(parts) for key in self._share(batch[part::parts])]
+
+    def _share(self, part: list[Key]) -> list[Key]:
+        stand_in = part[self.rank % len(part)]._replace(stand_in=True)
+        return part[self.rank :: self.size] or [stand_in]
+
+
+def parts_of(images: int, accum_steps: int, size: int) -> int:
+    """Parts in time of a batch of `images`: `accum_steps`, or fewer for a short last batch.
+
+    Each process's share splits into as many equal parts, the earlier ones larger by one.
+    """
+    return min(accum_steps, -(-images // size))
+
+
+class EvaluationBatches(Sampler):
+    """Batches of keys in file order, of which each process takes its share, in turn."""
+
+    def __init__(self, length: int, batch_size: int, *, rank: int = 0, size: int = 1) -> None:
+        self.starts = range(0, length, batch_size)[rank::size]
+        self.length, self.batch_size = length, batch_size
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def __iter__(self) -> Iterator[list[Key]]:
+        for start in self.starts:
+            stop = min(start + self.batch_size, self.length)
+            yield [Key(0, index) for index in range(start, stop)]
 
 
 def make_loader(
-    dataset: ImageDataset, batches: EpochBatches, workers: int | None, device: torch.device
+    dataset: ImageDataset,
+    batches: TrainingBatches | EvaluationBatches,
+    workers: int | None,
+    device: torch.device,
 ) -> DataLoader:
     """A loader of `Batch`es; `workers` None is one process per core."""
-    workers = available_cores() if workers is None else workers
+    workers = min(cores_of_this_process() if workers is None else workers, len(batches))
     return DataLoader(
         dataset,
         batch_sampler=batches,
-        num_workers=min(workers, len(batches)),
+        num_workers=workers,
         collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
+        worker_init_fn=leave_signals_to_parent,
+        generator=torch.Generator(),  # or each pass would draw from that of the dropout
     )
 
 
 def evaluation_loader(
-    split: Split, *, size: int, batch_size: int, workers: int | None, device: torch.device
+    split: Split, *, image_size: int, batch_size: int, workers: int | None, world: World
 ) -> DataLoader:
-    """The images of `split` in file order, through the eval transform."""
-    dataset = ImageDataset(split, partial(evaluation_view, size=size))
-    return make_loader(dataset, EpochBatches(len(split), batch_size), workers, device)
+    """This process's images of `split` in file order, through the eval transform."""
+    dataset = ImageDataset(split, partial(evaluation_view, size=image_size))
+    batches = EvaluationBatches(len(split), batch_size, rank=world.rank, size=world.size)
+    return make_loader(dataset, batches, workers, world.device)
 
 
 def collate(samples: Sequence) -> Batch:
@@ -142,8 +208,16 @@ def checked(batch: Batch) -> Batch:
     return batch
 
 
-def available_cores() -> int:
-    """Cores that this process may use."""
+def leave_signals_to_parent(worker: int) -> None:
+    """A signal to the whole process group must not take the workers from a step being finished."""
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(signum, signal.SIG_IGN)
+
+
+def cores_of_this_process() -> int:
+    """Cores that this process may use, where those of one machine share them."""
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        cores = len(os.sched_getaffinity(0))
+    else:
+        cores = os.cpu_count() or 1
+    return max(1, cores // place().local_size)

@@ -8,8 +8,11 @@ import torch
 from lib.errors import UserError
 
 
-def select_device(name: str) -> torch.device:
-    """The device of `--device`: `auto` is CUDA, then MPS, then the CPU, whichever is there."""
+def select_device(name: str, local_rank: int = 0) -> torch.device:
+    """The device of `--device`: `auto` is CUDA, then MPS, then the CPU, whichever is there.
+
+    The processes of a machine take its GPUs in turn.
+    """
     available = {
         "cuda": torch.cuda.is_available(),
         "mps": torch.backends.mps.is_available(),
@@ -19,6 +22,9 @@ def select_device(name: str) -> torch.device:
         name = next(device for device, there in available.items() if there)
     if not available[name]:
         raise UserError(f"--device {name}: not available here; pass --device cpu or auto")
+    if name == "cuda":
+        torch.cuda.set_device(local_rank % torch.cuda.device_count())
+        return torch.device(name, torch.cuda.current_device())
     return torch.device(name)
 
 
@@ -37,6 +43,21 @@ def autocast(device: torch.device, amp: bool) -> torch.autocast:
 def grad_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
     """Loss scaling, which float16 alone needs; it is to live as long as the run."""
     return torch.amp.GradScaler(device.type, enabled=amp and amp_dtype(device) == torch.float16)
+
+
+def get_rng_state(device: torch.device) -> dict[str, torch.Tensor]:
+    """Where the random numbers of the CPU and of `device` stand."""
+    states = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None:
+    """Take `get_rng_state` back, as far as it knows `device`."""
+    torch.set_rng_state(states["cpu"])
+    if device.type == "cuda" and "cuda" in states:
+        torch.cuda.set_rng_state(states["cuda"], device)
 
 
 @contextlib.contextmanager

@@ -7,15 +7,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.dataset import Batch, checked
+from lib.dataset import Batch, checked, parts_of
 from lib.device import autocast, exact_float32, memory_guard
+from lib.distributed import World, holding_gradients
 from lib.ema import Ema
 from lib.errors import UserError
 from lib.losses import LossSum
@@ -28,9 +29,13 @@ Criterion = Callable[[Tensor, Tensor, Tensor], LossSum]
 
 @dataclass
 class Learner:
-    """What a training step reads and moves."""
+    """What a training step reads and moves.
+
+    `network` is what the forward goes through: `model`, with the processes of `world` around it.
+    """
 
     model: nn.Module
+    network: nn.Module
     ema: Ema
     criterion: Criterion
     lamda: float
@@ -38,18 +43,62 @@ class Learner:
     schedule: Schedule
     scaler: torch.amp.GradScaler
     normalizer: Normalizer
-    device: torch.device
+    world: World
     amp: bool
     ema_epoch: int
+    accum_steps: int = 1
+    clip_grad: float | None = None
     step: int = 0
 
+    def state_dict(self) -> dict[str, Any]:
+        """All that the coming steps depend on, as plain types and tensors."""
+        return {
+            "model": self.model.state_dict(),
+            "ema": self.ema.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "step": self.step,
+        }
 
-class EpochResult(NamedTuple):
-    """Mean training loss of an epoch, the rate of its last step, and its speed."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take `state_dict` back; other keys are passed over."""
+        self.model.load_state_dict(state["model"])
+        self.ema.model.load_state_dict(state["ema"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.scaler.load_state_dict(state["scaler"])
+        self.step = state["step"]
 
-    loss: float
-    lr: float
-    images_per_second: float
+
+@dataclass
+class Progress:
+    """How far a run is: whole epochs, and batches of the one under way with their loss."""
+
+    epoch: int = 0
+    batch: int = 0
+    loss_total: float = 0.0
+    loss_count: int = 0
+    lr: float = 0.0
+    best_score: float = -1.0
+    epochs_without_better: int = 0
+
+    @property
+    def loss(self) -> float:
+        """Mean training loss of the epoch so far."""
+        return self.loss_total / max(self.loss_count, 1)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Go on to the first batch of `epoch`."""
+        self.epoch, self.batch, self.loss_total, self.loss_count = epoch, 0, 0.0, 0
+
+
+class Share(NamedTuple):
+    """Of a batch, over all processes: entries that take part in the loss, images, and parts."""
+
+    count: int
+    images: int
+    parts: int
 
 
 class Prediction(NamedTuple):
@@ -63,45 +112,65 @@ class Prediction(NamedTuple):
 def train_one_epoch(
     learner: Learner,
     loader: DataLoader,
-    epoch: int,
-    on_step: Callable[[int, float, float], None] = lambda step, loss, lr: None,
-) -> EpochResult:
-    """Train on every batch of `loader`; `epoch` counts from 0.
+    progress: Progress,
+    after_step: Callable[[float], None] = lambda loss: None,
+) -> float:
+    """Train on the batches of the epoch that `progress` has not counted; gives images a second.
 
-    `on_step` hears of each step's number, loss and rate. Raises `UserError` for an unreadable
-    image, a loss that is not finite (before anything moves), or too little memory.
+    `after_step` hears of each step's loss, and may end the run. Raises `UserError` for an
+    unreadable image, a loss that is not finite (before anything moves), or too little memory.
     """
     learner.model.train()
-    total = count = images = lr = 0.0
+    images = 0
     start = time.perf_counter()
-    with bar(loader, f"epoch {epoch + 1}", "batch", leave=False) as batches:
-        for number, batch in enumerate(batches, 1):
-            batch = checked(batch)
-            lr = learner.schedule.lr
+    speed = 0.0
+    with bar(
+        loader, f"epoch {progress.epoch + 1}", "batch", initial=progress.batch, leave=False
+    ) as batches:
+        for batch in batches:
+            share = agree_on(batch, learner.world, learner.accum_steps)
+            progress.lr = learner.schedule.lr
             with memory_guard(len(batch.index)):
-                loss_sum, loss_count = train_step(learner, batch, epoch)
-            loss = loss_sum / max(loss_count, 1)
-            total, count, images = total + loss_sum, count + loss_count, images + len(batch.index)
+                loss_sum = train_step(learner, batch, share, progress.epoch)
+            loss = loss_sum / max(share.count, 1)
+            progress.batch += 1
+            progress.loss_total += loss_sum
+            progress.loss_count += share.count
+            images += share.images
             speed = images / (time.perf_counter() - start)
-            state = f"loss {loss:.3f}, lr {lr:.2e}, {speed:.1f} images/s"
-            batches.set_postfix_str(state, refresh=number == len(loader))
-            on_step(learner.step, loss, lr)
-    return EpochResult(total / max(count, 1), lr, images / (time.perf_counter() - start))
+            state = f"loss {loss:.3f}, lr {progress.lr:.2e}, {speed:.1f} images/s"
+            batches.set_postfix_str(state, refresh=progress.batch == len(loader))
+            after_step(loss)
+    return speed
 
 
-def train_step(learner: Learner, batch: Batch, epoch: int) -> tuple[float, int]:
-    """One optimiser step; gives the loss as a sum and the count it is to be divided by."""
-    images = learner.normalizer(batch.pixels.to(learner.device, non_blocking=True))
-    targets = batch.targets.to(learner.device, non_blocking=True)
-    ignore = batch.ignore.to(learner.device, non_blocking=True)
+def agree_on(batch: Batch, world: World, accum_steps: int) -> Share:
+    """What the processes know of a batch together, each holding its share.
 
-    # forward: the patch classifier's loss, and lamda times the auxiliary object classifier's
-    with autocast(learner.device, learner.amp):
-        output = learner.model(images)
-    patch_loss, count = learner.criterion(output.logits, targets, ignore)
-    object_loss, _ = learner.criterion(output.object_logits, targets, ignore)
-    total = patch_loss + learner.lamda * object_loss
-    value = total.item()
+    Raises in all of them where one met an unreadable image.
+    """
+    errors, count, images = world.sum(
+        len(batch.errors), int((~batch.ignore.bool()).sum()), int((batch.index >= 0).sum())
+    )
+    if errors:
+        with world.together():
+            checked(batch)
+    return Share(count, images, parts_of(images, accum_steps, world.size))
+
+
+def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> float:
+    """One optimiser step on this process's share of a batch; gives the loss's sum over all."""
+    learner.optimizer.zero_grad(set_to_none=True)
+    total = torch.zeros((), device=learner.world.device)
+    for number, part in enumerate(batch.parts(share.parts), 1):
+        with holding_gradients(learner.network, hold=number < share.parts):
+            loss = forward(learner, part)
+            # the processes' gradients are averaged: as many times the share's part of the mean
+            mean = loss * learner.world.size / max(share.count, 1)
+            learner.scaler.scale(mean).backward()
+        total += loss.detach()
+
+    value = learner.world.sum_(total).item()
     if not math.isfinite(value):
         remedy = "lower --lr or leave --amp out" if learner.amp else "lower --lr"
         raise UserError(
@@ -110,17 +179,32 @@ def train_step(learner: Learner, batch: Batch, epoch: int) -> tuple[float, int]:
             "embeddings for very large numbers"
         )
 
-    # backward and update
-    learner.optimizer.zero_grad(set_to_none=True)
-    learner.scaler.scale(total / count.clamp(min=1)).backward()
+    learner.scaler.unscale_(learner.optimizer)
+    if learner.clip_grad:
+        nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_grad)
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
 
     # the average follows every step; until ema_epoch it just copies
+    learner.world.average_statistics(learner.model, int((batch.index >= 0).sum()))
     learner.ema.update(learner.model, copy_weights=epoch < learner.ema_epoch)
     learner.schedule.after_step()
     learner.step += 1
-    return value, int(count)
+    return value
+
+
+def forward(learner: Learner, batch: Batch) -> Tensor:
+    """The sum, not the mean, of the patch classifier's loss and lamda times the auxiliary object
+    classifier's."""
+    device = learner.world.device
+    images = learner.normalizer(batch.pixels.to(device, non_blocking=True))
+    targets = batch.targets.to(device, non_blocking=True)
+    ignore = batch.ignore.to(device, non_blocking=True)
+    with autocast(device, learner.amp):
+        output = learner.network(images)
+    patch_loss = learner.criterion(output.logits, targets, ignore)
+    object_loss = learner.criterion(output.object_logits, targets, ignore)
+    return patch_loss.total + learner.lamda * object_loss.total
 
 
 def predict(

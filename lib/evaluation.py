@@ -4,21 +4,64 @@ Shapes: N images, C labels.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from lib.distributed import World
 from lib.engine import Prediction
 from lib.experiment import Experiment
 from lib.files import staged_folder, write_json, write_npz, write_text
-from lib.manifest import Split
+from lib.localization import pointing_accuracy
+from lib.manifest import DataFolder, Split
 from lib.metrics import average_precision, threshold_f1, topk_f1
+from lib.predictor import Predictor
+from lib.progress import say
+
+
+def evaluate(
+    exp_dir: str | Path,
+    world: World,
+    *,
+    threshold: float | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> dict[str, Any]:
+    """Score an experiment on its data's test split; the first process of `world` writes it there.
+
+    None stands for what the experiment was trained with. Gives `compute_results`, with the
+    pointing accuracy where boxes are known.
+    """
+    with world.together():
+        predictor = Predictor(exp_dir, world=world)
+        config, labels = predictor.config, predictor.labels
+        data = DataFolder.open(config.data)
+        data.require_labels(labels, str(exp_dir))
+        split, boxes = data.split("test"), data.boxes()
+    stream = predictor.stream(split, batch_size, workers)
+    scores, peaks = scores_and_peaks(stream, split.targets.shape)
+    world.merge_(scores, peaks)
+    with world.together():
+        threshold = config.threshold if threshold is None else threshold
+        results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
+        if boxes is not None:
+            results["pointing_accuracy"] = pointing_accuracy(
+                peaks, predictor.model.grid, split, labels, boxes
+            )
+        if world.is_first:
+            write_results(predictor.experiment, results, scores, split, labels, config.topk)
+    say(results_table(results).rstrip())
+    return results
 
 
 def scores_and_peaks(
     predictions: Iterator[Prediction], shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float32 and the row-major patch (N, C) where each heatmap is largest."""
+    """Scores (N, C) float32 and the row-major patch (N, C) where each heatmap is largest.
+
+    Rows that the stream lacks are 0.
+    """
     scores, peaks = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
     for prediction in predictions:
         scores[prediction.index] = prediction.scores[0]

@@ -27,11 +27,13 @@ def writing(path: str | Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
+def atomic_write(
+    path: str | Path, mode: str = "w", former: str | Path | None = None
+) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without error.
 
     `mode` is "w" (UTF-8 text, "\\n" line ends) or "wb". Whatever stood at `path` stays untouched
-    until the new content is safely on the disk.
+    until the new content is safely on the disk; then it is kept as `former`, where that is given.
     """
     path = Path(path)
     text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
@@ -44,11 +46,24 @@ def atomic_write(path: str | Path, mode: str = "w") -> Iterator[IO[Any]]:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(name, 0o666 & ~_umask())
+            if former is not None and path.exists():
+                os.replace(path, former)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring the names in `folder` to the disk, so that a rename outlives a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot
+        return
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_text(path: str | Path, text: str) -> None:

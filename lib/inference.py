@@ -3,6 +3,8 @@
 Shapes: C labels, H x W patches.
 """
 
+import contextlib
+import itertools
 import os
 import re
 from collections.abc import Iterator, Sequence
@@ -10,12 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.distributed import World
 from lib.engine import Prediction
 from lib.errors import UserError
 from lib.files import staged_folder, write_npz
-from lib.manifest import Split
+from lib.manifest import DataFolder, Split
 from lib.predictor import Predictor
-from lib.progress import bar
+from lib.progress import bar, say
 from lib.transforms import read_image
 from lib.visualize import (
     Overlay,
@@ -58,6 +61,40 @@ def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
     return Split("images", list(paths), np.zeros(shape, np.uint8), np.ones(shape, bool))
 
 
+def infer(
+    exp_dir: str | Path,
+    world: World,
+    *,
+    images: Sequence[str] | None = None,
+    limit: int | None = None,
+    threshold: float | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Draw an experiment's heatmaps of `images`, or of its data's test split; gives the page.
+
+    None stands for what the experiment was trained with, or for no limit.
+    """
+    with world.together():
+        predictor = Predictor(exp_dir, world=world)
+        config, labels = predictor.config, predictor.labels
+        if images:
+            split = unlabelled(find_images(images), len(labels))
+        else:
+            data = DataFolder.open(config.data)
+            data.require_labels(labels, str(exp_dir))
+            split = data.split("test")
+    page = visualize(
+        predictor,
+        split.head(limit),
+        threshold=config.threshold if threshold is None else threshold,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    say(f"heatmaps: {page}")
+    return page
+
+
 def visualize(
     predictor: Predictor,
     split: Split,
@@ -69,23 +106,28 @@ def visualize(
     """Draw every image of `split` into the experiment's `visualization/`; gives its `index.html`.
 
     An overlay is drawn for each label that reaches `threshold` or that the split names; entries
-    that the split ignores count as not known.
+    that the split ignores count as not known. Each process draws its images, the first one the
+    page.
     """
-    target = predictor.experiment.visualization
-    pictures = []
-    with staged_folder(target) as stage:
-        stream = predictor.stream(split, batch_size, workers)
-        for row, scores, grids in bar(
-            _rows(stream, predictor.model.grid), "draw", "image", total=len(split)
-        ):
-            pictures.append(_draw(stage, predictor.labels, split, row, scores, grids, threshold))
+    world, target = predictor.world, predictor.experiment.visualization
+    with contextlib.ExitStack() as stack:
+        stage = world.from_first(lambda: stack.enter_context(staged_folder(target)))
+        stream = _rows(predictor.stream(split, batch_size, workers), predictor.model.grid)
+        total = -(-len(split) // world.size)
+        drawn = [
+            (row, _draw(stage, predictor.labels, split, row, scores, grids, threshold))
+            for row, scores, grids in bar(stream, "draw", "image", total=total)
+        ]
+        by_row = dict(itertools.chain.from_iterable(world.gather(drawn)))
+        pictures = [by_row[row] for row in sorted(by_row)]
         known = "" if split.ignore.all() else ", or named by the ground truth"
-        write_page(
-            stage,
-            pictures,
-            title=f"Heatmaps of {predictor.experiment.path}",
-            facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
-        )
+        if world.is_first:
+            write_page(
+                stage,
+                pictures,
+                title=f"Heatmaps of {predictor.experiment.path}",
+                facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
+            )
     return target / "index.html"
 
 
@@ -95,7 +137,7 @@ def _rows(
     """Row, scores (C,) and heatmaps (C, H, W) of each image."""
     for prediction in stream:
         grids = prediction.attention[0].unflatten(-1, grid).cpu().numpy()
-        yield from zip(prediction.index, prediction.scores[0], grids, strict=True)
+        yield from zip(prediction.index.tolist(), prediction.scores[0], grids, strict=True)
 
 
 def _draw(

@@ -41,6 +41,14 @@ class Split:
     def __len__(self) -> int:
         return len(self.paths)
 
+    @property
+    def digest(self) -> str:
+        """A hash of all that the split says."""
+        content = hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape"))
+        for array in (self.targets, self.ignore):
+            content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
     def head(self, count: int | None) -> "Split":
         """The first `count` images; all of them for None."""
         if count is None:

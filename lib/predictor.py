@@ -17,6 +17,7 @@ from lib.builder import build_model, build_normalizer
 from lib.config import Config
 from lib.dataset import evaluation_loader
 from lib.device import autocast, exact_float32, select_device
+from lib.distributed import World
 from lib.engine import Prediction, predict
 from lib.errors import UserError
 from lib.experiment import Experiment
@@ -103,11 +104,16 @@ def _parts_of_published(
 class Predictor:
     """Scores pictures with an experiment's best EMA model.
 
+    `device` is one of `--device`'s names; `world`, instead, the processes that share a stream.
+
     >>> scores, attention = Predictor("experiments/mlic_voc2007/exp1")(["a.jpg", "b.jpg"])
     """
 
-    def __init__(self, exp_dir: str | Path, device: str = "auto") -> None:
-        self.device = select_device(device)
+    def __init__(
+        self, exp_dir: str | Path, device: str = "auto", world: World | None = None
+    ) -> None:
+        self.world = world or World(select_device(device))
+        self.device = self.world.device
         self.experiment, self.config, self.labels, self.model = load_experiment(exp_dir)
         self.model.to(self.device)
         self.normalizer = build_normalizer(self.config, self.device)
@@ -130,13 +136,13 @@ class Predictor:
     def stream(
         self, split: Split, batch_size: int | None = None, workers: int | None = None
     ) -> Iterator[Prediction]:
-        """`engine.predict` over the images of `split`, in file order, with M = 1."""
+        """`engine.predict` over this process's images of `split`, in file order, with M = 1."""
         loader = evaluation_loader(
             split,
-            size=self.config.img_size,
+            image_size=self.config.img_size,
             batch_size=batch_size or self.config.eval_batch_size,
             workers=workers,
-            device=self.device,
+            world=self.world,
         )
         return predict(
             [self.model], loader, self.normalizer, self.device, self.config.amp, "predict"

@@ -1,4 +1,4 @@
-"""Progress bars, and lines printed between them."""
+"""Progress bars, and lines printed between them; the first process of a run shows them."""
 
 import sys
 from collections.abc import Iterable
@@ -6,18 +6,20 @@ from collections.abc import Iterable
 from tqdm import tqdm
 
 from lib.files import writing
+from lib.place import place
 
 
 def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
     """A bar on stderr; redrawn seldom where that is a file, so that logs stay short."""
     pause = 0.2 if sys.stderr.isatty() else 10
-    return tqdm(
-        iterable, desc=description, unit=unit, mininterval=pause, dynamic_ncols=True, **options
-    )
+    shown = {"desc": description, "unit": unit, "mininterval": pause, "dynamic_ncols": True}
+    return tqdm(iterable, disable=place().rank > 0, **shown, **options)
 
 
 def say(line: str) -> None:
     """Print a line to stdout without breaking the bars."""
+    if place().rank > 0:
+        return
     with writing("standard output"):
         tqdm.write(line)
         sys.stdout.flush()

@@ -1,200 +1,296 @@
 """A training run: builds everything from a `Config`, then trains, validates and keeps the best."""
 
+import dataclasses
+import itertools
 import shlex
+import signal
+import sys
 import time
+from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch.utils.data import DataLoader
-from torch.utils.tensorboard import SummaryWriter
 
-from lib import checkpoint
+from lib import checkpoint, resume
 from lib.builder import build_learner, notes
 from lib.config import Config
-from lib.dataset import EpochBatches, ImageDataset, evaluation_loader, make_loader, training_view
-from lib.device import select_device
-from lib.engine import Learner, gather, predict, train_one_epoch
+from lib.dataset import (
+    ImageDataset,
+    TrainingBatches,
+    evaluation_loader,
+    make_loader,
+    parts_of,
+    training_view,
+)
+from lib.device import get_rng_state, set_rng_state
+from lib.distributed import World
+from lib.engine import Learner, Progress, gather, predict, train_one_epoch
 from lib.errors import UserError
 from lib.experiment import Experiment, command_line
 from lib.manifest import DataFolder
 from lib.metrics import mean_average_precision
-from lib.progress import bar
+from lib.progress import bar, say
+from lib.signals import StopRequest
 
 PATIENCE = 3
 
 
 class Trainer:
-    """One run. Making it reads and checks everything; `fit` then makes the experiment folder."""
+    """One run. Making it reads and checks everything; `fit` then makes the experiment folder, or
+    goes on in that of an earlier run."""
 
-    def __init__(self, config: Config) -> None:
-        torch.manual_seed(config.seed)
-        self.config = config
-        self.device = select_device(config.device)
-        self.data = DataFolder.open(config.data)
-        self.train_split = self.data.split("train")
-        self.validation_split = self.data.split(config.select_on).head(config.limit)
-        self.train_batches = EpochBatches(
-            len(self.train_split), config.batch_size, seed=config.seed, limit=config.limit
-        )
-        self.learner = self._make_learner()
-        self.best_score = -1.0
-        self.epochs_without_better = 0
-        self.epoch = 0
+    def __init__(self, config: Config, world: World) -> None:
+        self.config, self.world = dataclasses.replace(config, resume=None), world
+        self.progress = Progress()
+        self.stop = StopRequest()
+        with world.together():
+            self._read_data()
+        self.experiment = self._from_first(lambda: resume.find_run(config, self.data.name))
+        file = world.from_first(lambda: self.experiment and resume.intact_state(self.experiment))
+        with world.together():
+            self.state = file and checkpoint.load(file)
+            if self.state:
+                resume.require_same(self.state, self.experiment, self.data, self.digests)
+            torch.manual_seed(config.seed)
+            self.learner = self._make_learner()
+            self._require_statistics(self.learner.model.grid)
+        if self.state:
+            self.learner.load_state_dict(self.state)
+            names = [field.name for field in dataclasses.fields(Progress)]
+            self.progress = Progress(**{name: self.state[name] for name in names})
+            say(f"going on after step {self.learner.step}, in {self.experiment.path}")
+        self._seed_dropout()
 
     def fit(self) -> Experiment:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
+        progress = self.progress
+        self._open_experiment()
+        train_loader, validation_loader = self._loaders()
+        first_step = self.learner.step + 1
+        with self.experiment.noting_errors(), self.experiment.board(first_step) as board, self.stop:
+            self.board = board
+            epochs = range(progress.epoch, self.config.max_epochs)
+            for _ in bar(epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop):
+                if self._stops_early():
+                    break
+                self._run_epoch(train_loader, validation_loader)
+        if self._stops_early():
+            self.experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
+        self.experiment.finish(progress.best_score)
+        return self.experiment
+
+    def _stops_early(self) -> bool:
+        return self.config.estop and self.progress.epochs_without_better >= PATIENCE
+
+    def _read_data(self) -> None:
+        config, size = self.config, self.world.size
+        if config.batch_size % size:
+            raise UserError(
+                f"--batch-size {config.batch_size}: {size} processes cannot share it evenly; "
+                f"choose a multiple of {size}, or start fewer (--nproc-per-node, or "
+                "CUDA_VISIBLE_DEVICES)"
+            )
+        if config.batch_size // size % config.accum_steps:
+            raise UserError(
+                f"--accum-steps {config.accum_steps}: does not divide the "
+                f"{config.batch_size // size} images that a process has of each batch"
+            )
+        self.data = DataFolder.open(config.data)
+        self.train_split = self.data.split("train")
+        self.validation_split = self.data.split(config.select_on).head(config.limit)
+        splits = (self.train_split, self.validation_split)
+        self.digests = {split.name: split.digest for split in splits}
+        self.train_batches = TrainingBatches(
+            len(self.train_split),
+            config.batch_size,
+            seed=config.seed,
+            limit=config.limit,
+            accum_steps=config.accum_steps,
+            rank=self.world.rank,
+            size=size,
+        )
+
+    def _make_learner(self) -> Learner:
+        config, embeddings = self.config, None
+        if config.embed_type != "random":
+            embeddings = self.data.label_embeddings(config.embed_type)
+        if self.state:  # brings all weights
+            config = dataclasses.replace(config, weights="none", pretrained_model=None)
+        return build_learner(
+            config,
+            self.data.labels,
+            embeddings,
+            world=self.world,
+            steps_per_epoch=len(self.train_batches),
+        )
+
+    def _require_statistics(self, grid: tuple[int, int]) -> None:
+        """BatchNorm needs more than one value per channel, also in the last short batch."""
+        images = self.train_batches.count % self.config.batch_size or self.config.batch_size
+        parts = parts_of(images, self.config.accum_steps, self.world.size)
+        values = max(1, images // parts // self.world.size)
+        values *= min(grid[0] * grid[1], len(self.data.labels))
+        if values == 1:
+            raise UserError(
+                f"--batch-size {self.config.batch_size}: leaves one image at a time, too little "
+                f"for batch statistics over {len(self.data.labels)} labels and {grid[0]} x "
+                f"{grid[1]} patches; choose another"
+            )
+
+    def _seed_dropout(self) -> None:
+        """Go on with the random numbers of the state, or begin with other ones in each process."""
+        world, states = self.world, self.state["rng"] if self.state else []
+        if len(states) == world.size:
+            set_rng_state(world.device, states[world.rank])
+        elif states or world.rank:
+            torch.manual_seed(hash((self.config.seed, world.rank, self.learner.step)))
+
+    def _from_first(self, make: Callable[[], Experiment | None]) -> Experiment | None:
+        """What the first process finds or makes; the others do not write there."""
+        made: list[Experiment | None] = []
+        path = self.world.from_first(lambda: made.append(make()) or made[0] and made[0].path)
+        return made[0] if made else path and Experiment(path, writable=False)
+
+    def _open_experiment(self) -> None:
+        """Make the folder, or bring that of an earlier run to where its state was saved."""
         config = self.config
-        experiment = Experiment.create(config, self.data.name, command_line())
-        experiment.log(self._describe())
-        for note in notes(config, self.learner.model):
-            experiment.log(f"note: {note}")
-        train_loader = make_loader(
-            ImageDataset(
-                self.train_split,
-                partial(
-                    training_view, size=config.img_size, augment=config.augment, seed=config.seed
-                ),
-            ),
+        if self.experiment is None:
+            self.experiment = self._from_first(lambda: Experiment.create(config, self.data.name))
+        with self.world.together():
+            if self.world.is_first:
+                known = (f"note: {text}" for text in notes(config, self.learner.model))
+                sizes = self.state["sizes"] if self.state else None
+                self.experiment.begin(config, command_line(), [self._describe(), *known], sizes)
+
+    def _loaders(self) -> tuple[DataLoader, DataLoader]:
+        config = self.config
+        view = partial(
+            training_view, size=config.img_size, augment=config.augment, seed=config.seed
+        )
+        train = make_loader(
+            ImageDataset(self.train_split, view),
             self.train_batches,
             config.workers,
-            self.device,
+            self.world.device,
         )
-        validation_loader = evaluation_loader(
+        validation = evaluation_loader(
             self.validation_split,
-            size=config.img_size,
+            image_size=config.img_size,
             batch_size=config.eval_batch_size,
             workers=config.workers,
-            device=self.device,
+            world=self.world,
         )
-        with experiment.noting_errors(), SummaryWriter(experiment.path) as board:
-            for epoch in bar(range(config.max_epochs), "epochs", "epoch"):
-                self.epoch = epoch
-                self._run_epoch(experiment, train_loader, validation_loader, board)
-                if config.estop and self.epochs_without_better >= PATIENCE:
-                    experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
-                    break
-        experiment.log(
-            f"best EMA mAP {self.best_score:.4f}; next: python evaluate.py --exp-dir "
-            f"{shlex.quote(str(experiment.path))}"
-        )
-        return experiment
+        return train, validation
 
-    def _run_epoch(
-        self,
-        experiment: Experiment,
-        train_loader: DataLoader,
-        validation_loader: DataLoader,
-        board: SummaryWriter,
-    ) -> None:
+    def _run_epoch(self, train_loader: DataLoader, validation_loader: DataLoader) -> None:
         """Train, validate, save what is to be saved, and report."""
         start = time.perf_counter()
-        self.train_batches.set_epoch(self.epoch)
-
-        def on_step(step: int, loss: float, lr: float) -> None:
-            board.add_scalar("train/loss", loss, step)
-            board.add_scalar("train/lr", lr, step)
-
-        result = train_one_epoch(self.learner, train_loader, self.epoch, on_step)
+        progress, experiment = self.progress, self.experiment
+        self.train_batches.start(progress.epoch, progress.batch)
+        speed = train_one_epoch(self.learner, train_loader, progress, self._after_step)
         raw, ema = self._validate(validation_loader)
         self.learner.schedule.after_epoch(ema)
-        better = ema > self.best_score
-        self.best_score = max(self.best_score, ema)
-        self.epochs_without_better = 0 if better else self.epochs_without_better + 1
+        better = ema > progress.best_score
+        progress.best_score = max(progress.best_score, ema)
+        progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
         if better:
-            self._save_best(experiment)
-        checkpoint.save(experiment.last_checkpoint, self._state())
+            self._save_best()
 
-        seconds = time.perf_counter() - start
+        number, seconds = progress.epoch + 1, time.perf_counter() - start
         row = {
-            "epoch": self.epoch + 1,
-            "train_loss": result.loss,
-            "lr": result.lr,
+            "epoch": number,
+            "train_loss": progress.loss,
+            "lr": progress.lr,
             "mAP": raw,
             "mAP_ema": ema,
-            "best_mAP_ema": self.best_score,
-            "images_per_second": result.images_per_second,
+            "best_mAP_ema": progress.best_score,
+            "images_per_second": speed,
             "seconds": seconds,
         }
         experiment.add_history(row)
         for name in ("mAP", "mAP_ema"):
-            board.add_scalar(f"validation/{name}", row[name], self.epoch + 1)
-        board.flush()
+            self.board.add_scalar(f"validation/{name}", row[name], number)
+        self.board.flush()
         experiment.log(
-            f"epoch {self.epoch + 1}/{self.config.max_epochs}: loss {result.loss:.3f}, lr "
-            f"{result.lr:.2e}, mAP {raw:.4f}, EMA mAP {ema:.4f}{' (best)' if better else ''}, "
-            f"{result.images_per_second:.1f} images/s, {seconds:.0f} s"
+            f"epoch {number}/{self.config.max_epochs}: loss {progress.loss:.3f}, lr "
+            f"{progress.lr:.2e}, mAP {raw:.4f}, EMA mAP {ema:.4f}{' (best)' if better else ''}, "
+            f"{speed:.1f} images/s, {seconds:.0f} s"
         )
+        progress.begin_epoch(number)
+        self._save_last()
+        self._leave_if_asked()
+
+    def _after_step(self, loss: float) -> None:
+        self.board.add_scalar("train/loss", loss, self.learner.step)
+        self.board.add_scalar("train/lr", self.progress.lr, self.learner.step)
+        every = self.config.save_every
+        if every and self.learner.step % every == 0:
+            self._save_last()
+        self._leave_if_asked()
 
     def _validate(self, loader: DataLoader) -> tuple[float, float]:
         """mAP of the raw and of the EMA model, over one pass."""
         split, learner = self.validation_split, self.learner
         models = (learner.model, learner.ema.model)
         stream = predict(
-            models, loader, learner.normalizer, self.device, self.config.amp, "validate"
+            models, loader, learner.normalizer, self.world.device, self.config.amp, "validate"
         )
-        scores = gather(stream, (len(models), *split.targets.shape))
+        unless_stopped = itertools.takewhile(lambda _: not self.stop.signum, stream)
+        scores = gather(unless_stopped, (len(models), *split.targets.shape))
+        self._leave_if_asked()
+        self.world.merge_(scores)
         raw, ema = (
             mean_average_precision(scores[which], split.targets, split.ignore) for which in (0, 1)
         )
         return raw, ema
 
-    def _make_learner(self) -> Learner:
-        config = self.config
-        embeddings = None
-        if config.embed_type != "random":
-            embeddings = self.data.label_embeddings(config.embed_type)
-        learner = build_learner(
-            config,
-            self.data.labels,
-            embeddings,
-            device=self.device,
-            steps_per_epoch=len(self.train_batches),
+    def _leave_if_asked(self) -> None:
+        """Save and end the run where any of its processes has got a signal."""
+        signals = (signal.SIGINT, signal.SIGTERM)
+        received = self.world.sum(*(int(self.stop.signum == signum) for signum in signals))
+        if not any(received):
+            return
+        self._save_last()
+        say(
+            f"stopped after step {self.learner.step}; to go on: python train.py --resume "
+            f"{shlex.quote(str(self.experiment.path))}"
         )
-        self._require_statistics(learner.model.grid)
-        return learner
-
-    def _require_statistics(self, grid: tuple[int, int]) -> None:
-        """BatchNorm needs more than one value per channel, also in the last short batch."""
-        images = self.train_batches.count % self.config.batch_size or self.config.batch_size
-        values = images * min(grid[0] * grid[1], len(self.data.labels))
-        if values == 1:
-            raise UserError(
-                f"--batch-size {self.config.batch_size}: leaves a batch of one image, too little "
-                f"for batch statistics over {len(self.data.labels)} labels and {grid[0]} x "
-                f"{grid[1]} patches; choose another"
-            )
+        sys.exit(128 + next(itertools.compress(signals, received)))
 
     def _describe(self) -> str:
         (height, width), model = self.learner.model.grid, self.learner.model
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
+        place = str(self.world.device.type)
+        if self.world.size > 1:
+            place = f"{self.world.size} x {place}"
         return (
             f"{self.config.arch}: {size:.1f} M parameters, {height} x {width} patches; "
             f"{self.train_batches.count} train and {len(self.validation_split)} "
-            f"{self.config.select_on} images, {len(self.data.labels)} labels; on {self.device}"
+            f"{self.config.select_on} images, {len(self.data.labels)} labels; on {place}"
         )
 
-    def _save_best(self, experiment: Experiment) -> None:
-        content = {
-            "model": self.learner.ema.model.state_dict(),
-            "labels": list(self.data.labels),
-            "config": self.config.to_dict(),
-        }
-        checkpoint.save(experiment.best_checkpoint, content)
+    def _save_best(self) -> None:
+        if self.world.is_first:
+            content = {
+                "model": self.learner.ema.model.state_dict(),
+                "labels": list(self.data.labels),
+                "config": self.config.to_dict(),
+            }
+            checkpoint.save(self.experiment.best_checkpoint, content)
 
-    def _state(self) -> dict:
-        """All that the run needs to go on after this epoch, as plain types and tensors."""
-        learner = self.learner
-        return {
-            "model": learner.model.state_dict(),
-            "ema": learner.ema.model.state_dict(),
-            "optimizer": learner.optimizer.state_dict(),
-            "schedule": learner.schedule.state_dict(),
-            "scaler": learner.scaler.state_dict(),
-            "epoch": self.epoch + 1,
-            "step": learner.step,
-            "best_score": self.best_score,
-            "epochs_without_better": self.epochs_without_better,
-            "labels": list(self.data.labels),
-            "config": self.config.to_dict(),
-            "torch_rng": torch.get_rng_state(),
-        }
+    def _save_last(self) -> None:
+        """Write all that the run needs to go on from here, as plain types and tensors."""
+        rng = self.world.gather(get_rng_state(self.world.device))
+        if self.world.is_first:
+            content = {
+                **self.learner.state_dict(),
+                **dataclasses.asdict(self.progress),
+                "rng": rng,
+                "labels": list(self.data.labels),
+                "data": self.digests,
+                "config": self.config.to_dict(),
+                "sizes": self.experiment.sizes(),
+            }
+            files = (self.experiment.last_checkpoint, content, self.experiment.former_checkpoint)
+            checkpoint.save(*files)

@@ -1,8 +1,11 @@
 """Runs the project's commands as a user does, and makes small data for them."""
 
+import os
 import runpy
+import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +22,7 @@ class Result(NamedTuple):
     err: str
 
 
-def run(*command: str, cwd: Path) -> Result:
+def run(*command: str | Path, cwd: Path) -> Result:
     """A command in a process of its own, with `cwd` as the working folder."""
     done = subprocess.run(
         [sys.executable, str(ROOT / command[0]), *map(str, command[1:])],
@@ -28,6 +31,47 @@ def run(*command: str, cwd: Path) -> Result:
         text=True,
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def run_together(
+    processes: int, *command: str | Path, cwd: Path, timeout: float = 120
+) -> list[Result]:
+    """A command in several processes that meet, each with its result; a file, or `-c` and code."""
+    command = (command[0] if command[0] == "-c" else str(ROOT / command[0]), *map(str, command[1:]))
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environment in environments(processes)
+    ]
+    try:
+        with ThreadPoolExecutor(processes) as pool:  # or a full pipe of one would stop them all
+            texts = list(pool.map(lambda one: one.communicate(timeout=timeout), started))
+    finally:
+        for process in started:
+            process.kill()
+    return [Result(one.returncode, *text) for one, text in zip(started, texts, strict=True)]
+
+
+def environments(processes: int) -> list[dict[str, str]]:
+    """What a launcher tells each of the processes of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        {
+            **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
+            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            "PYTHONPATH": str(ROOT),
+        }
+        for rank in range(processes)
+    ]
 
 
 def run_here(monkeypatch, capsys, *command: str) -> Result:

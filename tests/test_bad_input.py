@@ -52,7 +52,7 @@ def here(tmp_path, monkeypatch, capsys):
         ("--batch-size 0", "--batch-size 0: must be 1 or more"),
         ("--max-epochs 0", "--max-epochs 0"),
         ("--device cuda", "--device cuda: not available here"),
-        ("--batch-size 5", "--batch-size 5: leaves a batch of one image"),
+        ("--batch-size 5", "--batch-size 5: leaves one image at a time"),
         ("--arch resnet18.nosuchtag", "--arch resnet18.nosuchtag: Invalid pretrained tag"),
         ("--arch crossvit_tiny_240 --img-size 240", "crossvit_tiny_240: gives no feature map"),
         (
@@ -309,6 +309,6 @@ def test_places_that_no_list_can_name(here, script, save_dir):
 
 
 def test_a_bug_keeps_its_traceback(here, monkeypatch):
-    monkeypatch.setattr("lib.config.Config.parse", lambda: 1 / 0)
+    monkeypatch.setattr("lib.config.Config.flags", lambda: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         here.succeed("train.py")

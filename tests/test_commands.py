@@ -94,6 +94,7 @@ def test_checkpoints_load_without_running_code(work):
     last = torch.load(checkpoints / "last.pth", weights_only=True)
     assert last["epoch"] == 2 and last["step"] == 6
     assert {"model", "ema", "optimizer", "schedule", "scaler", "config", "labels"} <= set(last)
+    assert {"batch", "rng", "best_score", "epochs_without_better", "data"} <= set(last)
 
 
 def test_evaluation_gives_the_best_epochs_map(work):

@@ -5,14 +5,19 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from lib.dataset import (
-    EpochBatches,
+    EvaluationBatches,
     ImageDataset,
+    Key,
+    TrainingBatches,
     checked,
     evaluation_view,
     make_loader,
+    parts_of,
     training_view,
 )
 from lib.errors import UserError
@@ -34,8 +39,8 @@ def split(tmp_path):
 
 def load(split, workers, epoch, seed=4):
     view = partial(training_view, size=16, augment="published", seed=seed)
-    batches = EpochBatches(len(split), 3, seed=seed)
-    batches.set_epoch(epoch)
+    batches = TrainingBatches(len(split), 3, seed=seed)
+    batches.start(epoch)
     loader = make_loader(ImageDataset(split, view), batches, workers, torch.device("cpu"))
     found = list(loader)
     index = torch.cat([batch.index for batch in found])
@@ -49,7 +54,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
     assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
     single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
     place = index.tolist().index(5)
-    assert torch.equal(single[(1, 5)][0], pixels[place])
+    assert torch.equal(single[Key(1, 5)][0], pixels[place])
     for epoch, seed in ((2, 4), (1, 5)):
         changed_index, changed_pixels = load(split, 0, epoch, seed)
         assert not torch.equal(index, changed_index)
@@ -59,27 +64,104 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
 
 def test_workers_that_live_on_hear_of_the_epoch(split):
     view = partial(training_view, size=16, augment="published", seed=4)
-    batches = EpochBatches(len(split), 3, seed=4)
+    batches = TrainingBatches(len(split), 3, seed=4)
     loader = make_loader(ImageDataset(split, view), batches, 2, torch.device("cpu"))
     for epoch in (0, 1):
-        batches.set_epoch(epoch)
+        batches.start(epoch)
         pixels = torch.cat([batch.pixels for batch in loader])
         assert torch.equal(pixels, load(split, 0, epoch)[1])
 
 
-def test_batches_keep_the_short_one_and_the_file_order(split):
-    batches = EpochBatches(7, 3)
-    assert list(batches) == [[(0, 0), (0, 1), (0, 2)], [(0, 3), (0, 4), (0, 5)], [(0, 6)]]
+def test_evaluation_keeps_the_short_batch_and_the_file_order():
+    batches = EvaluationBatches(7, 3)
+    assert [[key.index for key in keys] for keys in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert len(batches) == 3
-    limited = EpochBatches(7, 3, seed=1, limit=4)
+
+
+def test_training_shuffles_and_keeps_the_short_batch():
+    limited = TrainingBatches(7, 3, seed=1, limit=4)
     assert len(limited) == 2 and sum(map(len, limited)) == 4
-    shuffled = [index for keys in EpochBatches(7, 3, seed=1) for _, index in keys]
+    shuffled = [key.index for keys in TrainingBatches(7, 3, seed=1) for key in keys]
     assert sorted(shuffled) == list(range(7)) and shuffled != list(range(7))
+
+
+def test_an_epoch_goes_on_where_it_was_left():
+    batches = TrainingBatches(7, 2, seed=1)
+    batches.start(3)
+    whole = list(batches)
+    batches.start(3, batch=2)
+    assert list(batches) == whole[2:]
+
+
+@given(
+    length=st.integers(1, 40),
+    batch_size=st.integers(1, 24),
+    accum_steps=st.integers(1, 5),
+    size=st.integers(1, 6),
+    epoch=st.integers(0, 3),
+)
+def test_processes_share_each_batch_without_loss_or_repetition(
+    length, batch_size, accum_steps, size, epoch
+):
+    ranks = []
+    for rank in range(size):
+        batches = TrainingBatches(
+            length, batch_size, seed=5, accum_steps=accum_steps, rank=rank, size=size
+        )
+        batches.start(epoch)
+        ranks.append(list(batches))
+    alone = TrainingBatches(length, batch_size, seed=5)
+    alone.start(epoch)
+    for number, keys in enumerate(alone):
+        shares = [rank[number] for rank in ranks]
+        counted = [key for share in shares for key in share if not key.stand_in]
+        assert sorted(counted) == sorted(keys)
+        parts = parts_of(len(keys), accum_steps, size)
+        split = [torch.tensor_split(torch.arange(len(share)), parts) for share in shares]
+        assert all(len(part) for share in split for part in share)
+        # what is computed at one time is a part of the batch, shared as evenly as can be
+        for time in range(parts):
+            present = [
+                shares[rank][place] for rank in range(size) for place in split[rank][time].tolist()
+            ]
+            sizes = [len(split[rank][time]) for rank in range(size)]
+            assert max(sizes) - min(sizes) <= 1
+            real = {key.index for key in present if not key.stand_in}
+            assert {key.index for key in present if key.stand_in} <= real
+
+
+@given(length=st.integers(0, 40), batch_size=st.integers(1, 9), size=st.integers(1, 6))
+def test_processes_share_an_evaluation(length, batch_size, size):
+    alone = list(EvaluationBatches(length, batch_size))
+    shared = [EvaluationBatches(length, batch_size, rank=r, size=size) for r in range(size)]
+    assert [len(batches) for batches in shared] == [len(list(batches)) for batches in shared]
+    assert sorted(keys for batches in shared for keys in batches) == alone
+
+
+def test_a_stand_in_takes_no_part(split):
+    dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
+    image, stand_in = dataset[Key(1, 5)], dataset[Key(1, 5, stand_in=True)]
+    assert torch.equal(image[0], stand_in[0])
+    assert (image[3], stand_in[3]) == (5, -1) and stand_in[2].all() and not image[2].all()
+
+
+def test_a_process_without_images_has_no_batches(split):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = EvaluationBatches(7, 4, rank=2, size=3)
+    assert list(make_loader(dataset, batches, 2, torch.device("cpu"))) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_draws_no_random_numbers_of_the_run(split, workers):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    before = torch.get_rng_state()
+    list(make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu")))
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_batch_holds_targets_and_ignore(split):
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
-    batch = next(iter(make_loader(dataset, EpochBatches(7, 4), 0, torch.device("cpu"))))
+    batch = next(iter(make_loader(dataset, EvaluationBatches(7, 4), 0, torch.device("cpu"))))
     assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (4, 3, 8, 8)
     assert batch.targets.tolist() == split.targets[:4].tolist()
     assert batch.ignore.tolist() == split.ignore[:4].tolist()
@@ -90,7 +172,7 @@ def test_an_unreadable_image_is_named(split, workers):
     with open(split.paths[4], "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n but no picture")
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
-    loader = make_loader(dataset, EpochBatches(7, 4), workers, torch.device("cpu"))
+    loader = make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu"))
     with pytest.raises(UserError, match=f"{split.paths[4]}: not a readable image"):
         [checked(batch) for batch in loader]
 

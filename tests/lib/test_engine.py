@@ -1,5 +1,6 @@
 """The training step and the prediction stream on a small model."""
 
+import copy
 from functools import partial
 
 import numpy as np
@@ -8,10 +9,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.dataset import Batch, EpochBatches, ImageDataset, evaluation_view, make_loader
+from lib.dataset import Batch, EvaluationBatches, ImageDataset, evaluation_view, make_loader
 from lib.device import grad_scaler
+from lib.distributed import World
 from lib.ema import Ema
-from lib.engine import Learner, gather, predict, train_step
+from lib.engine import Learner, agree_on, gather, predict, train_step
 from lib.errors import UserError
 from lib.losses import asymmetric_loss
 from lib.manifest import Split
@@ -20,6 +22,7 @@ from lib.transforms import Normalizer
 from models.mlic import Output
 
 CPU = torch.device("cpu")
+WORLD = World(CPU)
 
 
 class Small(nn.Module):
@@ -41,13 +44,14 @@ def learner(lamda=0.5, **options):
     optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
     return Learner(
         model=model,
+        network=model,
         ema=Ema(model, 0.5),
         criterion=asymmetric_loss,
         lamda=lamda,
         optimizer=optimizer,
         schedule=Schedule("StepLR", optimizer, lr=0.1, epochs=1, steps_per_epoch=1),
         normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
-        device=CPU,
+        world=WORLD,
         amp=False,
         **{"ema_epoch": 0, "scaler": grad_scaler(CPU, False), **options},
     )
@@ -64,12 +68,18 @@ def batch(count=4):
     )
 
 
+def step(one, data, epoch):
+    """A step on `data`, and the count that its loss is to be divided by."""
+    share = agree_on(data, WORLD, one.accum_steps)
+    return train_step(one, data, share, epoch), share.count
+
+
 def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
     one, data = learner(lamda=0.25), batch()
     output = one.model(data.pixels.float() / 255)
     patch, count = asymmetric_loss(output.logits, data.targets, data.ignore)
     auxiliary, _ = asymmetric_loss(output.object_logits, data.targets, data.ignore)
-    value, found = train_step(one, data, epoch=0)
+    value, found = step(one, data, epoch=0)
     assert found == count == 4
     assert value == pytest.approx((patch + 0.25 * auxiliary).item(), rel=1e-6)
 
@@ -77,7 +87,7 @@ def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
 def test_step_moves_model_and_average():
     one = learner()
     before = one.model.main.weight.clone()
-    train_step(one, batch(), epoch=0)
+    step(one, batch(), epoch=0)
     moved = one.model.main.weight - before
     assert moved.abs().max() > 0 and one.step == 1
     torch.testing.assert_close(one.ema.model.main.weight, before + 0.5 * moved)
@@ -85,9 +95,9 @@ def test_step_moves_model_and_average():
 
 def test_average_copies_until_its_epoch():
     one = learner(ema_epoch=1)
-    train_step(one, batch(), epoch=0)
+    step(one, batch(), epoch=0)
     assert torch.equal(one.ema.model.main.weight, one.model.main.weight)
-    train_step(one, batch(), epoch=1)
+    step(one, batch(), epoch=1)
     assert not torch.equal(one.ema.model.main.weight, one.model.main.weight)
 
 
@@ -96,7 +106,7 @@ def test_loss_scaling_lives_as_long_as_the_run():
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
     one = learner(scaler=scaler)
     for epoch in range(2):
-        train_step(one, batch(), epoch)
+        step(one, batch(), epoch)
     assert scaler.get_scale() == 8.0
 
 
@@ -106,7 +116,7 @@ def test_non_finite_loss_stops_before_anything_moves():
         one.model.auxiliary.weight.fill_(float("nan"))
     before = one.model.main.weight.clone()
     with pytest.raises(UserError, match="the loss is nan in epoch 3, step 1"):
-        train_step(one, batch(), epoch=2)
+        step(one, batch(), epoch=2)
     assert torch.equal(one.model.main.weight, before)
     assert torch.equal(one.ema.model.main.weight, before)
 
@@ -114,7 +124,7 @@ def test_non_finite_loss_stops_before_anything_moves():
 def test_a_batch_of_unknown_labels_gives_no_loss():
     one = learner()
     data = batch()._replace(ignore=torch.ones(4, 2, dtype=torch.bool))
-    assert train_step(one, data, epoch=0) == (0.0, 0)
+    assert step(one, data, epoch=0) == (0.0, 0)
 
 
 def test_memory_errors_say_what_to_lower(monkeypatch):
@@ -134,7 +144,7 @@ def loader(tmp_path):
         Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
     split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
     dataset = ImageDataset(split, partial(evaluation_view, size=4))
-    return make_loader(dataset, EpochBatches(5, 2), 0, CPU)
+    return make_loader(dataset, EvaluationBatches(5, 2), 0, CPU)
 
 
 def test_predictions_of_several_models_come_from_one_pass(loader):
@@ -169,3 +179,41 @@ def test_rows_are_merged_by_index(loader):
     stream = list(predict([Small()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False))
     ordered = gather(iter(stream), (1, 5, 2))
     np.testing.assert_array_equal(gather(iter(stream[::-1]), (1, 5, 2)), ordered)
+
+
+def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
+    """Entries are averaged over the batch, however many of a part take part."""
+    data = batch(5)
+    data = data._replace(ignore=torch.rand(5, 2, generator=torch.Generator().manual_seed(3)) < 0.4)
+    whole, parts = learner(), learner(accum_steps=3)
+    values = [step(one, data, epoch=0) for one in (whole, parts)]
+    assert values[0] == pytest.approx(values[1], rel=1e-6) and 0 < values[0][1] < 10
+    for expected, found in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
+        torch.testing.assert_close(found, expected)
+    assert parts.step == 1 and not torch.equal(parts.model.main.weight, learner().model.main.weight)
+
+
+def test_gradients_are_clipped_to_a_norm():
+    one, before = learner(clip_grad=0.5), learner().model.state_dict()
+    step(one, batch(), epoch=0)
+    moved = [value - before[name] for name, value in one.model.state_dict().items()]
+    # a first step of SGD is the rate times the gradient
+    norm = torch.cat([change.flatten() for change in moved]).norm() / 0.1
+    assert norm.item() == pytest.approx(0.5, rel=1e-3)
+
+
+def test_learner_goes_on_from_its_state():
+    one, other = learner(), learner()
+    step(one, batch(), epoch=0)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    for each in (one, other):
+        step(each, batch(), epoch=0)
+    assert other.step == 2
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(other.model.state_dict()[name], value)
+        assert torch.equal(other.ema.model.state_dict()[name], one.ema.model.state_dict()[name])
+
+
+def test_an_unreadable_image_ends_the_step():
+    with pytest.raises(UserError, match="a.jpg: not a picture"):
+        step(learner(), batch()._replace(errors=["a.jpg: not a picture"]), epoch=0)

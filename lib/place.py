@@ -1,0 +1,30 @@
+"""Which process of a run this is, by the environment that torchrun sets. Imports no torch."""
+
+import os
+from typing import NamedTuple
+
+VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
+class Place(NamedTuple):
+    """A process among `size`, and among the `local_size` of its machine; all count from 0."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    local_size: int = 1
+
+
+def launched() -> bool:
+    """Whether a launcher started this process; it alone sets all of the variables."""
+    return all(os.environ.get(name) for name in VARIABLES)
+
+
+def place() -> Place:
+    """Where this process stands; alone, without a launcher."""
+    return Place(*(int(os.environ[name]) for name in VARIABLES[:4])) if launched() else Place()
+
+
+def restarted() -> bool:
+    """Whether the launcher has started this run anew after a failure."""
+    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

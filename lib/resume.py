@@ -1,0 +1,147 @@
+"""Going on with a run: which one, with which flags, and from which of its checkpoints."""
+
+import dataclasses
+import re
+from pathlib import Path
+from typing import Any
+
+from lib import checkpoint
+from lib.config import Config, flag_name
+from lib.errors import UserError
+from lib.experiment import Experiment, family_of
+from lib.files import writing
+from lib.manifest import DataFolder
+from lib.place import restarted
+from lib.progress import say
+
+AUTO = "auto"
+# flags that no number of a run depends on
+FREE = ("device", "workers", "resume", "save_every", "timeout")
+OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
+
+
+def planned_config(flags: dict[str, Any]) -> Config:
+    """The configuration of the run that the `flags` of train.py ask for.
+
+    `--resume EXP_DIR` takes the run's own. Raises `UserError`, naming the flag, for one that
+    contradicts it.
+    """
+    folder = flags.get("resume")
+    if folder in (None, AUTO):
+        return Config(**flags)
+    file = Experiment(folder).config_file
+    if not file.is_file():
+        raise UserError(f"--resume {folder}: no experiment of train.py: {file} is missing")
+    run = Config.load(file, required=("weights",))  # which a published run does not say
+    for name, value in flags.items():
+        former = getattr(run, name)
+        if name in FREE or value == former:
+            continue
+        if name == "max_epochs" and value > former:
+            if run.lr_scheduler in OPEN_ENDED:
+                continue
+            reason = f"its {run.lr_scheduler} is laid out over {former} epochs"
+        else:
+            reason = f"it was started {_described(name, former)}"
+        raise UserError(
+            f"{_described(name, value)[5:]} contradicts the run in {folder}: {reason}; leave the "
+            "flag out, or start a new run without --resume"
+        )
+    return dataclasses.replace(run, **flags)
+
+
+def find_run(config: Config, data_name: str) -> Experiment | None:
+    """The run that `--resume` names, locked; None where a new one is to be made.
+
+    What a launcher starts anew after a failure goes on by itself.
+    """
+    if config.resume == AUTO or (config.resume is None and restarted()):
+        return _newest_unfinished(config, data_name)
+    if config.resume is None:
+        return None
+    experiment = Experiment(config.resume)
+    experiment.lock()
+    return experiment
+
+
+def intact_state(experiment: Experiment) -> Path | None:
+    """The newest intact state of a run; None where it was ended before it was first saved.
+
+    A damaged `last.pth` is set aside for the one before it, with a warning.
+    """
+    last, former = experiment.last_checkpoint, experiment.former_checkpoint
+    if not last.exists() and not former.exists():
+        if experiment.epochs_in_history > 1:
+            raise UserError(f"{last}: no such checkpoint: the run cannot go on; start a new one")
+        return None
+    try:
+        if last.exists():  # or the run was ended between two renames
+            _require_state(last)
+            return last
+    except UserError as error:
+        if not former.exists():
+            raise
+        _require_state(former)
+        say(f"warning: {error}; going on from {former}")
+        with writing(last):
+            last.rename(last.with_name("last.damaged.pth"))
+    _require_state(former)
+    return former
+
+
+def require_same(
+    state: dict[str, Any], experiment: Experiment, data: DataFolder, digests: dict[str, str]
+) -> None:
+    """Raise `UserError` unless the run that `state` is of has seen these labels and images."""
+    data.require_labels(state["labels"], f"--resume {experiment.path}")
+    for name, digest in digests.items():
+        if state["data"].get(name) != digest:
+            raise UserError(
+                f"--resume {experiment.path}: {data.path / name}.txt (or what it ignores) has "
+                "changed since the run was started: restore it, or start a new run, with "
+                f"--pretrained-model {experiment.path} from the weights of this one"
+            )
+
+
+def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
+    """The newest run of the same flags that is neither finished nor being worked on; locked."""
+    numbers = {
+        int(match[1]): path
+        for path in family_of(config, data_name).glob("exp*")
+        if (match := re.fullmatch(r"exp(\d+)", path.name))
+    }
+    for _, path in sorted(numbers.items(), reverse=True):
+        experiment = Experiment(path)
+        try:
+            same = _fixed(Config.load(experiment.config_file)) == _fixed(config)
+            if same and not experiment.finished:
+                experiment.lock()
+                return experiment
+        except UserError:
+            continue
+    return None
+
+
+def _require_state(file: Path) -> None:
+    state = checkpoint.load(file)
+    kinds = {
+        **dict.fromkeys(("model", "ema", "optimizer", "schedule", "scaler"), dict),
+        **dict.fromkeys(("data", "config", "sizes"), dict),
+        **dict.fromkeys(("rng", "labels"), list),
+        **dict.fromkeys(("step", "epoch", "batch", "loss_count", "epochs_without_better"), int),
+        **dict.fromkeys(("loss_total", "lr", "best_score"), float),
+    }
+    for name, kind in kinds.items():
+        if not isinstance(state.get(name), kind):
+            raise UserError(f"{file}: not the state of a run of train.py: it lacks {name}")
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    return {name: value for name, value in config.to_dict().items() if name not in FREE}
+
+
+def _described(name: str, value: Any) -> str:
+    """`with --lr 0.1`, or `without --pos`."""
+    if value in (None, False):
+        return f"without {flag_name(name)}"
+    return f"with {flag_name(name)}{'' if value is True else f' {value}'}"

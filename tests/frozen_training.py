@@ -1,0 +1,37 @@
+"""train.py without dropout, with normalisation statistics frozen; prints the loss of each step.
+
+PyTorch synchronises batch statistics on CUDA only, so that this is how a CPU can show that the
+number of processes changes nothing. It is copied elsewhere to be run: beside `tests/lib`, Python
+would take that for `lib`.
+"""
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from lib import builder, trainer
+from lib.cli import run_main
+from train import main
+
+build_model = builder.build_model
+
+
+def build_frozen(*arguments, **options):
+    model = build_model(*arguments, **options)
+    for module in model.modules():
+        if isinstance(module, (_BatchNorm, nn.Dropout)):
+            module.eval().train = lambda mode=True, module=module: module
+        if isinstance(module, nn.MultiheadAttention):
+            module.dropout = 0.0
+    return model
+
+
+def print_loss(self, loss):
+    if self.world.is_first:
+        print(f"step {self.learner.step}: {loss!r}", flush=True)
+    after_step(self, loss)
+
+
+builder.build_model = build_frozen
+after_step = trainer.Trainer._after_step
+trainer.Trainer._after_step = print_loss
+run_main(main)
