@@ -6,6 +6,8 @@ from lib.cli import Parser, run_main
 from lib.embeddings import OUT_OF_VOCABULARY
 from lib.errors import UserError
 
+TEXT_MODEL = "bert-base-uncased"
+
 
 def main() -> None:
     parser = Parser(
@@ -15,8 +17,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
     parser.add_argument(
         "--text-model",
-        default="bert-base-uncased",
-        help="encoder for bert.npy: a name of the hub or a folder (%(default)s)",
+        help=f"encoder for bert.npy: a name of the hub or a folder ({TEXT_MODEL})",
     )
     parser.add_argument("--glove", type=Path, help="GloVe's text file, glove.840B.300d.txt")
     parser.add_argument(
@@ -32,24 +33,26 @@ def main() -> None:
     from lib.progress import say
 
     data = DataFolder.open(arguments.data)
-    makers = {"bert": lambda: bert_embeddings(data.labels, arguments.text_model)}
-    sources = {"bert": arguments.text_model}
+    text_model = arguments.text_model or TEXT_MODEL
+    makers = {"bert": lambda: bert_embeddings(data.labels, text_model)}
+    sources = {"bert": text_model}
+    asked_for = {"bert": arguments.text_model, "glove": arguments.glove}
     if arguments.glove:
         makers["glove"] = lambda: glove_embeddings(data.labels, arguments.glove, arguments.oov)
         sources["glove"] = arguments.glove.name
-    failures = []
+    failures = {}
     for kind, make in makers.items():
         try:
             vectors = make()
         except UserError as error:
-            failures.append(error)
+            failures[kind] = error
             continue
         file = data.path / f"{kind}.npy"
         write_embeddings(file, vectors, data.labels, sources[kind])
         say(f"wrote {file}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
-    if len(failures) == len(makers):
-        raise UserError("; ".join(map(str, failures)))
-    for failure in failures:
+    if len(failures) == len(makers) or any(asked_for[kind] for kind in failures):
+        raise UserError("; ".join(map(str, failures.values())))
+    for failure in failures.values():
         say(f"note: not made: {failure}")
 
 

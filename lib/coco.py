@@ -6,8 +6,11 @@ from typing import Any
 import msgspec
 
 from lib.errors import UserError
+from lib.manifest import check_label
 from lib.preprocess import Sample
 from lib.readers import decode_json
+
+LARGEST = 1e8  # pixels; a coordinate beyond is none
 
 
 class Image(msgspec.Struct):
@@ -23,8 +26,8 @@ class Category(msgspec.Struct):
 class Annotation(msgspec.Struct):
     image_id: int
     category_id: int
-    bbox: tuple[float, float, float, float] | None = None
-    iscrowd: int = 0
+    bbox: tuple[float, ...] | None = None
+    iscrowd: int | None = 0
 
 
 class Instances(msgspec.Struct):
@@ -40,15 +43,28 @@ def read_instances(file: Path) -> Instances:
     return decode_json(file, Instances)
 
 
-def samples_of(instances: Instances, folder: Path, file: Path) -> tuple[list[Sample], int]:
-    """The images with annotations, by image id, their files in `folder`; and how many had none.
+def samples_of(
+    instances: Instances, folder: Path, file: Path, keep_empty: bool = False
+) -> tuple[list[Sample], int]:
+    """The images with annotations (all with `keep_empty`), by image id, their files in `folder`;
+    and how many have none.
 
     Crowds count as labels; their boxes are left out. `file` names the source in errors.
     """
-    names = {category.id: category.name.strip() for category in instances.categories}
+    names: dict[int, str] = {}
+    for number, category in enumerate(instances.categories):
+        place = f"{file}: categories[{number}]"
+        if category.id in names:
+            raise UserError(f"{place}: id {category.id} stands there twice")
+        check_label(category.name.strip(), list(names.values()), place)
+        names[category.id] = category.name.strip()
+    images: dict[int, str] = {}
+    for number, image in enumerate(instances.images):
+        if image.id in images:
+            raise UserError(f"{file}: images[{number}]: id {image.id} stands there twice")
+        images[image.id] = image.file_name
     labels: dict[int, set[str]] = {}
     objects: dict[int, list[dict[str, Any]]] = {}
-    images = {image.id: image.file_name for image in instances.images}
     for number, annotation in enumerate(instances.annotations):
         place = f"{file}: annotations[{number}]"
         if annotation.category_id not in names:
@@ -58,12 +74,16 @@ def samples_of(instances: Instances, folder: Path, file: Path) -> tuple[list[Sam
         label = names[annotation.category_id]
         labels.setdefault(annotation.image_id, set()).add(label)
         if annotation.bbox and not annotation.iscrowd:
+            if len(annotation.bbox) != 4 or not all(
+                abs(edge) < LARGEST for edge in annotation.bbox
+            ):
+                raise UserError(f"{place}: bbox is not x, y, width and height in pixels")
             x, y, width, height = annotation.bbox
             box = [x, y, round(x + width, 3), round(y + height, 3)]
             found = {"label": label, "box": box, "difficult": False}
             objects.setdefault(annotation.image_id, []).append(found)
     samples = [
-        Sample((folder / images[id]).as_posix(), labels[id], objects=objects.get(id, []))
-        for id in sorted(labels)
+        Sample((folder / images[id]).as_posix(), labels.get(id, ()), objects=objects.get(id, []))
+        for id in sorted(images if keep_empty else labels)
     ]
     return samples, len(images) - len(labels)

@@ -11,7 +11,7 @@ import numpy as np
 from lib.errors import UserError
 from lib.files import write_json, write_npy
 from lib.manifest import labels_hash
-from lib.progress import bar
+from lib.progress import bar, say
 
 SPELT_OUT = {  # labels of VOC that are written in one word
     "diningtable": "dining table",
@@ -88,14 +88,19 @@ def glove_embeddings(
     words = {label: spell_out(label).split() for label in labels}
     needed = {word for parts in words.values() for word in parts}
     found = read_glove(file, needed)
+    if not found:
+        raise UserError(
+            f"{file}: has none of the labels' words; expected GloVe's text: a word, a space and "
+            "its numbers a line, unpacked"
+        )
     missing = sorted(needed - set(found))
     if missing and out_of_vocabulary == "error":
         more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
         raise UserError(
             f"{file}: has no vector for {', '.join(missing[:NAMED])}{more}: pass --oov zero or mean"
         )
-    if not found:
-        raise UserError(f"{file}: has none of the labels' words")
+    if missing:
+        say(f"{file}: has no vector for {', '.join(missing)}: taken as {out_of_vocabulary}")
     vectors = np.stack(list(found.values()))
     filler = vectors.mean(axis=0) if out_of_vocabulary == "mean" else np.zeros(vectors.shape[1])
     sums = [sum(found.get(word, filler) for word in words[label]) for label in labels]

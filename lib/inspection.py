@@ -3,11 +3,14 @@
 Shapes: N images of a split, C labels.
 """
 
+import contextlib
 import hashlib
+import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,52 +77,53 @@ def draw_frequencies(
     file: Path, name: str, labels: Sequence[str], splits: Mapping[str, Split]
 ) -> None:
     """A picture of each label's share of images, train beside test, most frequent first."""
-    from matplotlib.figure import Figure
-
     shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
-    order = np.argsort(-shares["train"], kind="stable")[:BARS]
+    first = next(iter(shares))
+    order = np.argsort(-shares[first], kind="stable")[:BARS]
     height = max(2.5, 0.22 * len(order) + 1.2)
-    figure = Figure(figsize=(8, height), layout="constrained")
-    axes = figure.subplots()
     places = np.arange(len(order))
-    for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
-        if split in shares:
-            axes.barh(
-                places + 0.4 * offset, shares[split][order], height=0.4, color=color, label=split
-            )
-    axes.set_yticks(places + 0.2, [labels[column] for column in order], fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("share of images")
     shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
-    axes.set_title(f"{name}: labels{shown}")
-    axes.legend(frameon=False, loc="lower right")
-    axes.spines[["top", "right"]].set_visible(False)
-    _save(figure, file)
+    with _picture(file, (8, height)) as axes:
+        for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
+            if split in shares:
+                widths = shares[split][order]
+                axes.barh(places + 0.4 * offset, widths, height=0.4, color=color, label=split)
+        axes.set_yticks(places + 0.2, [labels[column] for column in order], fontsize=8)
+        axes.invert_yaxis()
+        axes.set_xlabel("share of images")
+        axes.set_title(f"{name}: labels{shown}")
+        axes.legend(frameon=False, loc="lower right")
+        axes.spines[["top", "right"]].set_visible(False)
 
 
 def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split) -> None:
-    """A picture of how often a label (row) comes with another (column), in train."""
-    from matplotlib.figure import Figure
-
+    """A picture of how often a label (row) comes with another (column), in one split."""
     targets = split.targets.astype(np.float64)
     order = np.argsort(-targets.sum(axis=0), kind="stable")[:BARS]
     together = targets[:, order].T @ targets[:, order]
     share = together / np.maximum(together.diagonal()[:, None], 1)
     np.fill_diagonal(share, np.nan)
     side = max(4, 0.19 * len(order) + 2.2)
-    figure = Figure(figsize=(side + 0.8, side), layout="constrained")
-    axes = figure.subplots()
-    image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
     names = [labels[column] for column in order]
-    axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
-    axes.set_yticks(range(len(names)), names, fontsize=7)
-    axes.set_ylabel("of the images with this label ...")
-    axes.set_xlabel("... the share that has this one too")
-    axes.set_title(f"{name}: labels that come together (train)", fontsize=10)
-    figure.colorbar(image, shrink=0.7)
-    _save(figure, file)
+    with _picture(file, (side + 0.8, side)) as axes:
+        image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_ylabel("of the images with this label ...")
+        axes.set_xlabel("... the share that has this one too")
+        axes.set_title(f"{name}: labels that come together ({split.name})", fontsize=10)
+        axes.figure.colorbar(image, shrink=0.7)
 
 
-def _save(figure, file: Path) -> None:
-    with atomic_write(file, "wb") as out:
-        figure.savefig(out, format="png", dpi=120)
+@contextlib.contextmanager
+def _picture(file: Path, size: tuple[float, float]) -> Iterator[Any]:
+    """Axes to draw on; they are written to `file` at the end. Labels are text, never formulas."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box
+        figure = Figure(figsize=size, layout="constrained")
+        yield figure.subplots()
+        with atomic_write(file, "wb") as out:
+            figure.savefig(out, format="png", dpi=120)

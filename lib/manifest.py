@@ -21,7 +21,7 @@ DATA_ROOT = Path("data")
 SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
 SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
 UNKNOWN = "?"
-UNFIT = "\t\n\r\ufeff"  # in a field of a line
+UNFIT = "\t\n\r\0\ufeff"  # in a field of a line
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -214,13 +214,18 @@ def check_label(label: str, earlier: Sequence[str], place: str) -> None:
     """Raise `UserError`, naming `place`, for a label that the line format has no room for."""
     if not label.strip():
         raise UserError(f"{place}: empty label")
-    if not _fits(label, UNFIT + ",") or label.startswith(UNKNOWN):
+    if not is_label(label):
         raise UserError(
             f"{place}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
             "allowed"
         )
     if label in earlier:
         raise UserError(f"{place}: label {label!r} stands there twice")
+
+
+def is_label(text: str) -> bool:
+    """Whether the line format has room for `text` as a label."""
+    return _fits(text, UNFIT + ",") and not text.startswith(UNKNOWN)
 
 
 def check_path(path: str) -> None:
@@ -257,8 +262,9 @@ def missing_images(paths: Sequence[str]) -> list[str]:
         folder, name = os.path.split(path)
         if folder not in listed:
             try:
-                listed[folder] = set(os.listdir(folder or "."))
-            except OSError:
+                with os.scandir(folder or ".") as entries:
+                    listed[folder] = {entry.name for entry in entries if entry.is_file()}
+            except (OSError, ValueError):  # the latter for what can be no path
                 listed[folder] = set()
         if name not in listed[folder]:
             missing.append(path)

@@ -52,11 +52,13 @@ class Options:
     skip_missing: bool = False
     val: float = 0.0
     seed: int = 0
+    images_flag: str = "--data-dir"  # says where the pictures are
 
     @classmethod
-    def of(cls, arguments: Namespace) -> "Options":
-        """The options among a script's arguments."""
-        return cls(**{item.name: getattr(arguments, item.name) for item in fields(cls)})
+    def of(cls, arguments: Namespace, **others: Any) -> "Options":
+        """The options among a script's arguments, and `others`."""
+        known = {item.name for item in fields(cls)} & set(vars(arguments))
+        return cls(**{name: getattr(arguments, name) for name in known}, **others)
 
 
 def write_data_folder(
@@ -74,11 +76,14 @@ def write_data_folder(
         check_label(label, labels[:number], "label")
     _require_once(splits)
     left_out = dict(left_out)
-    splits = dict(splits)
-    for name in splits:
-        splits[name] = _with_images(splits[name], options, left_out)
-        if not splits[name]:
-            raise UserError(f"{options.save_dir / name}.txt: no images are left for it")
+    splits = _with_images(splits, options, left_out)
+    for name, samples in splits.items():
+        if not samples:
+            reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
+            raise UserError(
+                f"{options.save_dir / name}.txt: no images are left for it (left out: "
+                f"{reasons or 'none'})"
+            )
     if options.val:
         splits["train"], splits["val"] = split_off(
             splits["train"], labels, options.val, options.seed, "--val"
@@ -166,6 +171,7 @@ def _require_once(splits: Mapping[str, Sequence[Sample]]) -> None:
     place: dict[str, str] = {}
     for name, samples in splits.items():
         for sample in samples:
+            check_path(sample.path)
             if sample.path in place:
                 where = sorted({name, place[sample.path]})
                 raise UserError(f"{sample.path}: stands there twice, in {' and '.join(where)}")
@@ -173,33 +179,36 @@ def _require_once(splits: Mapping[str, Sequence[Sample]]) -> None:
 
 
 def _with_images(
-    samples: Sequence[Sample], options: Options, left_out: dict[str, int]
-) -> list[Sample]:
+    splits: Mapping[str, Sequence[Sample]], options: Options, left_out: dict[str, int]
+) -> dict[str, list[Sample]]:
     """The samples whose image is there (and opens, with --check-images); counts the others, or
     raises `UserError` for them."""
-    bad = dict.fromkeys(missing_images([sample.path for sample in samples]), "file is missing")
+    paths = [sample.path for samples in splits.values() for sample in samples]
+    bad = dict.fromkeys(missing_images(paths), "file is missing")
     if options.check_images:
-        there = [sample.path for sample in samples if sample.path not in bad]
-        broken = find_broken(there)
+        broken = find_broken([path for path in paths if path not in bad])
         for reason in broken.values():
             say(f"broken: {reason}")
         bad |= dict.fromkeys(broken, "file cannot be read")
     if bad and not options.skip_missing:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+        some = ", or pass --skip-missing to leave them out" if len(bad) < len(paths) else ""
         raise UserError(
-            f"{len(bad)} of {len(samples)} images are missing or cannot be read: "
-            f"{', '.join(list(bad)[:NAMED])}{more}; paths are relative to {os.getcwd()}; pass "
-            "--skip-missing to leave them out"
+            f"{len(bad)} of {len(paths)} images are missing or cannot be read: "
+            f"{', '.join(list(bad)[:NAMED])}{more}; paths are relative to {os.getcwd()}; say with "
+            f"{options.images_flag} where they are{some}"
         )
     for reason, count in Counter(bad.values()).items():
         left_out[reason] = left_out.get(reason, 0) + count
-    return [sample for sample in samples if sample.path not in bad]
+    return {
+        name: [sample for sample in samples if sample.path not in bad]
+        for name, samples in splits.items()
+    }
 
 
 def _line(sample: Sample, labels: Sequence[str]) -> str:
     """The sample's line of a split: labels in column order, the unknown ones marked."""
     present, unknown = set(sample.labels), set(sample.unknown)
-    check_path(sample.path)
     names = [
         f"?{label}" if label in unknown else label
         for label in labels

@@ -1,5 +1,6 @@
 """Reads files that others made; whatever is wrong with one is a `UserError` that names it."""
 
+import codecs
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start})") from error
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
 def read_array(file: Path) -> np.ndarray:
@@ -37,7 +38,7 @@ def read_array(file: Path) -> np.ndarray:
 def decode_json(file: Path, kind: Any) -> Any:
     """Read JSON of the type `kind` (msgspec structs); what it does not name is passed over."""
     try:
-        return msgspec.json.decode(file.read_bytes(), type=kind)
+        return msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

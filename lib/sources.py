@@ -4,6 +4,7 @@ Every form becomes rows of one kind: a `Sample`, and the split that it names, if
 """
 
 import csv
+import itertools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import NamedTuple
 
 from lib.coco import read_instances, samples_of
 from lib.errors import UserError
-from lib.manifest import UNKNOWN
+from lib.manifest import UNKNOWN, check_label
 from lib.preprocess import Sample
 from lib.readers import numbered_lines
 from lib.voc import read_annotation, read_objects
@@ -27,14 +28,18 @@ SPLITS = {
     "test": "test",
     "testing": "test",
 }
-FORMS = "a .csv file, a COCO .json file, a folder of VOC .xml files or one with metadata.jsonl"
+FORMS = (
+    "a .csv or .tsv file, a COCO .json file, a folder of VOC .xml files or one with metadata.jsonl"
+)
 
 
 class Row(NamedTuple):
-    """One image and its split: train, val, test, or None where the source names none."""
+    """One image, its split (train, val, test, or None where the source names none), and where it
+    stands in the source."""
 
     sample: Sample
     split: str | None
+    place: str
 
 
 def read_source(source: Path, images: Path | None) -> list[Row]:
@@ -43,11 +48,12 @@ def read_source(source: Path, images: Path | None) -> list[Row]:
         rows = _read_metadata(source / "metadata.jsonl", images or source)
     elif source.is_dir() and any(source.glob("*.xml")):
         rows = _read_voc(source, images)
-    elif source.suffix.lower() == ".csv" and source.is_file():
+    elif source.suffix.lower() in (".csv", ".tsv") and source.is_file():
         rows = _read_csv(source, images)
     elif source.suffix.lower() == ".json" and source.is_file():
-        samples, _ = samples_of(read_instances(source), images or source.parent, source)
-        rows = (Row(sample, None) for sample in samples)
+        instances = read_instances(source)
+        samples, _ = samples_of(instances, images or source.parent, source, keep_empty=True)
+        rows = (Row(sample, None, str(source)) for sample in samples)
     elif source.exists():
         raise UserError(f"{source}: not understood; expected {FORMS}")
     else:
@@ -59,14 +65,20 @@ def read_source(source: Path, images: Path | None) -> list[Row]:
 
 
 def _read_csv(file: Path, images: Path | None) -> Iterator[Row]:
-    """Columns `path`, `labels` (several with `,`, `;` or `|` between them) and perhaps `split`."""
+    """Columns `path`, `labels` (several with `,`, `;` or `|` between them) and perhaps `split`.
+
+    What stands between columns is what stands in the header: comma, semicolon or tab.
+    """
     lines = (line + "\n" for _, line in numbered_lines(file))
-    reader = csv.DictReader(lines, strict=True)
+    header = next(lines, "")
+    delimiter = next((one for one in ",;\t" if one in header), ",")
+    reader = csv.DictReader(itertools.chain([header], lines), strict=True, delimiter=delimiter)
     try:
         columns = [name.strip().lower() for name in reader.fieldnames or ()]
-        if not {"path", "labels"} <= set(columns):
+        if not {"path", "labels"} <= set(columns) or len(set(columns)) < len(columns):
             raise UserError(
-                f"{file}:1: expected a header path,labels[,split], found {','.join(columns) or '-'}"
+                f"{file}:1: expected a header path,labels[,split], each once, found "
+                f"{','.join(columns) or '-'}"
             )
         reader.fieldnames = columns
         for record in reader:
@@ -107,7 +119,8 @@ def _read_voc(folder: Path, images: Path | None) -> Iterator[Row]:
         sure = {found["label"] for found in objects if not found["difficult"]}
         doubtful = {found["label"] for found in objects} - sure
         path = (images or folder) / (name or f"{file.stem}.jpg")
-        yield Row(Sample(path.as_posix(), sure, doubtful=doubtful, objects=objects), None)
+        sample = Sample(path.as_posix(), sure, doubtful=doubtful, objects=objects)
+        yield Row(sample, None, str(file))
 
 
 def _row(path: str, labels: str | list[str], split: object, images: Path | None, place: str) -> Row:
@@ -119,6 +132,8 @@ def _row(path: str, labels: str | list[str], split: object, images: Path | None,
     names = dict.fromkeys(label.strip() for label in labels if label.strip())
     unknown = [name[1:] for name in names if name.startswith(UNKNOWN)]
     known = [name for name in names if not name.startswith(UNKNOWN)]
+    for label in (*known, *unknown):
+        check_label(label, (), place)
     if both := set(known) & set(unknown):
         raise UserError(f"{place}: label {both.pop()!r} is both known and unknown")
     if not path.strip():
@@ -129,4 +144,4 @@ def _row(path: str, labels: str | list[str], split: object, images: Path | None,
         if where is None:
             raise UserError(f"{place}: split {split!r}: expected train, val or test")
     file = images / path.strip() if images else Path(path.strip())
-    return Row(Sample(file.as_posix(), known, unknown=unknown), where)
+    return Row(Sample(file.as_posix(), known, unknown=unknown), where, place)

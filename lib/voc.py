@@ -7,18 +7,23 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lib.errors import UserError
+from lib.manifest import check_label
 
 
 def read_objects(file: Path, labels: Collection[str] | None = None) -> list[dict[str, Any]]:
-    """The objects `{label, box, difficult}` of one annotation file, labels in lower case.
+    """The objects `{label, box, difficult}` of one annotation file.
 
-    Raises `UserError` for files that are no such annotation, and for other labels than `labels`.
+    Raises `UserError` for files that are no such annotation, and for other labels than `labels`,
+    which are in lower case, as the objects' then are.
     """
     objects = []
     for element in read_annotation(file).iter("object"):
-        label = (element.findtext("name") or "").strip().lower()
-        if labels is not None and label not in labels:
-            raise UserError(f"{file}: {label!r} is not one of the {len(labels)} labels")
+        label = (element.findtext("name") or "").strip()
+        if labels is not None:
+            label = label.lower()
+            if label not in labels:
+                raise UserError(f"{file}: {label!r} is not one of the {len(labels)} labels")
+        check_label(label, (), f"{file}: an object's name")
         try:
             box = [
                 _number(element.findtext(f"bndbox/{edge}"))
@@ -34,11 +39,14 @@ def read_objects(file: Path, labels: Collection[str] | None = None) -> list[dict
 def read_annotation(file: Path) -> ElementTree.Element:
     """The root of an annotation file."""
     try:
-        return ElementTree.parse(file).getroot()
+        root = ElementTree.parse(file).getroot()
     except FileNotFoundError as error:
         raise UserError(f"{file}: no such annotation") from error
     except (OSError, ElementTree.ParseError, ValueError, LookupError) as error:
         raise UserError(f"{file}: not a readable annotation: {error}") from error
+    if root.tag != "annotation":
+        raise UserError(f"{file}: not an annotation of VOC's form, but a <{root.tag}>")
+    return root
 
 
 def _number(text: str | None) -> int | float:

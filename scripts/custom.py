@@ -5,6 +5,7 @@
 a share of the images is split off, alike for every label.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from lib.errors import UserError
 
 def main() -> None:
     parser = preprocess_parser(__doc__, data_dir=None, save_dir=None)
-    parser.add_argument("--name", required=True, help="writes data/NAME/")
+    parser.add_argument("--name", required=True, type=folder, help="writes data/NAME/")
     parser.add_argument("--train", required=True, type=folder, help="annotations: file or folder")
     parser.add_argument("--test", type=folder, help="annotations of the test images")
     parser.add_argument("--val-from", type=folder, help="annotations of the validation images")
@@ -33,8 +34,8 @@ def main() -> None:
         "--test-share", type=share, default=0.2, help="without a test part (%(default)s)"
     )
     arguments = parser.parse_args()
-    if not arguments.name.strip() or "/" in arguments.name or arguments.name in (".", ".."):
-        raise UserError(f"--name {arguments.name!r}: must be the name of a folder")
+    if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):
+        raise UserError(f"--name {arguments.name}: must be the name of a folder")
 
     from lib.preprocess import Options, split_off, write_data_folder
     from lib.sources import read_source
@@ -47,9 +48,16 @@ def main() -> None:
         "test": (arguments.test, arguments.test_images or images),
     }
     splits: dict[str, list] = {}
+    place_of: dict[str, str] = {}
     for split, (source, folder_of_images) in given.items():
-        for sample, named in read_source(source, folder_of_images) if source else ():
+        for sample, named, place in read_source(source, folder_of_images) if source else ():
             splits.setdefault(named or split, []).append(sample)
+            if (path := os.path.normpath(sample.path)) in place_of:
+                raise UserError(
+                    f"{place}: {sample.path} stands at {place_of[path]} already: give each image "
+                    "once, with all of its labels"
+                )
+            place_of[path] = place
     labels = read_label_order(arguments.labels, splits)
     if "train" not in splits:
         raise UserError(f"{arguments.train}: names no train image")
@@ -59,7 +67,8 @@ def main() -> None:
         splits["train"], splits["test"] = split_off(
             splits["train"], labels, arguments.test_share, arguments.seed, "--test-share"
         )
-    write_data_folder(Options.of(arguments), labels, splits, {})
+    options = Options.of(arguments, images_flag="--images")
+    write_data_folder(options, labels, splits, {})
 
 
 def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
@@ -73,6 +82,8 @@ def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
         for part in (sample.labels, sample.doubtful, sample.unknown)
         for label in part
     }
+    if not used:
+        raise UserError("no image has a label: nothing can be learnt")
     if file is None:
         return sorted(used)
     labels = require_list(file, "--labels takes a text file with a label a line")

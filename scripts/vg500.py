@@ -124,15 +124,11 @@ def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
     return found
 
 
-def box_of(one) -> list[float]:
-    """x0, y0, x1, y1 of an object."""
-    return [one.x, one.y, one.x + one.w, one.y + one.h]
-
-
 def names_of(one) -> set[str]:
-    """The names of an object in lower case, but those with a comma, which no label can have."""
-    names = {name.lower().strip() for name in one.names}
-    return {name for name in names if name and "," not in name}
+    """The names of an object in lower case, but those that no label can have."""
+    from lib.manifest import is_label
+
+    return {name for name in (text.lower().strip() for text in one.names) if is_label(name)}
 
 
 if __name__ == "__main__":

@@ -76,6 +76,7 @@ def contents(path: Path) -> dict:
     ]
     log = re.sub(r", [\d.]+ images/s, \d+ s", "", (path / "train.log").read_text())
     log = log.replace(str(ROOT), "").split("\n", 1)[1]  # but for the command
+    log = re.sub(r"exp\d+", "exp", log)
     log = re.sub(r'"(save_every|workers)": \w+', "", log)
     states = {}
     for name in ("last.pth", "best_ema_model.pth"):

@@ -83,25 +83,39 @@ def test_bert_follows_the_rule(here, data, bert):
 
 
 def test_glove_sums_the_words(here, data):
-    result = here("--glove", "glove.txt", "--text-model", "gone")
-    assert result.code == 0 and "note: not made: --text-model gone" in result.out
+    result = here("--glove", "glove.txt")
+    assert result.code == 0 and "note: not made: --text-model bert-base-uncased" in result.out
     found = np.load(data / "glove.npy")
     np.testing.assert_array_equal(found, [[1, 2], [8, 10], [7, 8.5]])
     DataFolder.open("colors").label_embeddings("glove")
     assert not (data / "bert.npy").exists()
 
 
+def test_what_was_asked_for_and_cannot_be_made_is_an_error(here, data, bert):
+    """The other one is made all the same."""
+    assert "--text-model gone: cannot be" in error_line(
+        here("--glove", "glove.txt", "--text-model", "gone")
+    )
+    assert (data / "glove.npy").exists()
+    assert "gone.txt: cannot be read" in error_line(
+        here("--glove", "gone.txt", "--text-model", bert)
+    )
+    assert (data / "bert.npy").exists()
+
+
 def test_words_that_glove_lacks(here, data):
     (data / "label.txt").write_text("cat\nzebra crossing\ntv\n")
-    flags = ("--glove", "glove.txt", "--text-model", "gone")
-    line = error_line(here(*flags))
+    flags = ("--glove", "glove.txt")
+    line = error_line(here(*flags, "--text-model", "gone"))
     assert "glove.txt: has no vector for crossing, zebra: pass --oov zero or mean" in line
-    assert here(*flags, "--oov", "zero").code == 0
+    result = here(*flags, "--oov", "zero")
+    assert result.code == 0 and "no vector for crossing, zebra: taken as zero" in result.out
     np.testing.assert_array_equal(np.load(data / "glove.npy")[1], [0, 0])
     assert here(*flags, "--oov", "mean").code == 0
     np.testing.assert_array_equal(np.load(data / "glove.npy")[1], [8, 10.5])
     (data / "label.txt").write_text("zebra\n")
-    assert "has none of the labels' words" in error_line(here(*flags, "--oov", "zero"))
+    flags = (*flags, "--text-model", "gone", "--oov", "zero")
+    assert "has none of the labels' words; expected GloVe's text" in error_line(here(*flags))
 
 
 @pytest.mark.parametrize(

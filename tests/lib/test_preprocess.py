@@ -76,13 +76,21 @@ def test_what_an_earlier_run_wrote_does_not_linger(pictures):
     assert set(snapshot()) == {"label.txt", "train.txt", "test.txt", "bert.npy"}
 
 
+def gone_of(name):
+    return [Sample(f"{name}.png", ["cat"])]
+
+
 def test_missing_images_are_named_or_left_out(pictures, capsys):
     write(samples(pictures[:5]), samples(pictures[5:]))
     before = snapshot()
     gone = [Sample(f"gone{number:02d}.png", ["cat"]) for number in range(12)]
     with pytest.raises(UserError) as error:
         write([*samples(pictures[:5]), *gone], samples(pictures[5:]))
-    assert "12 of 17 images are missing" in str(error.value)
+    assert "12 of 22 images are missing" in str(error.value)
+    with pytest.raises(
+        UserError, match=r"2 of 8 images are missing or cannot be read: a.png, b.png; paths"
+    ):
+        write([*samples(pictures[:5]), *gone_of("a")], [*samples(pictures[5:6]), *gone_of("b")])
     assert "gone09.png, and 2 more" in str(error.value) and "gone10" not in str(error.value)
     assert snapshot() == before
     write([*samples(pictures[:5]), *gone], samples(pictures[5:]), skip_missing=True)
@@ -105,7 +113,7 @@ def test_broken_images_are_found_when_asked(pictures, capsys):
     Path("3.png").write_bytes(b"no picture")
     write(samples(pictures[:5]), samples(pictures[5:]))
     assert list(find_broken(pictures)) == ["3.png"]
-    with pytest.raises(UserError, match=r"1 of 5 images are missing or cannot be read: 3.png"):
+    with pytest.raises(UserError, match=r"1 of 10 images are missing or cannot be read: 3.png"):
         write(samples(pictures[:5]), samples(pictures[5:]), check_images=True)
     write(samples(pictures[:5]), samples(pictures[5:]), check_images=True, skip_missing=True)
     assert "3.png" not in (TARGET / "train.txt").read_text()

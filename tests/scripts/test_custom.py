@@ -86,12 +86,65 @@ def test_voc_xml(here):
     flags = ("--train", "xml", "--images", "photos", "--test-share", "0.5")
     assert here(*flags).code == 0
     assert len(lines("train")) == len(lines("test")) == 2
-    assert Path("data/mine/label.txt").read_text() == "cat\ndog\n"
+    assert Path("data/mine/label.txt").read_text() == "Cat\ndog\n"
     everything = {line.split("\t")[0] for line in lines("train") + lines("test")}
     assert everything == {"photos/1.png", "photos/2.png", "photos/3.png", "photos/4.jpg"}
     marks = np.load("data/mine/ignore.npy")
     difficult = ["dog" not in line for line in lines("test")]
     assert marks.tolist() == [[0, int(there)] for there in difficult] and any(difficult)
+
+
+@pytest.mark.parametrize("delimiter, file", [(";", "own.csv"), ("\t", "own.tsv")])
+def test_tables_with_another_delimiter(here, delimiter, file):
+    """As office programs write them where a comma stands in numbers."""
+    rows = [
+        delimiter.join((f"photos/{number}.png", "cat,dog", split))
+        for number, split in enumerate(("train", "test"))
+    ]
+    write_csv(*rows, header=delimiter.join(("path", "labels", "split")), file=file)
+    assert here("--train", file).code == 0
+    assert lines("train") == ["photos/0.png\tcat,dog"] and lines("test") == [
+        "photos/1.png\tcat,dog"
+    ]
+
+
+def coco(**parts):
+    return {
+        "images": [{"id": n, "file_name": f"{n}.png"} for n in range(20)],
+        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "unused"}],
+        "annotations": [
+            {"image_id": n, "category_id": 1, "bbox": [], "iscrowd": None} for n in range(15)
+        ],
+        **parts,
+    }
+
+
+def test_coco_images_without_annotations_are_kept(here):
+    Path("own.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(coco()).encode())
+    assert here("--train", "own.json", "--images", "photos").code == 0
+    everything = lines("train") + lines("test")
+    assert len(everything) == 20 and sum(line.endswith("\t") for line in everything) == 5
+    assert Path("data/mine/label.txt").read_text() == "cat\n"
+
+
+@pytest.mark.parametrize(
+    ("parts", "says"),
+    [
+        (
+            {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
+            "own.json: categories[1]: id 1 stands there twice",
+        ),
+        ({"categories": [{"id": 1, "name": "?cat"}]}, "own.json: categories[0]: label '?cat'"),
+        ({"images": [{"id": 1, "file_name": "0.png"}] * 2}, "own.json: images[1]: id 1 stands"),
+        (
+            {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1e308, 0, 1e308, 1]}]},
+            "own.json: annotations[0]: bbox is not x, y, width and height",
+        ),
+    ],
+)
+def test_bad_coco_is_named(here, parts, says):
+    Path("own.json").write_text(json.dumps(coco(**parts)))
+    assert says in error_line(here("--train", "own.json", "--images", "photos"))
 
 
 def test_image_folder_with_metadata(here):
@@ -125,6 +178,13 @@ def test_order_of_labels_can_be_given(here):
         ([], None, "own.csv: names no image"),
         (["gone.png,cat,train", "photos/0.png,cat,test"], None, "are missing or cannot be read: g"),
         (["photos/0.png,cat,test"], None, "own.csv: names no train image"),
+        (["photos/0.png,cat,"], "path,labels,labels", "own.csv:1: expected a header path,labels"),
+        (["photos/0.png,,train", "photos/1.png,,test"], None, "no image has a label"),
+        (['photos/0.png,"a\tb",train'], None, "own.csv:2: label 'a\\tb': no comma, tab"),
+        (["photos/0.png,cat,", "photos/../photos/0.png,dog,"], None, "own.csv:3: photos/../ph"),
+        (["photos,cat,train", "photos/0.png,cat,test"], None, "1 of 2 images are missing or"),
+        (["a\0b/0.png,cat,train", "photos/0.png,cat,test"], None, "'a\\x00b/0.png': a path with"),
+        (["0.png,cat,train", "1.png,cat,test"], None, "say with --images where they are"),
         (["photos/0.png,cat,train"], None, "--test-share 0.2: leaves one part of 1 images empty"),
     ],
 )
@@ -149,12 +209,14 @@ def test_bad_metadata_is_named(here, text, says):
 
 
 def test_sources_that_are_not_understood(here):
-    assert "gone: no such file or folder; expected a .csv" in error_line(here("--train", "gone"))
+    assert "gone: no such file or folder; expected a .csv or" in error_line(here("--train", "gone"))
     assert "photos: not understood; expected a .csv" in error_line(here("--train", "photos"))
     Path("own.csv").write_bytes(b"path,labels\ncaf\xe9.png,cat\n")
     assert "own.csv: not UTF-8 text" in error_line(here("--train", "own.csv"))
     Path("own.csv").write_text("path,labels\nphotos/0.png,cat\n")
-    assert "--name '../x'" in error_line(here("--train", "own.csv", "--name", "../x"))
+    assert "--name ../x: must be the name" in error_line(
+        here("--train", "own.csv", "--name", "../x")
+    )
 
 
 def test_own_data_trains_from_another_experiment(here, monkeypatch, capsys):

@@ -60,3 +60,14 @@ def test_folders_that_are_not_there(here):
     Path("data/colors/train.txt").unlink()
     shutil.rmtree("data")
     assert "no such data folder" in error_line(here())
+
+
+@pytest.mark.filterwarnings("error")
+def test_labels_are_text_and_train_may_be_missing(here):
+    """No formulas, and no warning for letters that the font lacks."""
+    Path("data/colors/train.txt").unlink()
+    for file in Path("data/colors").glob("*.txt"):
+        file.write_text(file.read_text().replace("red", r"a$\frac$b").replace("green", "犬"))
+    result = here()
+    assert result.code == 0 and "train" not in result.out.split("pictures:")[0]
+    assert Path("data/colors/labels.png").is_file()

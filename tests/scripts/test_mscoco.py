@@ -70,7 +70,7 @@ def test_writes_the_contract(here):
         (lambda it: it["annotations"].append(annotation(7, 8)), "category_id 8 is no category"),
         (lambda it: it["annotations"].append(annotation(8, 9)), "annotations[4]: image_id 8 is no"),
         (lambda it: it["annotations"][0].pop("image_id"), "image_id` - at `$.annotations[0]`"),
-        (lambda it: it["annotations"][0].update(bbox=[1, 2]), "at `$.annotations[0].bbox`"),
+        (lambda it: it["annotations"][0].update(bbox=[1, 2]), "annotations[0]: bbox is not x"),
         (lambda it: it.pop("images"), "images"),
         (lambda it: it["images"][2].update(file_name="gone.jpg"), "train2014/gone.jpg"),
     ],

@@ -64,11 +64,22 @@ def test_writes_the_contract(voc, monkeypatch, capsys):
     ("file", "text", "says"),
     [
         ("Annotations/000003.xml", "<annotation>", "000003.xml: not a readable annotation"),
-        ("Annotations/000003.xml", OBJECT.format(name="wolf", difficult=0), "'wolf' is not one"),
-        ("Annotations/000003.xml", "<a><object><name>cat</name></object></a>", "a full box"),
+        ("Annotations/000003.xml", "<html/>", "000003.xml: not an annotation of VOC's form, but a"),
         (
             "Annotations/000003.xml",
-            f"<a>{OBJECT.format(name='cat', difficult=0)}</a>".replace("40.5", "nan"),
+            f"<annotation>{OBJECT.format(name='wolf', difficult=0)}</annotation>",
+            "'wolf' is not one",
+        ),
+        (
+            "Annotations/000003.xml",
+            "<annotation><object><name>cat</name></object></annotation>",
+            "a full box",
+        ),
+        (
+            "Annotations/000003.xml",
+            f"<annotation>{OBJECT.format(name='cat', difficult=0)}</annotation>".replace(
+                "40.5", "nan"
+            ),
             "a full box",
         ),
         ("ImageSets/Main/test.txt", "", "test.txt: an empty list"),
