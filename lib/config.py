@@ -7,7 +7,6 @@ arguments. Imports no torch, so that `train.py --help` is quick.
 import argparse
 import dataclasses
 import math
-import re
 import types
 import typing
 from collections.abc import Sequence
@@ -19,6 +18,7 @@ import yaml
 
 from lib.cli import DEVICES, Parser
 from lib.errors import UserError
+from lib.readers import read_settings
 
 
 def _flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):
@@ -214,13 +214,7 @@ class Config:
 
         Lines printed by hand mean what they say: `None`, `9e-05`, a data folder called `007`.
         """
-        try:
-            text = Path(path).read_text(encoding="utf-8-sig")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-        except UnicodeDecodeError as error:
-            raise UserError(f"{path}: not UTF-8 text (byte {error.start})") from error
-        values = _read_lines(text)
+        values = read_settings(Path(path))
         if not values:
             raise UserError(f"{path}: not a config: expected lines of 'key: value'")
         for name in required:
@@ -237,34 +231,6 @@ class Config:
     def to_yaml(self) -> str:
         """The text of `config.yaml`; `load` gives an equal config back."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
-
-
-def _read_lines(text: str) -> dict[str, str]:
-    """`key: value` lines as text, whatever the values hold; others are passed over.
-
-    Of YAML, quotes are understood, and long values that go on in indented lines.
-    """
-    values: dict[str, str] = {}
-    name = None
-    for line in text.splitlines():
-        if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
-            name = match[1]
-            values[name] = (match[2] or "").strip()
-        elif name and line[:1].isspace() and line.strip():
-            values[name] += f" {line.strip()}"
-        elif line.strip():
-            name = None
-    return {name: _unquoted(value) for name, value in values.items()}
-
-
-def _unquoted(value: str) -> str:
-    if value[:1] not in ("'", '"'):
-        return value
-    try:
-        text = yaml.load(value, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
-    except yaml.YAMLError:
-        return value
-    return text if isinstance(text, str) else value
 
 
 def flag_name(field_name: str) -> str:

@@ -25,7 +25,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from lib.device import select_device
 from lib.errors import UserError
-from lib.place import VARIABLES, launched, place
+from lib.place import VARIABLES, attempt, launched, place
 
 TIMEOUT = 600  # seconds
 # whether each forward copies the first process's buffers to the others; renamed in PyTorch 2.15
@@ -236,6 +236,8 @@ def _meet(device: torch.device, timeout: int) -> dist.Store:
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not shared_gpus else "gloo"
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+        # a launcher that starts the processes anew keeps the store, with the former ones' addresses
+        store = dist.PrefixStore(f"attempt {attempt()}", store)
         dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
     except (dist.DistError, RuntimeError, ValueError) as error:
         address = ":".join(os.environ[name] for name in VARIABLES[4:])

@@ -25,6 +25,6 @@ def place() -> Place:
     return Place(*(int(os.environ[name]) for name in VARIABLES[:4])) if launched() else Place()
 
 
-def restarted() -> bool:
-    """Whether the launcher has started this run anew after a failure."""
-    return launched() and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0
+def attempt() -> int:
+    """How often the launcher has started this run anew after a failure."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if launched() else 0

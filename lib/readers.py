@@ -2,12 +2,14 @@
 
 import codecs
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
+import yaml
 
 from lib.errors import UserError
 
@@ -64,3 +66,31 @@ def read_json(file: Path) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise UserError(f"{file}: expected a JSON object")
     return value
+
+
+def read_settings(file: Path) -> dict[str, str]:
+    """`key: value` lines as text, whatever the values hold; others are passed over.
+
+    Of YAML, quotes are understood, and long values that go on in indented lines.
+    """
+    values: dict[str, str] = {}
+    name = None
+    for _, line in numbered_lines(file):
+        if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
+            name = match[1]
+            values[name] = (match[2] or "").strip()
+        elif name and line[:1].isspace() and line.strip():
+            values[name] += f" {line.strip()}"
+        elif line.strip():
+            name = None
+    return {name: _unquoted(value) for name, value in values.items()}
+
+
+def _unquoted(value: str) -> str:
+    if value[:1] not in ("'", '"'):
+        return value
+    try:
+        text = yaml.load(value, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
+    except yaml.YAMLError:
+        return value
+    return text if isinstance(text, str) else value

@@ -11,7 +11,7 @@ from lib.errors import UserError
 from lib.experiment import Experiment, family_of
 from lib.files import writing
 from lib.manifest import DataFolder
-from lib.place import restarted
+from lib.place import attempt
 from lib.progress import say
 
 AUTO = "auto"
@@ -55,7 +55,7 @@ def find_run(config: Config, data_name: str) -> Experiment | None:
 
     What a launcher starts anew after a failure goes on by itself.
     """
-    if config.resume == AUTO or (config.resume is None and restarted()):
+    if config.resume == AUTO or (config.resume is None and attempt() > 0):
         return _newest_unfinished(config, data_name)
     if config.resume is None:
         return None

@@ -230,7 +230,8 @@ def test_a_worker_that_ends_ends_all_and_the_run_can_go_on(copy, signum, code):
 
 
 @pytest.mark.slow
-def test_an_elastic_restart_goes_on(copy):
+@pytest.mark.parametrize("victim", [0, 1])
+def test_an_elastic_restart_goes_on(copy, victim):
     """A process killed once: the launcher starts all anew, and the same run comes to its end."""
     flags = (*FLAGS, *"--batch-size 8 --max-epochs 12 --save-every 1".split())
     command = torchrun(2, ROOT / "train.py", *flags, options=("--max-restarts", "1"))
@@ -241,7 +242,7 @@ def test_an_elastic_restart_goes_on(copy):
     deadline = time.monotonic() + 120
     while not (experiment / "history.jsonl").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
-    subprocess.run(["kill", "-9", str(children(process.pid)[0])], check=True)
+    subprocess.run(["kill", "-9", str(children(process.pid)[victim])], check=True)
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0 and "going on after step" in out
     rows = [json.loads(line) for line in (experiment / "history.jsonl").read_text().splitlines()]
