@@ -8,11 +8,12 @@ def main() -> None:
     flags = Config.flags()
     from lib.distributed import processes_to_start, session, start_processes
     from lib.resume import planned_config
-    from lib.trainer import Trainer
 
     config = planned_config(flags)
     if count := processes_to_start(config.device):
         start_processes(count)
+    from lib.trainer import Trainer
+
     with session(config.device, config.timeout) as world:
         Trainer(config, world).fit()
 

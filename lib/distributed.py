@@ -9,7 +9,10 @@ import inspect
 import logging
 import os
 import re
+import signal
 import sys
+import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,7 +21,6 @@ from typing import Any, NoReturn, TypeVar
 import numpy as np
 import torch
 import torch.distributed as dist
-from timm.layers import convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
@@ -116,6 +118,8 @@ class World:
         """`model` with batch statistics over all processes, where PyTorch can: on CUDA."""
         if self.size == 1 or self.device.type != "cuda":
             return model
+        from timm.layers import convert_sync_batchnorm  # knows timm's norms with activations
+
         return convert_sync_batchnorm(model)
 
     @torch.no_grad()
@@ -175,6 +179,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     if not launched():
         yield World(device)
         return
+    threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     store = _meet(device, timeout)
     try:
         yield World(device, here.rank, here.size, connected=True)
@@ -197,9 +202,10 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
 
 def processes_to_start(device_name: str) -> int:
     """How many processes this machine's GPUs ask for, where no launcher has decided it; or 0."""
-    if launched() or select_device(device_name).type != "cuda":
+    if launched() or device_name not in ("auto", "cuda") or not torch.cuda.is_available():
         return 0
-    return torch.cuda.device_count() if torch.cuda.device_count() > 1 else 0
+    count = torch.cuda.device_count()
+    return count if count > 1 else 0
 
 
 def start_processes(count: int) -> NoReturn:
@@ -246,6 +252,13 @@ def _meet(device: torch.device, timeout: int) -> dist.Store:
             f"within {timeout} s: check the address, the number of processes, and that all run"
         ) from error
     return store
+
+
+def _end_with_launcher(launcher: int) -> None:
+    """Ask this process to stop once its launcher is gone, which could not end it any more."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _is_lost_contact(error: RuntimeError) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
@@ -49,18 +50,19 @@ class Trainer:
         self.experiment = self._from_first(lambda: resume.find_run(config, self.data.name))
         file = world.from_first(lambda: self.experiment and resume.intact_state(self.experiment))
         with world.together():
-            self.state = file and checkpoint.load(file)
-            if self.state:
-                resume.require_same(self.state, self.experiment, self.data, self.digests)
+            state = file and checkpoint.load(file)
+            if state:
+                resume.require_same(state, self.experiment, self.data, self.digests)
             torch.manual_seed(config.seed)
-            self.learner = self._make_learner()
+            self.learner = self._make_learner(weights=state is None)
             self._require_statistics(self.learner.model.grid)
-        if self.state:
-            self.learner.load_state_dict(self.state)
+        self.saved_sizes = state["sizes"] if state else None
+        if state:
+            self.learner.load_state_dict(state)
             names = [field.name for field in dataclasses.fields(Progress)]
-            self.progress = Progress(**{name: self.state[name] for name in names})
+            self.progress = Progress(**{name: state[name] for name in names})
             say(f"going on after step {self.learner.step}, in {self.experiment.path}")
-        self._seed_dropout()
+        self._seed_dropout(state["rng"] if state else [])
 
     def fit(self) -> Experiment:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
@@ -111,11 +113,12 @@ class Trainer:
             size=size,
         )
 
-    def _make_learner(self) -> Learner:
+    def _make_learner(self, weights: bool) -> Learner:
+        """The learner, with its starting `weights`, or as an empty form for those of a state."""
         config, embeddings = self.config, None
         if config.embed_type != "random":
             embeddings = self.data.label_embeddings(config.embed_type)
-        if self.state:  # brings all weights
+        if not weights:
             config = dataclasses.replace(config, weights="none", pretrained_model=None)
         return build_learner(
             config,
@@ -138,9 +141,9 @@ class Trainer:
                 f"{grid[1]} patches; choose another"
             )
 
-    def _seed_dropout(self) -> None:
-        """Go on with the random numbers of the state, or begin with other ones in each process."""
-        world, states = self.world, self.state["rng"] if self.state else []
+    def _seed_dropout(self, states: list[dict[str, Tensor]]) -> None:
+        """Go on with the random numbers of the processes, or begin with other ones in each."""
+        world = self.world
         if len(states) == world.size:
             set_rng_state(world.device, states[world.rank])
         elif states or world.rank:
@@ -160,8 +163,8 @@ class Trainer:
         with self.world.together():
             if self.world.is_first:
                 known = (f"note: {text}" for text in notes(config, self.learner.model))
-                sizes = self.state["sizes"] if self.state else None
-                self.experiment.begin(config, command_line(), [self._describe(), *known], sizes)
+                facts = [self._describe(), *known]
+                self.experiment.begin(config, command_line(), facts, self.saved_sizes)
 
     def _loaders(self) -> tuple[DataLoader, DataLoader]:
         config = self.config
