@@ -36,7 +36,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main()
     except UserError as error:
         _leave_stdout()
-        first = error.printed_by == "first" and place().rank == 0
+        first = error.printed_by == "first" and place().local_rank == 0
         if first or error.printed_by == "this":
             print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(2)

@@ -38,16 +38,16 @@ T = TypeVar("T")
 
 
 class MetTogether(UserError):
-    """An error that all processes raise, because one of them met it."""
+    """An error that all processes raise, because one of them met it; the first one prints it."""
 
 
 class World:
     """The processes of a run, one of which this is; `device` is where this one computes."""
 
     def __init__(
-        self, device: torch.device, rank: int = 0, size: int = 1, connected: bool = False
+        self, device: torch.device, rank: int = 0, size: int = 1, store: dist.Store | None = None
     ) -> None:
-        self.device, self.rank, self.size, self.connected = device, rank, size, connected
+        self.device, self.rank, self.size, self.store = device, rank, size, store
 
     @property
     def is_first(self) -> bool:
@@ -56,7 +56,7 @@ class World:
 
     def sum(self, *numbers: int) -> list[int]:
         """Each of `numbers`, summed over the processes."""
-        if not self.connected:
+        if not self.store:
             return list(numbers)
         values = torch.tensor(numbers, dtype=torch.int64)
         dist.all_reduce(values)
@@ -64,7 +64,7 @@ class World:
 
     def sum_(self, tensor: Tensor) -> Tensor:
         """Sum `tensor` over the processes, in place."""
-        if self.connected:
+        if self.store:
             dist.all_reduce(tensor)
         return tensor
 
@@ -75,7 +75,7 @@ class World:
 
     def gather(self, value: T) -> list[T]:
         """`value` of every process, in the order of their ranks."""
-        if not self.connected:
+        if not self.store:
             return [value]
         values: list[Any] = [None] * self.size
         dist.all_gather_object(values, value)
@@ -85,7 +85,7 @@ class World:
         """What the first process makes, for all; where it fails with a `UserError`, all do."""
         with self.together():
             values = [make() if self.is_first else None]
-        if self.connected:
+        if self.store:
             dist.broadcast_object_list(values)
         return values[0]  # type: ignore[return-value]
 
@@ -101,9 +101,20 @@ class World:
         if told:
             raise MetTogether(told[0]) from error
 
+    def remember(self, name: str, text: str) -> None:
+        """Keep `text` for the processes that the launcher starts anew after a failure."""
+        if self.store:
+            self.store.set(name, text)
+
+    def remembered(self, name: str) -> str | None:
+        """What an earlier attempt of the same launch has kept."""
+        if not self.store or not self.store.check([name]):
+            return None
+        return self.store.get(name).decode()
+
     def parallel(self, model: nn.Module, image_size: int) -> nn.Module:
         """`model`, with its gradients averaged over the processes in the backward."""
-        if not self.connected:
+        if not self.store:
             return model
         image = torch.zeros(1, 3, image_size, image_size, device=self.device)
         return DistributedDataParallel(
@@ -182,8 +193,9 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     store = _meet(device, timeout)
     try:
-        yield World(device, here.rank, here.size, connected=True)
-    except MetTogether:
+        yield World(device, here.rank, here.size, store)
+    except MetTogether as error:
+        error.printed_by = "this" if here.rank == 0 else "another"
         raise
     except BaseException as error:
         speaker = _speaker(store)
@@ -243,8 +255,8 @@ def _meet(device: torch.device, timeout: int) -> dist.Store:
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=patience))
         # a launcher that starts the processes anew keeps the store, with the former ones' addresses
-        store = dist.PrefixStore(f"attempt {attempt()}", store)
-        dist.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=patience)
+        own = dist.PrefixStore(f"attempt {attempt()}", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
     except (dist.DistError, RuntimeError, ValueError) as error:
         address = ":".join(os.environ[name] for name in VARIABLES[4:])
         raise UserError(
@@ -270,6 +282,6 @@ def _is_lost_contact(error: RuntimeError) -> bool:
 def _speaker(store: dist.Store) -> str:
     """Who prints why the run ends: the first process that asks for it."""
     try:
-        return "this" if store.add("told", 1) == 1 else "another"
+        return "this" if store.add(f"told {attempt()}", 1) == 1 else "another"
     except RuntimeError:  # the process that kept the store is gone
         return "this"

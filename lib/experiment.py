@@ -26,6 +26,10 @@ LAST_OF_HEAD = "config: "  # opens the last line before those of the epochs
 LOGGED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
+class Busy(UserError):
+    """Another process is at work on a run."""
+
+
 class Experiment:
     """Paths and log of one run; where not `writable`, as for all processes of a run but the first,
     nothing is added to them."""
@@ -92,7 +96,7 @@ class Experiment:
                 fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 self._lock.close()
-                raise UserError(
+                raise Busy(
                     f"{self.path}: another process is training here; wait for it, or end it"
                 ) from None
 
@@ -117,6 +121,8 @@ class Experiment:
         for line in head:
             say(line)
         settings = json.dumps(config.to_dict(), ensure_ascii=False)
+        if self.log_file.exists() and sizes is None:
+            say("nothing was saved of this run yet: beginning anew")
         if not self.log_file.exists():
             write_text(self.log_file, "\n".join([*head, f"{LAST_OF_HEAD}{settings}"]) + "\n")
         self._cut_back(sizes or {self.log_file.name: self._size_of_head()})

@@ -17,7 +17,8 @@ class Place(NamedTuple):
 
 def launched() -> bool:
     """Whether a launcher started this process; it alone sets all of the variables."""
-    return all(os.environ.get(name) for name in VARIABLES)
+    values = [os.environ.get(name, "") for name in VARIABLES]
+    return all(values) and all(value.isdecimal() for value in values[:4])
 
 
 def place() -> Place:

@@ -1,6 +1,8 @@
 """Going on with a run: which one, with which flags, and from which of its checkpoints."""
 
+import contextlib
 import dataclasses
+import itertools
 import re
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,9 @@ from typing import Any
 from lib import checkpoint
 from lib.config import Config, flag_name
 from lib.errors import UserError
-from lib.experiment import Experiment, family_of
+from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
 from lib.manifest import DataFolder
-from lib.place import attempt
 from lib.progress import say
 
 AUTO = "auto"
@@ -50,16 +51,16 @@ def planned_config(flags: dict[str, Any]) -> Config:
     return dataclasses.replace(run, **flags)
 
 
-def find_run(config: Config, data_name: str) -> Experiment | None:
+def find_run(config: Config, data_name: str, former: str | None) -> Experiment | None:
     """The run that `--resume` names, locked; None where a new one is to be made.
 
-    What a launcher starts anew after a failure goes on by itself.
+    What a launcher starts anew after a failure goes on with `former`, the run that it made.
     """
-    if config.resume == AUTO or (config.resume is None and attempt() > 0):
+    if former is None and config.resume == AUTO:
         return _newest_unfinished(config, data_name)
-    if config.resume is None:
+    if former is None and config.resume is None:
         return None
-    experiment = Experiment(config.resume)
+    experiment = Experiment(former or config.resume)
     experiment.lock()
     return experiment
 
@@ -79,20 +80,35 @@ def intact_state(experiment: Experiment) -> Path | None:
             _require_state(last)
             return last
     except UserError as error:
-        if not former.exists():
-            raise
-        _require_state(former)
+        try:
+            _require_state(former)
+        except UserError as other:
+            raise UserError(
+                f"{error}; and {other}: the run cannot go on; start a new one, from its best "
+                f"weights with --pretrained-model {experiment.path}"
+            ) from other
         say(f"warning: {error}; going on from {former}")
         with writing(last):
-            last.rename(last.with_name("last.damaged.pth"))
+            last.rename(_unused(last.with_name("last.damaged.pth")))
     _require_state(former)
     return former
 
 
 def require_same(
-    state: dict[str, Any], experiment: Experiment, data: DataFolder, digests: dict[str, str]
+    state: dict[str, Any],
+    config: Config,
+    experiment: Experiment,
+    data: DataFolder,
+    digests: dict[str, str],
 ) -> None:
-    """Raise `UserError` unless the run that `state` is of has seen these labels and images."""
+    """Raise `UserError` unless the run that `state` is of had these flags, labels and images."""
+    for name, value in _fixed(config).items():
+        former = state["config"].get(name, value)
+        if value != former and not (name == "max_epochs" and value > former):
+            raise UserError(
+                f"{experiment.config_file}: says {name}: {value}, but the run was trained "
+                f"{_described(name, former)}: restore that"
+            )
     data.require_labels(state["labels"], f"--resume {experiment.path}")
     for name, digest in digests.items():
         if state["data"].get(name) != digest:
@@ -114,12 +130,19 @@ def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
         experiment = Experiment(path)
         try:
             same = _fixed(Config.load(experiment.config_file)) == _fixed(config)
-            if same and not experiment.finished:
+        except UserError:  # a folder of something else
+            continue
+        if same and not experiment.finished:
+            with contextlib.suppress(Busy):
                 experiment.lock()
                 return experiment
-        except UserError:
-            continue
     return None
+
+
+def _unused(file: Path) -> Path:
+    """`file`, with a number where there is such a file already."""
+    names = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(2))
+    return next(name for name in (file, *itertools.islice(names, 1000)) if not name.exists())
 
 
 def _require_state(file: Path) -> None:

@@ -8,6 +8,8 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -31,10 +33,12 @@ from lib.errors import UserError
 from lib.experiment import Experiment, command_line
 from lib.manifest import DataFolder
 from lib.metrics import mean_average_precision
+from lib.place import launched
 from lib.progress import bar, say
 from lib.signals import StopRequest
 
 PATIENCE = 3
+EXPERIMENT = "experiment"  # of this launch, for those that it starts anew
 
 
 class Trainer:
@@ -44,23 +48,23 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = dataclasses.replace(config, resume=None), world
         self.progress = Progress()
-        self.stop = StopRequest()
+        self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
             self._read_data()
-        self.experiment = self._from_first(lambda: resume.find_run(config, self.data.name))
+        former = world.remembered(EXPERIMENT)
+        self.experiment = self._from_first(lambda: resume.find_run(config, self.data.name, former))
         file = world.from_first(lambda: self.experiment and resume.intact_state(self.experiment))
         with world.together():
             state = file and checkpoint.load(file)
             if state:
-                resume.require_same(state, self.experiment, self.data, self.digests)
+                resume.require_same(state, self.config, self.experiment, self.data, self.digests)
             torch.manual_seed(config.seed)
             self.learner = self._make_learner(weights=state is None)
             self._require_statistics(self.learner.model.grid)
+            if state:
+                self._restore(state, file)
         self.saved_sizes = state["sizes"] if state else None
         if state:
-            self.learner.load_state_dict(state)
-            names = [field.name for field in dataclasses.fields(Progress)]
-            self.progress = Progress(**{name: state[name] for name in names})
             say(f"going on after step {self.learner.step}, in {self.experiment.path}")
         self._seed_dropout(state["rng"] if state else [])
 
@@ -141,6 +145,17 @@ class Trainer:
                 f"{grid[1]} patches; choose another"
             )
 
+    def _restore(self, state: dict[str, Any], file: Path) -> None:
+        try:
+            self.learner.load_state_dict(state)
+        except (RuntimeError, KeyError, ValueError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(
+                f"{file}: the state of another network or optimiser: {reason}"
+            ) from error
+        names = [field.name for field in dataclasses.fields(Progress)]
+        self.progress = Progress(**{name: state[name] for name in names})
+
     def _seed_dropout(self, states: list[dict[str, Tensor]]) -> None:
         """Go on with the random numbers of the processes, or begin with other ones in each."""
         world = self.world
@@ -160,6 +175,8 @@ class Trainer:
         config = self.config
         if self.experiment is None:
             self.experiment = self._from_first(lambda: Experiment.create(config, self.data.name))
+        if self.world.is_first:
+            self.world.remember(EXPERIMENT, str(self.experiment.path))
         with self.world.together():
             if self.world.is_first:
                 known = (f"note: {text}" for text in notes(config, self.learner.model))

@@ -16,8 +16,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.distributed import World
+from lib.signals import StopRequest
 from lib.trainer import Trainer
-from tests.commands import ROOT, TINY, environments, error_line, make_data, run_here
+from tests.commands import ROOT, TINY, error_line, make_data, run_here
 
 # 14 images in batches of 3, the last one short: 5 steps an epoch
 FLAGS = (
@@ -194,7 +196,43 @@ def test_a_run_of_which_no_state_is_intact_is_refused(here, ended):
     for name in ("last.pth", "last.prev.pth"):
         truncate(ended / "checkpoints" / name)
     before = snapshot(ended)
-    assert "last.prev.pth: a truncated or damaged" in error_line(here("--resume", str(ended)))
+    line = error_line(here("--resume", str(ended)))
+    assert "last.pth: a truncated or damaged" in line and "last.prev.pth: a truncated" in line
+    assert f"start a new one, from its best weights with --pretrained-model {ended}" in line
+    assert snapshot(ended) == before
+
+
+def test_a_second_damaged_state_does_not_replace_the_first(here, ended):
+    (ended / "checkpoints" / "last.damaged.pth").write_text("the first")
+    truncate(ended / "checkpoints" / "last.pth")
+    assert here("--resume", str(ended)).code == 0
+    assert (ended / "checkpoints" / "last.damaged.pth").read_text() == "the first"
+    assert (ended / "checkpoints" / "last.damaged.2.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "name, change", [("num_layers", "2"), ("optimizer", "SGD"), ("lamda", "0.0"), ("pos", "false")]
+)
+def test_a_changed_config_is_refused(here, ended, name, change):
+    file = ended / "config.yaml"
+    file.write_text(re.sub(rf"(?m)^{name}: .*$", f"{name}: {change}", file.read_text()))
+    before = snapshot(ended)
+    says = error_line(here("--resume", str(ended)))
+    assert f"config.yaml: says {name}: " in says and "restore that" in says
+    assert snapshot(ended) == before
+
+
+def test_the_state_of_another_network_is_refused(here, ended):
+    for name in ("last.pth", "last.prev.pth"):
+        state = torch.load(ended / "checkpoints" / name)
+        state["model"].pop("object_classifier.bias")
+        torch.save(state, ended / "checkpoints" / name)
+    before = snapshot(ended)
+    says = error_line(here("--resume", str(ended)))
+    assert (
+        "last.pth: the state of another network or optimiser: " in says
+        and "object_classifier" in says
+    )
     assert snapshot(ended) == before
 
 
@@ -300,10 +338,11 @@ def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_flags(whole, he
     assert [line.split("\t")[0] for line in lines] == ["exp1", "exp2", "exp1", "exp3"]
 
 
-def test_what_a_launcher_starts_anew_goes_on(whole, here, ended, monkeypatch):
-    for name, value in environments(1)[0].items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("TORCHELASTIC_RESTART_COUNT", "1")
+def test_what_a_launcher_starts_anew_goes_on_with_its_own_run(whole, here, ended, monkeypatch):
+    """Not with any unfinished run of these flags, unless it had made one."""
+    assert here(*FLAGS, "--max-epochs", "1").code == 0
+    assert experiment(Path(), 2).exists()
+    monkeypatch.setattr(World, "remembered", lambda self, name: str(ended))
     result = here(*FLAGS)
     assert result.code == 0 and "going on after step 6," in result.out
     assert contents(ended)["history"] == contents(experiment(whole))["history"]
@@ -354,6 +393,18 @@ def test_a_signal_finishes_the_step_and_saves(whole, here, monkeypatch, signum, 
     result = here("--resume", str(experiment(Path())))
     assert result.code == 0 and f"going on after step {at}," in result.out
     assert contents(experiment(Path())) == contents(experiment(whole))
+
+
+def test_a_signal_and_its_echo_are_one(monkeypatch):
+    """A launcher passes on what its processes have got themselves."""
+    clock = iter([10.0, 14.0, 16.0])
+    monkeypatch.setattr("lib.signals.time.monotonic", lambda: next(clock))
+    with StopRequest(echo=5) as stop:
+        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.signum == signal.SIGTERM
+        with pytest.raises(SystemExit):
+            signal.raise_signal(signal.SIGTERM)
 
 
 def test_a_second_signal_ends_at_once(here, monkeypatch):

@@ -9,7 +9,8 @@ from torch import nn
 
 from lib.distributed import World, leaves_parameters_out, processes_to_start, session
 from lib.errors import UserError
-from tests.commands import ROOT, environments, run, run_together
+from lib.place import launched, place
+from tests.commands import ROOT, environments, run, run_here, run_together
 
 EXCHANGES = """
 import json, numpy as np, torch
@@ -121,6 +122,22 @@ def test_one_failing_ends_all_and_is_heard_once(tmp_path, failure, code, line):
     assert [result.code for result in results] == [2, code, 2]
     assert "".join(result.err for result in results).count(line) == 1
     assert sum("error:" in result.err for result in results) == (0 if code == 1 else 1)
+
+
+@pytest.mark.parametrize("local_rank, prints", [(0, True), (1, False)])
+def test_the_first_process_of_another_machine_prints_what_it_meets_alone(
+    monkeypatch, capsys, local_rank, prints
+):
+    for name, value in (environments(4)[2] | {"LOCAL_RANK": str(local_rank)}).items():
+        monkeypatch.setenv(name, value)
+    result = run_here(monkeypatch, capsys, "train.py", "--lr", "-1")
+    assert result.code == 2 and ("error: --lr -1.0" in result.err) == prints
+
+
+def test_a_malformed_environment_is_none(monkeypatch):
+    for name, value in (environments(2)[1] | {"RANK": "x"}).items():
+        monkeypatch.setenv(name, value)
+    assert not launched() and place() == (0, 1, 0, 1)
 
 
 def test_errors_before_the_processes_meet_are_printed_by_the_first(tmp_path):
