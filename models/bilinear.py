@@ -3,10 +3,14 @@
 Shapes: B images, C labels, N patches, D features, T text size, A attention size.
 """
 
+import importlib.util
+
 import torch
 from torch import Tensor, nn
 
-BLOCK_ELEMENTS = {"cpu": 2**20, "cuda": 2**25}  # of one buffer: a cache's worth, or a launch's
+BLOCK_ELEMENTS = 2**18  # of one buffer on the CPU: a cache's worth
+GPU_BLOCK_ELEMENTS = 2**25  # without Triton: a launch's worth
+USE_TRITON = importlib.util.find_spec("triton") is not None
 
 
 def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
@@ -17,52 +21,126 @@ def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: flo
 
     The method scores with `w . (W t + b) + b0`. No non-linearity stands between W and w, and a
     softmax ignores a constant, so `(W^T w) . t` gives the same alpha and gradients without the
-    product of a (B, C, N, A) tensor with W. That tensor is not stored either: one label and a
-    block of images at a time, and its tanh once more in the backward.
+    product of a (B, C, N, A) tensor with W. That tensor is not stored either: its tanh is computed
+    block by block, and once more in the backward. Exports to other programs take the plain form.
     """
-    dtype = torch.promote_types(patches.dtype, torch.float32)
     with torch.autocast(patches.device.type, enabled=False):
-        scores = _BlockedScores.apply(patches.to(dtype), labels.to(dtype), weight.to(dtype))
+        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+            scores = folded_scores(patches.float(), labels.float(), weight.float())
+        else:
+            scores = bilinear_scores(patches, labels, weight)
         return torch.softmax(scores / tau, dim=-1)
 
 
-class _BlockedScores(torch.autograd.Function):
-    """scores_bcn = sum over a of `weight_a tanh(patches_bna labels_ca)`, in blocks."""
+def folded_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """Scores (B, C, N) by way of the whole tensor (B, C, N, A): short, and for exports."""
+    return torch.tanh(patches[:, None] * labels[None, :, None]) @ weight
 
-    @staticmethod
-    def forward(ctx, patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(patches, labels, weight)
-        scores = patches.new_empty(len(patches), len(labels), patches.shape[1])
-        for images in _blocks(patches):
-            block = patches[images]
-            joint = torch.empty_like(block)
-            for column, label in enumerate(labels):
-                torch.mul(block, label, out=joint).tanh_()
-                scores[images, column] = joint @ weight
-        return scores
 
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        patches, labels, weight = ctx.saved_tensors
-        d_patches = torch.zeros_like(patches)
-        d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
-        for images in _blocks(patches):
-            block = patches[images]
-            joint, product = torch.empty_like(block), torch.empty_like(block)
-            for column, label in enumerate(labels):
-                d_scores = gradient[images, column]
-                torch.mul(block, label, out=joint).tanh_()
-                d_weight += d_scores.flatten() @ joint.flatten(0, 1)
-                # from here on `joint` holds d_scores (1 - tanh^2), the derivative but for weight
-                joint.square_().neg_().add_(1).mul_(d_scores[..., None])
-                d_patches[images].addcmul_(joint, label * weight)
-                d_labels[column] += torch.mul(joint, block, out=product).sum(dim=(0, 1)) * weight
-        return d_patches, d_labels, d_weight
+def literal_attention(
+    patches: Tensor,
+    labels: Tensor,
+    hidden: tuple[Tensor, Tensor],
+    score: tuple[Tensor, Tensor],
+    tau: float = 1.0,
+) -> Tensor:
+    """alpha (B, C, N) as the method writes it, `hidden` W and b, `score` w (A,) and b0.
+
+    The slow twin of `bilinear_attention`, for tests and benchmarks.
+    """
+    joint = torch.tanh(patches[:, None] * labels[None, :, None])
+    (hidden_weight, hidden_bias), (score_weight, score_bias) = hidden, score
+    scores = (joint @ hidden_weight.T + hidden_bias) @ score_weight + score_bias
+    return torch.softmax(scores / tau, dim=2)
+
+
+@torch.library.custom_op("sgre::bilinear_scores", mutates_args=())
+def bilinear_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    """scores_bcn = sum over a of `weight_a tanh(patches_bna labels_ca)`, in blocks.
+
+    In float32, or float64 for such inputs.
+    """
+    if _takes_triton(patches):
+        from models.bilinear_triton import scores_forward
+
+        return scores_forward(patches, labels, weight)
+    patches, labels, weight = _promoted(patches, labels, weight)
+    scores = patches.new_empty(len(patches), len(labels), patches.shape[1])
+    for images in _blocks(patches):
+        block = patches[images]
+        joint = torch.empty_like(block)
+        for column, label in enumerate(labels):
+            torch.mul(block, label, out=joint).tanh_()
+            scores[images, column] = joint @ weight
+    return scores
+
+
+@torch.library.custom_op("sgre::bilinear_scores_backward", mutates_args=())
+def bilinear_scores_backward(
+    patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of patches, labels and weight, for that of `bilinear_scores`."""
+    inputs = patches, labels, weight
+    if _takes_triton(patches):
+        from models.bilinear_triton import scores_backward
+
+        return scores_backward(*inputs, gradient)
+    patches, labels, weight = _promoted(*inputs)
+    d_patches = torch.zeros_like(patches)
+    d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
+    ones = patches.new_ones(len(patches) * patches.shape[1])  # sums rows faster than sum() does
+    for images in _blocks(patches):
+        block = patches[images]
+        joint, product = torch.empty_like(block), torch.empty_like(block)
+        for column, label in enumerate(labels):
+            d_scores = gradient[images, column]
+            torch.mul(block, label, out=joint).tanh_()
+            d_weight += d_scores.flatten() @ joint.flatten(0, 1)
+            # from here on `joint` holds d_scores (tanh^2 - 1), the derivative but for -weight
+            joint.square_().sub_(1).mul_(d_scores[..., None])
+            d_patches[images].addcmul_(joint, label * weight, value=-1)
+            total = ones[: block[..., 0].numel()] @ torch.mul(joint, block, out=product).flatten(
+                0, 1
+            )
+            d_labels[column].addcmul_(total, weight, value=-1)
+    found = (d_patches, d_labels, d_weight)
+    return tuple(one.to(source.dtype) for one, source in zip(found, inputs, strict=True))
+
+
+@bilinear_scores.register_fake
+def _(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    return patches.new_empty(patches.shape[0], labels.shape[0], patches.shape[1], dtype=dtype)
+
+
+@bilinear_scores_backward.register_fake
+def _(patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor):
+    return torch.empty_like(patches), torch.empty_like(labels), torch.empty_like(weight)
+
+
+def _keep_inputs(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
+    ctx.save_for_backward(*inputs)
+
+
+def _backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    return bilinear_scores_backward(*ctx.saved_tensors, gradient)
+
+
+bilinear_scores.register_autograd(_backward, setup_context=_keep_inputs)
+
+
+def _takes_triton(patches: Tensor) -> bool:
+    return USE_TRITON and patches.device.type == "cuda" and patches.dtype != torch.float64
+
+
+def _promoted(patches: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    dtype = torch.promote_types(patches.dtype, torch.float32)
+    return patches.to(dtype), labels.to(dtype), weight.to(dtype)
 
 
 def _blocks(patches: Tensor) -> list[slice]:
-    """Slices of the images, each with about `BLOCK_ELEMENTS` of the patches' elements."""
-    elements = BLOCK_ELEMENTS.get(patches.device.type, BLOCK_ELEMENTS["cuda"])
+    """Slices of the images, each with about as many elements as a buffer is to have."""
+    elements = BLOCK_ELEMENTS if patches.device.type == "cpu" else GPU_BLOCK_ELEMENTS
     step = max(1, elements // max(1, patches[0].numel()))
     return [slice(start, start + step) for start in range(0, len(patches), step)]
 

@@ -1,22 +1,6 @@
 """Slow, literal twins of the fast paths: the formulas as the design writes them, in float64."""
 
 import numpy as np
-import torch
-from torch import Tensor
-
-
-def literal_alpha(
-    patches: Tensor,
-    labels: Tensor,
-    hidden: tuple[Tensor, Tensor],
-    score: tuple[Tensor, Tensor],
-    tau: float,
-) -> Tensor:
-    """Inter-modal attention of projected patches (B, N, A) and labels (C, A), W and w apart."""
-    joint = torch.tanh(patches[:, None] * labels[None, :, None])
-    (hidden_weight, hidden_bias), (score_weight, score_bias) = hidden, score
-    scores = (joint @ hidden_weight.T + hidden_bias) @ score_weight + score_bias
-    return torch.softmax(scores / tau, dim=2)
 
 
 def literal_position(height: int, width: int, size: int) -> np.ndarray:

@@ -4,8 +4,7 @@ import pytest
 import torch
 
 from models import bilinear
-from models.bilinear import BilinearAttention, bilinear_attention
-from tests.twins import literal_alpha
+from models.bilinear import BilinearAttention, bilinear_attention, literal_attention
 
 
 def module(seed=0, sizes=(7, 5, 11), tau=0.7):
@@ -14,7 +13,7 @@ def module(seed=0, sizes=(7, 5, 11), tau=0.7):
 
 
 def twin(attention, patches, labels):
-    return literal_alpha(
+    return literal_attention(
         attention.patch_projection(patches),
         attention.label_projection(labels),
         (attention.hidden.weight, attention.hidden.bias),
@@ -40,7 +39,7 @@ def test_values_and_gradients_match_the_twin(shape):
 
 
 def test_gradcheck_over_several_blocks(monkeypatch):
-    monkeypatch.setitem(bilinear.BLOCK_ELEMENTS, "cpu", 40)
+    monkeypatch.setattr(bilinear, "BLOCK_ELEMENTS", 40)
     inputs = [
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
         for shape in ((5, 3, 7), (4, 7), (7,))

@@ -1,0 +1,86 @@
+"""Bilinear attention, forward and backward: as the method writes it, folded, in blocks, and (on
+CUDA) by the Triton kernel; time, and peak memory beyond inputs and outputs.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import DEVICES, Parser, positive_int, run_main
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--batch-size", type=positive_int, default=2)
+    parser.add_argument("--num-labels", type=positive_int, default=80)
+    parser.add_argument("--num-patches", type=positive_int, default=196)
+    parser.add_argument("--size", type=positive_int, default=1024, help="attention size")
+    parser.add_argument("--repeats", type=positive_int, default=5)
+    parser.add_argument("--json", type=Path, help="write the results here too")
+    arguments = parser.parse_args()
+
+    import torch
+
+    from benchmarks.measure import median_seconds, peak_bytes, report
+    from lib.device import select_device
+    from models import bilinear
+
+    device = select_device(arguments.device)
+    torch.manual_seed(0)
+    images, labels, patches = arguments.batch_size, arguments.num_labels, arguments.num_patches
+    size = arguments.size
+    x = torch.randn(images, patches, size, device=device, requires_grad=True)
+    e = torch.randn(labels, size, device=device, requires_grad=True)
+    hidden = torch.nn.Linear(size, size, device=device)
+    score = torch.nn.Linear(size, 1, device=device)
+    mix = torch.randn(images, labels, patches, device=device)
+
+    def literal():
+        return bilinear.literal_attention(
+            x, e, (hidden.weight, hidden.bias), (score.weight[0], score.bias)
+        )
+
+    def weight():
+        return score.weight[0] @ hidden.weight
+
+    def folded():
+        return torch.softmax(bilinear.folded_scores(x, e, weight()), dim=-1)
+
+    def unstored():
+        return bilinear.bilinear_attention(x, e, weight())
+
+    forms = {"literal": literal, "folded": folded, "blocked": unstored}
+    if device.type == "cuda":
+        forms["triton"] = unstored
+
+    def step(name):
+        def run() -> None:
+            bilinear.USE_TRITON = name == "triton"
+            loss = (forms[name]() * mix).sum()
+            torch.autograd.grad(loss, [x, e, hidden.weight, score.weight])
+
+        return run
+
+    steps = {name: step(name) for name in forms}
+    seconds = median_seconds(steps, arguments.repeats, device)
+    # alpha, its product and gradient, and the gradients of the four sources
+    outputs = 4 * (3 * mix.numel() + x.numel() + e.numel() + hidden.weight.numel() + size)
+    memory = {name: max(peak_bytes(run, device) - outputs, 0) for name, run in steps.items()}
+    fastest = "triton" if "triton" in steps else "blocked"
+    report(
+        "bilinear attention, forward and backward",
+        ("version", "seconds", "images/s", "peak MiB beyond inputs and outputs"),
+        [(name, seconds[name], images / seconds[name], memory[name] / 2**20) for name in forms],
+        {
+            "attention_vs_literal": seconds["literal"] / seconds[fastest],
+            "attention_memory_vs_literal": memory[fastest] / memory["literal"],
+        },
+        {"shape": f"B {images}, C {labels}, N {patches}, A {size}"},
+        arguments.json,
+    )
+
+
+if __name__ == "__main__":
+    run_main(main)
