@@ -47,7 +47,7 @@ def evaluate(
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
         if boxes is not None:
             results["pointing_accuracy"] = pointing_accuracy(
-                peaks, predictor.model.grid, split, labels, boxes
+                peaks, predictor.grid, split, labels, boxes
             )
         if world.is_first:
             write_results(predictor.experiment, results, scores, split, labels, config.topk)

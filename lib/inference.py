@@ -112,7 +112,7 @@ def visualize(
     world, target = predictor.world, predictor.experiment.visualization
     with contextlib.ExitStack() as stack:
         stage = world.from_first(lambda: stack.enter_context(staged_folder(target)))
-        stream = _rows(predictor.stream(split, batch_size, workers), predictor.model.grid)
+        stream = _rows(predictor.stream(split, batch_size, workers), predictor.grid)
         total = -(-len(split) // world.size)
         drawn = [
             (row, _draw(stage, predictor.labels, split, row, scores, grids, threshold))

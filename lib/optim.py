@@ -13,9 +13,11 @@ def make_optimizer(
     With `true_weight_decay`, biases and other 1-d parameters are not decayed.
     """
     groups = parameter_groups(model, weight_decay, true_weight_decay)
+    # one pass over all parameters, where PyTorch has it
+    fused = next(model.parameters()).device.type in ("cpu", "cuda")
     if name == "SGD":
-        return SGD(groups, lr=lr, momentum=0.9)
-    return {"AdamW": AdamW, "Adam": Adam}[name](groups, lr=lr, eps=1e-8)
+        return SGD(groups, lr=lr, momentum=0.9, fused=fused)
+    return {"AdamW": AdamW, "Adam": Adam}[name](groups, lr=lr, eps=1e-8, fused=fused)
 
 
 def parameter_groups(model: nn.Module, weight_decay: float, true_weight_decay: bool) -> list[dict]:

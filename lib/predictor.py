@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib import checkpoint
-from lib.builder import build_model, build_normalizer
+from lib.builder import build_model, build_normalizer, for_inference
 from lib.config import Config
 from lib.dataset import evaluation_loader
 from lib.device import autocast, exact_float32, select_device
@@ -114,8 +114,9 @@ class Predictor:
     ) -> None:
         self.world = world or World(select_device(device))
         self.device = self.world.device
-        self.experiment, self.config, self.labels, self.model = load_experiment(exp_dir)
-        self.model.to(self.device)
+        self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
+        self.grid = model.grid
+        self.model = for_inference(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
     def __call__(
@@ -130,7 +131,7 @@ class Predictor:
         pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
         with torch.inference_mode(), exact_float32(), autocast(self.device, self.config.amp):
             output = self.model(self.normalizer(pixels.to(self.device)))
-        attention = output.attention.unflatten(-1, self.model.grid)
+        attention = output.attention.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()
 
     def stream(

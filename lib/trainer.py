@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
-from lib.builder import build_learner, notes
+from lib.builder import build_learner, for_inference, notes
 from lib.config import Config
 from lib.dataset import (
     ImageDataset,
@@ -252,7 +252,10 @@ class Trainer:
     def _validate(self, loader: DataLoader) -> tuple[float, float]:
         """mAP of the raw and of the EMA model, over one pass."""
         split, learner = self.validation_split, self.learner
-        models = (learner.model, learner.ema.model)
+        models = [
+            for_inference(model, self.config.img_size)
+            for model in (learner.model, learner.ema.model)
+        ]
         stream = predict(
             models, loader, learner.normalizer, self.world.device, self.config.amp, "validate"
         )

@@ -74,11 +74,15 @@ def to_pixels(image: Image.Image) -> Tensor:
 
 
 class Normalizer:
-    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`."""
+    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`.
+
+    In the memory order of channels last, in which convolutions are fastest.
+    """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
         self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
         return (pixels.float() / 255 - self.mean) / self.std

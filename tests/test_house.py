@@ -12,12 +12,13 @@ LAYERS = {
     "models": {"models"},
     "lib": {"models", "lib"},
     "scripts": {"models", "lib"},
-    "benchmarks": {"models", "lib"},
+    "benchmarks": {"models", "lib", "benchmarks"},
 }
 COMMANDS = [
     path.relative_to(ROOT).as_posix()
     for folder in ("", "scripts", "benchmarks")
     for path in sorted((ROOT / folder).glob("*.py"))
+    if "run_main(" in path.read_text()
 ]
 
 

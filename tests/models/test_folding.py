@@ -1,0 +1,71 @@
+"""Models for inference: norms folded away, the same outputs."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from models.backbones import build_backbone
+from models.folding import folded
+from models.mlic import MLIC
+from models.registry import find_arch
+
+
+def trained(model: nn.Module) -> nn.Module:
+    """`model` with statistics as training leaves them."""
+    torch.manual_seed(1)
+    for module in model.modules():
+        if isinstance(module, _BatchNorm):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 2)
+            module.weight.data.uniform_(0.5, 1.5)
+            module.bias.data.normal_(0, 0.1)
+    return model
+
+
+def norms(model: nn.Module) -> int:
+    return sum(isinstance(module, _BatchNorm) for module in model.modules())
+
+
+@pytest.mark.parametrize("arch", ["resnet10t", "test_efficientnet", "test_resnet", "test_vit"])
+def test_outputs_are_the_same_without_any_norm(arch):
+    torch.manual_seed(0)
+    backbone = build_backbone(arch, find_arch(arch), image_size=64)
+    model = trained(MLIC(backbone, 5, num_heads=4, position=True)).eval()
+    before = copy.deepcopy(model.state_dict())
+    quick = folded(model, torch.zeros(1, 3, 64, 64))
+    assert norms(model) >= 4 and norms(quick) == 0 and not quick.training
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        for found, expected in zip(quick(images), model(images), strict=True):
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+class Odd(nn.Module):
+    """A layer whose output is used besides by its norm, in a way that modules do not show."""
+
+    def __init__(self, besides: bool, twice: bool) -> None:
+        super().__init__()
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+        self.besides, self.twice = besides, twice
+
+    def forward(self, images):
+        made = self.conv(images)
+        output = self.norm(made)
+        if self.twice:
+            output = output + self.conv(images.flip(-1))
+        return (output + made if self.besides else output,)
+
+
+@pytest.mark.parametrize("besides, twice", [(True, False), (False, True)])
+def test_what_cannot_be_folded_is_left_alone(besides, twice):
+    model = trained(Odd(besides, twice)).eval()
+    images = torch.randn(2, 3, 5, 5)
+    quick = folded(model, images)
+    assert norms(quick) == 1
+    with torch.no_grad():
+        torch.testing.assert_close(quick(images), model(images))
