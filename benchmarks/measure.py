@@ -3,7 +3,6 @@
 Machines are noisy, so what is compared is run in turn, and medians are compared.
 """
 
-import json
 import platform
 import statistics
 import time
@@ -14,6 +13,7 @@ from typing import Any
 import torch
 
 from lib.experiment import versions
+from lib.files import write_json
 from lib.progress import bar, say
 
 
@@ -72,7 +72,7 @@ def report(
     if file:
         table = [dict(zip(header, row, strict=True)) for row in rows]
         content = {"title": title, **about, "rows": table, "figures": dict(figures)}
-        file.write_text(json.dumps(content, indent=2) + "\n")
+        write_json(file, content)
 
 
 def machine() -> str:

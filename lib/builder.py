@@ -93,10 +93,13 @@ def build_learner(
         pct_start=config.pct_start,
         step_size=config.step_size,
     )
+    ema = Ema(model, config.ema_decay)
+    if config.compile:
+        model.compile()  # its state keeps its names, and copies of it are not compiled
     return Learner(
         model=model,
         network=world.parallel(model, config.img_size),
-        ema=Ema(model, config.ema_decay),
+        ema=ema,
         criterion=build_criterion(config),
         lamda=config.lamda,
         optimizer=optimizer,

@@ -48,6 +48,10 @@ class Config:
         None, "steps after which the run is saved, besides each epoch's end"
     )
     timeout: int = _flag(600, "seconds to wait for a process of the run that does not answer")
+    cache: str | None = _flag(
+        None, "folder for resized images, which then are decoded once, not in every epoch"
+    )
+    cache_limit: float = _flag(100.0, "gigabytes that a split may take in --cache")
     limit: int | None = _flag(
         None, "images an epoch, in training and validation alike, for a dry run (default: all)"
     )
@@ -109,6 +113,8 @@ class Config:
     ema_decay: float = _flag(0.9997, "decay of the moving average of the weights")
     ema_epoch: int = _flag(0, "epochs in which the average just copies the weights")
     amp: bool = _flag(False, "mixed precision")
+    tf32: bool = _flag(False, "let CUDA round products to TF32 in training, where it would not")
+    compile: bool = _flag(False, "compile the network for training (torch.compile)")
     estop: bool = _flag(False, "stop after 3 epochs without a better EMA mAP")
 
     # scores
@@ -125,7 +131,7 @@ class Config:
                 raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
         _require(
             self,
-            ("lr", "tau", "clip_grad"),
+            ("lr", "tau", "clip_grad", "cache_limit"),
             "more than 0",
             lambda v: v is None or 0 < v < math.inf,
         )

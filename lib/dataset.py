@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lib.cache import ImageCache
 from lib.distributed import World
 from lib.errors import UserError
 from lib.manifest import Split
@@ -54,12 +55,13 @@ class ImageDataset(Dataset):
     """The images of a split, asked for by key (epoch, sample index).
 
     `view` makes the S x S image of a decoded one and its key: `training_view` or
-    `evaluation_view` with their settings bound.
+    `evaluation_view` with their settings bound. Images of a `cache` are S x S already.
     """
 
-    def __init__(self, split: Split, view: View) -> None:
+    def __init__(self, split: Split, view: View, cache: ImageCache | None = None) -> None:
         self.split = split
         self.view = view
+        self.cache = cache
 
     def __len__(self) -> int:
         return len(self.split)
@@ -67,7 +69,7 @@ class ImageDataset(Dataset):
     def __getitem__(self, key: Key):
         index = key.index
         try:
-            image = read_image(self.split.paths[index])
+            image = self.cache.image(index) if self.cache else read_image(self.split.paths[index])
         except UserError as error:
             return str(error)
         pixels = to_pixels(self.view(image, key))
@@ -176,10 +178,16 @@ def make_loader(
 
 
 def evaluation_loader(
-    split: Split, *, image_size: int, batch_size: int, workers: int | None, world: World
+    split: Split,
+    *,
+    image_size: int,
+    batch_size: int,
+    workers: int | None,
+    world: World,
+    cache: ImageCache | None = None,
 ) -> DataLoader:
     """This process's images of `split` in file order, through the eval transform."""
-    dataset = ImageDataset(split, partial(evaluation_view, size=image_size))
+    dataset = ImageDataset(split, partial(evaluation_view, size=image_size), cache)
     batches = EvaluationBatches(len(split), batch_size, rank=world.rank, size=world.size)
     return make_loader(dataset, batches, workers, world.device)
 

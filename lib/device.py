@@ -60,15 +60,23 @@ def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
+def allow_tf32() -> None:
+    """Let CUDA round matrix products to TF32 too, as PyTorch lets it round convolutions."""
+    torch.backends.cuda.matmul.allow_tf32 = True
+
+
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Keep CUDA's convolutions in float32, which PyTorch lets them round to TF32."""
-    allowed = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = False
+    """Keep CUDA's convolutions and products in float32, whatever training lets them do."""
+    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    allowed = [backend.allow_tf32 for backend in backends]
+    for backend in backends:
+        backend.allow_tf32 = False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = allowed
+        for backend, before in zip(backends, allowed, strict=True):
+            backend.allow_tf32 = before
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ from lib.progress import say
 
 AUTO = "auto"
 # flags that no number of a run depends on
-FREE = ("device", "workers", "resume", "save_every", "timeout")
+FREE = ("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit")
 OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
 
 

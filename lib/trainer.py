@@ -17,23 +17,25 @@ from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
 from lib.builder import build_learner, for_inference, notes
+from lib.cache import ImageCache, cached_images
 from lib.config import Config
 from lib.dataset import (
     ImageDataset,
     TrainingBatches,
+    cores_of_this_process,
     evaluation_loader,
     make_loader,
     parts_of,
     training_view,
 )
-from lib.device import get_rng_state, set_rng_state
+from lib.device import allow_tf32, get_rng_state, set_rng_state
 from lib.distributed import World
 from lib.engine import Learner, Progress, gather, predict, train_one_epoch
 from lib.errors import UserError
 from lib.experiment import Experiment, command_line
-from lib.manifest import DataFolder
+from lib.manifest import DataFolder, Split
 from lib.metrics import mean_average_precision
-from lib.place import launched
+from lib.place import launched, place
 from lib.progress import bar, say
 from lib.signals import StopRequest
 
@@ -48,6 +50,8 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = dataclasses.replace(config, resume=None), world
         self.progress = Progress()
+        if config.tf32:
+            allow_tf32()
         self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
             self._read_data()
@@ -189,7 +193,7 @@ class Trainer:
             training_view, size=config.img_size, augment=config.augment, seed=config.seed
         )
         train = make_loader(
-            ImageDataset(self.train_split, view),
+            ImageDataset(self.train_split, view, self._cache(self.train_split)),
             self.train_batches,
             config.workers,
             self.world.device,
@@ -200,8 +204,26 @@ class Trainer:
             batch_size=config.eval_batch_size,
             workers=config.workers,
             world=self.world,
+            cache=self._cache(self.validation_split),
         )
         return train, validation
+
+    def _cache(self, split: Split) -> ImageCache | None:
+        """The resized images of `--cache`, made by the first process of each machine."""
+        config = self.config
+        if config.cache is None:
+            return None
+
+        def make() -> ImageCache:
+            workers = cores_of_this_process() if config.workers is None else config.workers
+            folder = Path(config.cache)
+            return cached_images(split.paths, config.img_size, folder, config.cache_limit, workers)
+
+        with self.world.together():
+            if place().local_rank == 0:
+                make()
+        with self.world.together():
+            return make()
 
     def _run_epoch(self, train_loader: DataLoader, validation_loader: DataLoader) -> None:
         """Train, validate, save what is to be saved, and report."""

@@ -163,16 +163,19 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
 def test_predictions_are_made_in_full_float32(loader, monkeypatch):
     """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
     seen = []
 
     class Watching(Small):
         def forward(self, images):
             seen.append(torch.backends.cudnn.allow_tf32)
+            seen.append(torch.backends.cuda.matmul.allow_tf32)
             return super().forward(images)
 
     normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
     list(predict([Watching()], loader, normalizer, CPU, False))
     assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32
 
 
 def test_rows_are_merged_by_index(loader):

@@ -1,0 +1,132 @@
+"""What the step benchmarks compare: the method as it is here, its literal, unfused form, and the
+bare backbone, each on the same noise.
+
+Shapes: B images, C labels, S image side.
+"""
+
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from lib.builder import build_learner
+from lib.config import Config
+from lib.dataset import Batch
+from lib.device import autocast
+from lib.distributed import World
+from lib.engine import Learner
+from models.bilinear import BilinearAttention, literal_attention
+from models.mlic import MLIC
+
+
+class LiteralAttention(nn.Module):
+    """`BilinearAttention` as the method writes it, with a tensor (B, C, N, A)."""
+
+    def __init__(self, attention: BilinearAttention) -> None:
+        super().__init__()
+        self.attention = attention
+
+    def forward(self, patches: Tensor, label_embeddings: Tensor) -> Tensor:
+        own = self.attention
+        return literal_attention(
+            own.patch_projection(patches),
+            own.label_projection(label_embeddings),
+            (own.hidden.weight, own.hidden.bias),
+            (own.score.weight[0], own.score.bias),
+            own.tau,
+        )
+
+
+class BareBackbone(nn.Module):
+    """The backbone, its patches averaged, and one linear classifier."""
+
+    def __init__(self, backbone: nn.Module, num_labels: int) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.classifier = nn.Linear(backbone.num_features, num_labels)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.classifier(self.backbone(images).mean(dim=1))
+
+
+def make_learner(config: Config, num_labels: int, device: torch.device) -> Learner:
+    """The method, with random weights and learned label embeddings."""
+    torch.manual_seed(0)
+    labels = [str(number) for number in range(num_labels)]
+    return build_learner(config, labels, None, world=World(device), steps_per_epoch=100)
+
+
+def literal(model: MLIC) -> MLIC:
+    """`model` in its literal form, in the ordinary memory order; changes it."""
+    model.inter_modal = LiteralAttention(model.inter_modal)
+    return model.to(memory_format=torch.contiguous_format)
+
+
+def make_batch(batch_size: int, num_labels: int, image_size: int) -> Batch:
+    """Noise with labels."""
+    size = (batch_size, 3, image_size, image_size)
+    return Batch(
+        torch.randint(0, 256, size, dtype=torch.uint8),
+        torch.randint(0, 2, (batch_size, num_labels)).float(),
+        torch.zeros(batch_size, num_labels, dtype=torch.bool),
+        torch.arange(batch_size),
+        [],
+    )
+
+
+class LiteralStep:
+    """A training step of the literal form in float32, with one operation a parameter."""
+
+    def __init__(self, config: Config, num_labels: int, device: torch.device) -> None:
+        self.learner = make_learner(replace(config, amp=False), num_labels, device)
+        literal(self.learner.model).train()
+        literal(self.learner.ema.model)
+        parameters = self.learner.model.parameters()
+        self.optimizer = torch.optim.AdamW(parameters, lr=config.lr, foreach=False)
+
+    def __call__(self, batch: Batch) -> None:
+        learner, device = self.learner, self.learner.world.device
+        pixels = batch.pixels.to(device).float() / 255
+        images = (pixels - learner.normalizer.mean) / learner.normalizer.std
+        targets, ignore = batch.targets.to(device), batch.ignore.to(device)
+        output = learner.model(images)
+        losses = [
+            learner.criterion(logits, targets, ignore)
+            for logits in (output.logits, output.object_logits)
+        ]
+        total = losses[0].total + learner.lamda * losses[1].total
+        self.optimizer.zero_grad()
+        (total / losses[0].count).backward()
+        self.optimizer.step()
+        with torch.no_grad():
+            states = zip(
+                learner.ema.model.state_dict().values(),
+                learner.model.state_dict().values(),
+                strict=True,
+            )
+            for average, value in states:
+                if average.is_floating_point():
+                    average.add_(value - average, alpha=1 - learner.ema.decay)
+
+
+class BackboneStep:
+    """A training step of the bare backbone."""
+
+    def __init__(self, learner: Learner, num_labels: int) -> None:
+        self.learner, device = learner, learner.world.device
+        model = BareBackbone(learner.model.backbone, num_labels)
+        self.model = model.to(device, memory_format=torch.channels_last).train()
+        fused = device.type in ("cpu", "cuda")
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=fused)
+
+    def __call__(self, batch: Batch) -> None:
+        device = self.learner.world.device
+        images = self.learner.normalizer(batch.pixels.to(device))
+        with autocast(device, self.learner.amp):
+            logits = self.model(images)
+        loss = nn.functional.binary_cross_entropy_with_logits(
+            logits.float(), batch.targets.to(device)
+        )
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()

@@ -1,0 +1,106 @@
+"""Resized images on the disk, so that a picture is decoded once and not in every epoch.
+
+The resize comes first in both transforms and draws nothing, so that batches are the same bits with
+and without. One file holds a split at one side; its name says of which pictures, by their paths,
+sizes and times, so that a changed one makes a new file.
+"""
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.lib.format import open_memmap
+from PIL import Image
+
+from lib.errors import UserError
+from lib.files import writing
+from lib.progress import bar, say
+from lib.transforms import read_image, resize
+
+GIGABYTE = 1e9
+
+
+class ImageCache:
+    """The resized images of one list of paths; `image(row)` gives one, as Pillow's."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self._pixels: np.ndarray | None = None
+
+    def image(self, row: int) -> Image.Image:
+        if self._pixels is None:
+            self._pixels = np.load(self.file, mmap_mode="r")
+        return Image.fromarray(self._pixels[row])
+
+    def __getstate__(self) -> dict[str, object]:
+        """Other processes map the file themselves."""
+        return {"file": self.file, "_pixels": None}
+
+
+def cached_images(
+    paths: Sequence[str], size: int, folder: Path, limit: float, workers: int
+) -> ImageCache:
+    """The cache of `paths` at `size` x `size` in `folder`, written in parallel where it is missing.
+
+    Whole or not at all; pictures are checked by their sizes and times. Raises `UserError` for more
+    than `limit` gigabytes, and for pictures that cannot be read.
+    """
+    file = folder / f"{_digest(paths, size)}-{size}px.npy"
+    if file.exists():
+        return ImageCache(file)
+    needed = len(paths) * size * size * 3 / GIGABYTE
+    if needed > limit:
+        raise UserError(
+            f"--cache {folder}: {len(paths)} images of {size} x {size} take {needed:.1f} GB, more "
+            f"than --cache-limit {limit:g}: raise it, or leave --cache out"
+        )
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=f".{file.name}.")
+        os.close(descriptor)
+    try:
+        with writing(file):
+            # the room is taken now: a full disk would kill who writes to a mapped file
+            shape = (len(paths), size, size, 3)
+            open_memmap(name, mode="w+", dtype=np.uint8, shape=shape).flush()
+            if hasattr(os, "posix_fallocate"):
+                with open(name, "rb+") as opened:
+                    os.posix_fallocate(opened.fileno(), 0, os.path.getsize(name))
+        with ProcessPoolExecutor(max(1, workers)) as pool:
+            rows = pool.map(partial(_write_row, name, size), range(len(paths)), paths, chunksize=16)
+            for error in bar(rows, "cache", "image", total=len(paths)):
+                if error:
+                    pool.shutdown(cancel_futures=True)
+                    raise UserError(f"{error}; mend it or leave it out")
+        with writing(file):
+            os.replace(name, file)
+    except BaseException:
+        os.unlink(name)
+        raise
+    say(f"cache: {len(paths)} images, {needed:.2f} GB in {file}")
+    return ImageCache(file)
+
+
+def _write_row(name: str, size: int, row: int, path: str) -> str | None:
+    try:
+        pixels = np.asarray(resize(read_image(path), size))
+    except UserError as error:
+        return str(error)
+    np.load(name, mmap_mode="r+")[row] = pixels
+    return None
+
+
+def _digest(paths: Sequence[str], size: int) -> str:
+    content = hashlib.sha256(str(size).encode())
+    for path in paths:
+        try:
+            state = os.stat(path)
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+        content.update(f"{path}\n{state.st_size} {state.st_mtime_ns}\n".encode())
+    return content.hexdigest()[:20]
