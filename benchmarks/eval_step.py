@@ -2,6 +2,7 @@
 literal, unfused form in float32 and against the bare backbone at the same precision.
 """
 
+import copy
 import sys
 from pathlib import Path
 
@@ -26,7 +27,7 @@ def main() -> None:
 
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BareBackbone, literal, make_batch, make_learner
-    from lib.builder import for_inference
+    from lib.builder import make_quick
     from lib.config import Config
     from lib.device import autocast, select_device
 
@@ -41,7 +42,7 @@ def main() -> None:
     )
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     learner = make_learner(config, arguments.num_labels, device)
-    quick = for_inference(learner.model, arguments.img_size)
+    quick = make_quick(copy.deepcopy(learner.model), arguments.img_size)
     bare = BareBackbone(learner.model.backbone, arguments.num_labels).to(device).eval()
     slow = literal(make_learner(config, arguments.num_labels, device).model).eval()
     normalizer = learner.normalizer

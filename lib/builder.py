@@ -1,6 +1,5 @@
 """From a configuration to what runs: the network, its starting weights, and its learner."""
 
-import copy
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -22,7 +21,7 @@ from lib.transforms import Normalizer
 from models import registry
 from models.backbones import build_backbone
 from models.errors import ModelError
-from models.folding import folded
+from models.folding import fold_norms
 from models.mlic import MLIC
 
 POSITION_TABLE = "backbone.trunk.pos_embed"  # of a ViT
@@ -114,13 +113,13 @@ def build_learner(
     )
 
 
-def for_inference(model: MLIC, image_size: int) -> torch.nn.Module:
-    """A copy of `model`, on its device, that gives the same scores in less time."""
-    device = next(model.parameters()).device
-    model = copy.deepcopy(model).to(memory_format=torch.channels_last)
-    image = torch.zeros(1, 3, image_size, image_size, device=device)
+def make_quick(model: MLIC, image_size: int) -> MLIC:
+    """Change `model` so that it gives the same scores in less time, and can learn no more."""
+    model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+    image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
     with exact_float32():
-        return folded(model, image.contiguous(memory_format=torch.channels_last))
+        fold_norms(model, image.contiguous(memory_format=torch.channels_last))
+    return model
 
 
 def build_criterion(config: Config) -> Criterion:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from lib import checkpoint
-from lib.builder import build_model, build_normalizer, for_inference
+from lib.builder import build_model, build_normalizer, make_quick
 from lib.config import Config
 from lib.dataset import evaluation_loader
 from lib.device import autocast, exact_float32, select_device
@@ -116,7 +116,7 @@ class Predictor:
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
-        self.model = for_inference(model.to(self.device), self.config.img_size)
+        self.model = make_quick(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
     def __call__(

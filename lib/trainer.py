@@ -1,5 +1,6 @@
 """A training run: builds everything from a `Config`, then trains, validates and keeps the best."""
 
+import copy
 import dataclasses
 import itertools
 import shlex
@@ -16,7 +17,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
-from lib.builder import build_learner, for_inference, notes
+from lib.builder import build_learner, make_quick, notes
 from lib.cache import ImageCache, cached_images
 from lib.config import Config
 from lib.dataset import (
@@ -275,7 +276,7 @@ class Trainer:
         """mAP of the raw and of the EMA model, over one pass."""
         split, learner = self.validation_split, self.learner
         models = [
-            for_inference(model, self.config.img_size)
+            make_quick(copy.deepcopy(model), self.config.img_size)
             for model in (learner.model, learner.ema.model)
         ]
         stream = predict(
