@@ -6,6 +6,7 @@ Shapes: B images, C labels, N patches on an H x W grid, D features.
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -64,8 +65,17 @@ class EncoderLayer(nn.Module):
         return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
 
     def _attend(self, tokens: Tensor, position: Tensor | None) -> Tensor:
+        # as `self_attention` does, which on tokens in this order multiplies image by image
+        own, size = self.self_attention, tokens.shape[-1]
         query = tokens if position is None else tokens + position
-        return self.dropout(self.self_attention(query, query, tokens, need_weights=False)[0])
+        weights, biases = own.in_proj_weight.split(size), own.in_proj_bias.split(size)
+        projected = (
+            F.linear(source, weight, bias).unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
+            for source, weight, bias in zip((query, query, tokens), weights, biases, strict=True)
+        )
+        dropout = own.dropout if self.training else 0.0
+        mixed = F.scaled_dot_product_attention(*projected, dropout_p=dropout)
+        return self.dropout(own.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 
 class ObjectClassifier(nn.Module):
