@@ -68,7 +68,8 @@ def build_learner(
     world: World,
     steps_per_epoch: int,
 ) -> Learner:
-    """Build all that a training step reads and moves, on the device of `world`."""
+    """Build all that a training step reads and moves, on the device of `world`; its processes are
+    not asked, so that an error of one of them can be told to the others."""
     # another experiment brings its own backbone: nothing to download
     replaced = config.pretrained_model and config.weights == "pretrained"
     weights = "none" if replaced else config.weights
@@ -97,7 +98,7 @@ def build_learner(
         model.compile()  # its state keeps its names, and copies of it are not compiled
     return Learner(
         model=model,
-        network=world.parallel(model, config.img_size),
+        network=model,
         ema=ema,
         criterion=build_criterion(config),
         lamda=config.lamda,

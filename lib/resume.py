@@ -12,7 +12,7 @@ from lib.config import Config, flag_name
 from lib.errors import UserError
 from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
-from lib.manifest import DataFolder
+from lib.inputs import Inputs
 from lib.progress import say
 
 AUTO = "auto"
@@ -98,8 +98,7 @@ def require_same(
     state: dict[str, Any],
     config: Config,
     experiment: Experiment,
-    data: DataFolder,
-    digests: dict[str, str],
+    inputs: Inputs,
 ) -> None:
     """Raise `UserError` unless the run that `state` is of had these flags, labels and images."""
     for name, value in _fixed(config).items():
@@ -109,13 +108,14 @@ def require_same(
                 f"{experiment.config_file}: says {name}: {value}, but the run was trained "
                 f"{_described(name, former)}: restore that"
             )
-    data.require_labels(state["labels"], f"--resume {experiment.path}")
-    for name, digest in digests.items():
+    inputs.data.require_labels(state["labels"], f"--resume {experiment.path}")
+    for name, digest in inputs.digests.items():
         if state["data"].get(name) != digest:
+            file = inputs.data.path / f"{name}.txt"
             raise UserError(
-                f"--resume {experiment.path}: {data.path / name}.txt (or what it ignores) has "
-                "changed since the run was started: restore it, or start a new run, with "
-                f"--pretrained-model {experiment.path} from the weights of this one"
+                f"--resume {experiment.path}: {file} (or what it ignores) has changed since the "
+                "run was started: restore it, or start a new run, with --pretrained-model "
+                f"{experiment.path} from the weights of this one"
             )
 
 

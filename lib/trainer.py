@@ -8,7 +8,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,16 @@ from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
 from lib.builder import build_learner, make_quick, notes
-from lib.cache import ImageCache, cached_images
 from lib.config import Config
-from lib.dataset import (
-    ImageDataset,
-    TrainingBatches,
-    cores_of_this_process,
-    evaluation_loader,
-    make_loader,
-    parts_of,
-    training_view,
-)
+from lib.dataset import parts_of
 from lib.device import allow_tf32, get_rng_state, set_rng_state
 from lib.distributed import World
 from lib.engine import Learner, Progress, gather, predict, train_one_epoch
 from lib.errors import UserError
 from lib.experiment import Experiment, command_line
-from lib.manifest import DataFolder, Split
+from lib.inputs import Inputs
 from lib.metrics import mean_average_precision
-from lib.place import launched, place
+from lib.place import launched
 from lib.progress import bar, say
 from lib.signals import StopRequest
 
@@ -55,19 +45,22 @@ class Trainer:
             allow_tf32()
         self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
-            self._read_data()
+            self.inputs = Inputs(config, world)
         former = world.remembered(EXPERIMENT)
-        self.experiment = self._from_first(lambda: resume.find_run(config, self.data.name, former))
+        self.experiment = self._from_first(
+            lambda: resume.find_run(config, self.inputs.data.name, former)
+        )
         file = world.from_first(lambda: self.experiment and resume.intact_state(self.experiment))
         with world.together():
             state = file and checkpoint.load(file)
             if state:
-                resume.require_same(state, self.config, self.experiment, self.data, self.digests)
+                resume.require_same(state, self.config, self.experiment, self.inputs)
             torch.manual_seed(config.seed)
             self.learner = self._make_learner(weights=state is None)
             self._require_statistics(self.learner.model.grid)
             if state:
                 self._restore(state, file)
+        self.learner.network = world.parallel(self.learner.model, config.img_size)
         self.saved_sizes = state["sizes"] if state else None
         if state:
             say(f"going on after step {self.learner.step}, in {self.experiment.path}")
@@ -77,7 +70,7 @@ class Trainer:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
         progress = self.progress
         self._open_experiment()
-        train_loader, validation_loader = self._loaders()
+        train_loader, validation_loader = self.inputs.loaders()
         first_step = self.learner.step + 1
         with self.experiment.noting_errors(), self.experiment.board(first_step) as board, self.stop:
             self.board = board
@@ -94,59 +87,29 @@ class Trainer:
     def _stops_early(self) -> bool:
         return self.config.estop and self.progress.epochs_without_better >= PATIENCE
 
-    def _read_data(self) -> None:
-        config, size = self.config, self.world.size
-        if config.batch_size % size:
-            raise UserError(
-                f"--batch-size {config.batch_size}: {size} processes cannot share it evenly; "
-                f"choose a multiple of {size}, or start fewer (--nproc-per-node, or "
-                "CUDA_VISIBLE_DEVICES)"
-            )
-        if config.batch_size // size % config.accum_steps:
-            raise UserError(
-                f"--accum-steps {config.accum_steps}: does not divide the "
-                f"{config.batch_size // size} images that a process has of each batch"
-            )
-        self.data = DataFolder.open(config.data)
-        self.train_split = self.data.split("train")
-        self.validation_split = self.data.split(config.select_on).head(config.limit)
-        splits = (self.train_split, self.validation_split)
-        self.digests = {split.name: split.digest for split in splits}
-        self.train_batches = TrainingBatches(
-            len(self.train_split),
-            config.batch_size,
-            seed=config.seed,
-            limit=config.limit,
-            accum_steps=config.accum_steps,
-            rank=self.world.rank,
-            size=size,
-        )
-
     def _make_learner(self, weights: bool) -> Learner:
         """The learner, with its starting `weights`, or as an empty form for those of a state."""
-        config, embeddings = self.config, None
-        if config.embed_type != "random":
-            embeddings = self.data.label_embeddings(config.embed_type)
+        config, inputs = self.config, self.inputs
         if not weights:
             config = dataclasses.replace(config, weights="none", pretrained_model=None)
         return build_learner(
             config,
-            self.data.labels,
-            embeddings,
+            inputs.data.labels,
+            inputs.label_embeddings(),
             world=self.world,
-            steps_per_epoch=len(self.train_batches),
+            steps_per_epoch=len(inputs.train_batches),
         )
 
     def _require_statistics(self, grid: tuple[int, int]) -> None:
         """BatchNorm needs more than one value per channel, also in the last short batch."""
-        images = self.train_batches.count % self.config.batch_size or self.config.batch_size
+        images = self.inputs.train_batches.count % self.config.batch_size or self.config.batch_size
         parts = parts_of(images, self.config.accum_steps, self.world.size)
         values = max(1, images // parts // self.world.size)
-        values *= min(grid[0] * grid[1], len(self.data.labels))
+        values *= min(grid[0] * grid[1], len(self.inputs.data.labels))
         if values == 1:
             raise UserError(
                 f"--batch-size {self.config.batch_size}: leaves one image at a time, too little "
-                f"for batch statistics over {len(self.data.labels)} labels and {grid[0]} x "
+                f"for batch statistics over {len(self.inputs.data.labels)} labels and {grid[0]} x "
                 f"{grid[1]} patches; choose another"
             )
 
@@ -179,7 +142,9 @@ class Trainer:
         """Make the folder, or bring that of an earlier run to where its state was saved."""
         config = self.config
         if self.experiment is None:
-            self.experiment = self._from_first(lambda: Experiment.create(config, self.data.name))
+            self.experiment = self._from_first(
+                lambda: Experiment.create(config, self.inputs.data.name)
+            )
         if self.world.is_first:
             self.world.remember(EXPERIMENT, str(self.experiment.path))
         with self.world.together():
@@ -188,49 +153,11 @@ class Trainer:
                 facts = [self._describe(), *known]
                 self.experiment.begin(config, command_line(), facts, self.saved_sizes)
 
-    def _loaders(self) -> tuple[DataLoader, DataLoader]:
-        config = self.config
-        view = partial(
-            training_view, size=config.img_size, augment=config.augment, seed=config.seed
-        )
-        train = make_loader(
-            ImageDataset(self.train_split, view, self._cache(self.train_split)),
-            self.train_batches,
-            config.workers,
-            self.world.device,
-        )
-        validation = evaluation_loader(
-            self.validation_split,
-            image_size=config.img_size,
-            batch_size=config.eval_batch_size,
-            workers=config.workers,
-            world=self.world,
-            cache=self._cache(self.validation_split),
-        )
-        return train, validation
-
-    def _cache(self, split: Split) -> ImageCache | None:
-        """The resized images of `--cache`, made by the first process of each machine."""
-        config = self.config
-        if config.cache is None:
-            return None
-
-        def make() -> ImageCache:
-            workers = cores_of_this_process() if config.workers is None else config.workers
-            folder = Path(config.cache)
-            return cached_images(split.paths, config.img_size, folder, config.cache_limit, workers)
-
-        with self.world.together():
-            if place().local_rank == 0:
-                make()
-        with self.world.together():
-            return make()
-
     def _run_epoch(self, train_loader: DataLoader, validation_loader: DataLoader) -> None:
         """Train, validate, save what is to be saved, and report."""
         start = time.perf_counter()
         progress, experiment = self.progress, self.experiment
-        self.train_batches.start(progress.epoch, progress.batch)
+        self.inputs.train_batches.start(progress.epoch, progress.batch)
         speed = train_one_epoch(self.learner, train_loader, progress, self._after_step)
         raw, ema = self._validate(validation_loader)
         self.learner.schedule.after_epoch(ema)
@@ -274,7 +201,7 @@ class Trainer:
 
     def _validate(self, loader: DataLoader) -> tuple[float, float]:
         """mAP of the raw and of the EMA model, over one pass."""
-        split, learner = self.validation_split, self.learner
+        split, learner = self.inputs.validation_split, self.learner
         models = [
             make_quick(copy.deepcopy(model), self.config.img_size)
             for model in (learner.model, learner.ema.model)
@@ -312,15 +239,15 @@ class Trainer:
             place = f"{self.world.size} x {place}"
         return (
             f"{self.config.arch}: {size:.1f} M parameters, {height} x {width} patches; "
-            f"{self.train_batches.count} train and {len(self.validation_split)} "
-            f"{self.config.select_on} images, {len(self.data.labels)} labels; on {place}"
+            f"{self.inputs.train_batches.count} train and {len(self.inputs.validation_split)} "
+            f"{self.config.select_on} images, {len(self.inputs.data.labels)} labels; on {place}"
         )
 
     def _save_best(self) -> None:
         if self.world.is_first:
             content = {
                 "model": self.learner.ema.model.state_dict(),
-                "labels": list(self.data.labels),
+                "labels": list(self.inputs.data.labels),
                 "config": self.config.to_dict(),
             }
             checkpoint.save(self.experiment.best_checkpoint, content)
@@ -333,8 +260,8 @@ class Trainer:
                 **self.learner.state_dict(),
                 **dataclasses.asdict(self.progress),
                 "rng": rng,
-                "labels": list(self.data.labels),
-                "data": self.digests,
+                "labels": list(self.inputs.data.labels),
+                "data": self.inputs.digests,
                 "config": self.config.to_dict(),
                 "sizes": self.experiment.sizes(),
             }

@@ -171,6 +171,19 @@ def test_an_unreadable_image_of_one_process_is_heard_once(copy):
     assert text.count("error:") == 1 and "train5.png: not a readable image" in text
 
 
+def test_what_one_process_meets_while_it_builds_is_told_to_all(copy):
+    code = (
+        "import os, runpy, sys\n"
+        f"sys.argv = ['train.py', *{FLAGS!r}, '--batch-size', '4']\n"
+        "if os.environ['RANK'] == '1':\n"
+        "    sys.argv += ['--embed-type', 'bert']\n"
+        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
+    )
+    results = run_together(2, "-c", code, cwd=copy, timeout=60)
+    assert [result.code for result in results] == [2, 2]
+    assert "bert.npy: no such file" in results[0].err and "error:" not in results[1].err
+
+
 def torchrun(processes: int, *command: str, options: tuple[str, ...] = ()) -> list[str]:
     program = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
     return [*program, "--nproc-per-node", str(processes), *map(str, command)]
