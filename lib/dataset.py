@@ -19,6 +19,8 @@ from lib.manifest import Split
 from lib.place import place
 from lib.transforms import read_image, resize, to_pixels, train_transform
 
+PATIENCE = 10  # seconds of a worker that was told to end
+
 
 class Key(NamedTuple):
     """An image of an epoch. A stand-in fills a process's share that has no image: its targets take
@@ -217,9 +219,13 @@ def checked(batch: Batch) -> Batch:
 
 
 def leave_signals_to_parent(worker: int) -> None:
-    """A signal to the whole process group must not take the workers from a step being finished."""
-    for signum in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(signum, signal.SIG_IGN)
+    """A signal to the whole process group must not take the workers from a step being finished.
+
+    The parent may end them with SIGTERM too, and waits for it: so they end some seconds later.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(PATIENCE))
+    signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(0))
 
 
 def cores_of_this_process() -> int:

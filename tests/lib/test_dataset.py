@@ -230,3 +230,17 @@ def test_normalizer_scales_and_shifts_per_channel():
     pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
     found = Normalizer((0.5, 0.2, 0.0), (0.5, 1.0, 2.0), torch.device("cpu"))(pixels)
     torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 0.0, 0.5]))
+
+
+def test_workers_that_are_told_to_end_do_so_after_a_while(split, monkeypatch):
+    """A parent that leaves with a pass half done tells them so, and waits."""
+    monkeypatch.setattr("lib.dataset.PATIENCE", 1)
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = iter(make_loader(dataset, EvaluationBatches(7, 1), 1, torch.device("cpu")))
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()
+    worker.join(10)
+    assert not worker.is_alive()

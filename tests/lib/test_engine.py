@@ -163,7 +163,7 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
 def test_predictions_are_made_in_full_float32(loader, monkeypatch):
     """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = True  # monkeypatch cannot undo this one
     seen = []
 
     class Watching(Small):
@@ -176,6 +176,7 @@ def test_predictions_are_made_in_full_float32(loader, monkeypatch):
     list(predict([Watching()], loader, normalizer, CPU, False))
     assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
     assert torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
 
 
 def test_rows_are_merged_by_index(loader):
