@@ -8,38 +8,22 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import DEVICES, Parser, positive_int, run_main
+from benchmarks.arguments import step_arguments, step_config, step_facts
+from lib.cli import run_main
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--arch", default="resnet101")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
-    parser.add_argument("--batch-size", type=positive_int, default=4)
-    parser.add_argument("--img-size", type=positive_int, default=448)
-    parser.add_argument("--num-labels", type=positive_int, default=80)
-    parser.add_argument("--repeats", type=positive_int, default=5)
-    parser.add_argument("--json", type=Path, help="write the results here too")
-    arguments = parser.parse_args()
+    arguments = step_arguments(__doc__, batch_size=4, repeats=5)
 
     import torch
 
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BareBackbone, literal, make_batch, make_learner
     from lib.builder import make_quick
-    from lib.config import Config
     from lib.device import autocast, select_device
 
     device = select_device(arguments.device)
-    config = Config(
-        arch=arguments.arch,
-        weights="none",
-        embed_type="random",
-        pos=True,
-        amp=arguments.amp,
-        img_size=arguments.img_size,
-    )
+    config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     learner = make_learner(config, arguments.num_labels, device)
     quick = make_quick(copy.deepcopy(learner.model), arguments.img_size)
@@ -70,12 +54,7 @@ def main() -> None:
             "eval_vs_literal": seconds["literal"] / seconds["method"],
             "eval_over_backbone": seconds["method"] / seconds["backbone"],
         },
-        {
-            "arch": arguments.arch,
-            "amp": arguments.amp,
-            "shape": f"B {arguments.batch_size}, C {arguments.num_labels}, S {arguments.img_size}",
-            "repeats": arguments.repeats,
-        },
+        step_facts(arguments),
         arguments.json,
     )
 

@@ -1,0 +1,46 @@
+"""The flags that the step benchmarks share, and the run that they stand for; imports no torch."""
+
+from argparse import Namespace
+from pathlib import Path
+from typing import Any
+
+from lib.cli import DEVICES, Parser, positive_int
+from lib.config import Config
+
+
+def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace:
+    """Parse the command line; the numbers are defaults."""
+    parser = Parser(description=description)
+    parser.add_argument("--arch", default="resnet101")
+    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
+    parser.add_argument("--batch-size", type=positive_int, default=batch_size)
+    parser.add_argument("--img-size", type=positive_int, default=448)
+    parser.add_argument("--num-labels", type=positive_int, default=80)
+    parser.add_argument("--repeats", type=positive_int, default=repeats)
+    parser.add_argument("--json", type=Path, help="write the results here too")
+    return parser.parse_args()
+
+
+def step_config(arguments: Namespace) -> Config:
+    """The method with random weights and learned label embeddings."""
+    return Config(
+        arch=arguments.arch,
+        weights="none",
+        embed_type="random",
+        pos=True,
+        amp=arguments.amp,
+        img_size=arguments.img_size,
+        batch_size=arguments.batch_size,
+    )
+
+
+def step_facts(arguments: Namespace) -> dict[str, Any]:
+    """What a report says of its shapes."""
+    shape = f"B {arguments.batch_size}, C {arguments.num_labels}, S {arguments.img_size}"
+    return {
+        "arch": arguments.arch,
+        "amp": arguments.amp,
+        "shape": shape,
+        "repeats": arguments.repeats,
+    }
