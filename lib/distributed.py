@@ -196,9 +196,12 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         yield World(device, here.rank, here.size, store)
     except MetTogether as error:
         error.printed_by = "this" if here.rank == 0 else "another"
+        dist.destroy_process_group()
         raise
     except BaseException as error:
         speaker = _speaker(store)
+        if device.type != "cuda":  # NCCL may wait for the others, which do not part now
+            dist.destroy_process_group()
         if isinstance(error, UserError):
             error.printed_by = speaker
         elif isinstance(error, RuntimeError) and _is_lost_contact(error):

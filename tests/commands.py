@@ -34,7 +34,7 @@ def run(*command: str | Path, cwd: Path) -> Result:
 
 
 def run_together(
-    processes: int, *command: str | Path, cwd: Path, timeout: float = 120
+    processes: int, *command: str | Path, cwd: Path, timeout: float = 300
 ) -> list[Result]:
     """A command in several processes that meet, each with its result; a file, or `-c` and code."""
     command = (command[0] if command[0] == "-c" else str(ROOT / command[0]), *map(str, command[1:]))

@@ -179,7 +179,7 @@ def test_what_one_process_meets_while_it_builds_is_told_to_all(copy):
         "    sys.argv += ['--embed-type', 'bert']\n"
         f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
     )
-    results = run_together(2, "-c", code, cwd=copy, timeout=60)
+    results = run_together(2, "-c", code, cwd=copy, timeout=300)
     assert [result.code for result in results] == [2, 2]
     assert "bert.npy: no such file" in results[0].err and "error:" not in results[1].err
 
@@ -238,9 +238,9 @@ def test_what_ends_one_ends_all(copy, what):
         process.terminate()
     else:
         os.kill(process.pid if what == "launcher killed" else workers[1], signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     while any(Path(f"/proc/{worker}").exists() for worker in workers):
-        assert time.monotonic() - start < 60
+        assert time.monotonic() - start < 300
         time.sleep(0.1)
     assert process.returncode != 0
     assert err.count("train.py: error:") == (1 if what == "worker killed" else 0)
@@ -248,7 +248,7 @@ def test_what_ends_one_ends_all(copy, what):
 
 
 def wait_for(file: Path) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not file.exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -266,7 +266,7 @@ def test_an_elastic_restart_goes_on(copy, victim):
     experiment = copy / "experiments" / "mlic_colors" / "exp2"
     wait_for(experiment / "history.jsonl")
     os.kill(children(process.pid)[victim], signal.SIGKILL)
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=300)
     assert process.returncode == 0 and "going on after step" in out
     rows = [json.loads(line) for line in (experiment / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 13))

@@ -18,7 +18,7 @@ from torch import nn
 from lib.distributed import session
 from lib.errors import UserError
 
-with session("cpu", timeout=60) as world:
+with session("cpu", timeout=300) as world:
     norm = nn.Sequential(nn.BatchNorm1d(2), nn.LayerNorm(2))
     norm[0].running_mean[:] = torch.tensor([1.0, 10.0]) * world.rank
     rows = np.zeros((3, 2), np.float32)
@@ -98,7 +98,7 @@ from lib.distributed import session
 from lib.errors import UserError
 
 def main():
-    with session("cpu", timeout=60) as world:
+    with session("cpu", timeout=300) as world:
         world.sum(1)
         if world.rank == 1:
             {failure}
@@ -118,7 +118,7 @@ run_main(main)
     ids=["bad input", "killed", "bug"],
 )
 def test_one_failing_ends_all_and_is_heard_once(tmp_path, failure, code, line):
-    results = run_together(3, "-c", FAILURES.format(failure=failure), cwd=tmp_path, timeout=60)
+    results = run_together(3, "-c", FAILURES.format(failure=failure), cwd=tmp_path, timeout=300)
     assert [result.code for result in results] == [2, code, 2]
     assert "".join(result.err for result in results).count(line) == 1
     assert sum("error:" in result.err for result in results) == (0 if code == 1 else 1)
