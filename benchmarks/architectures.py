@@ -107,7 +107,7 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
 
     def training() -> None:
         share = agree_on(batch, learner.world, learner.accum_steps)
-        losses.append(train_step(learner, batch, share, epoch=0))
+        losses.append(train_step(learner, batch, share, epoch=0).loss_sum.item())
 
     losses: list[float] = []
     learner.model.eval()

@@ -76,6 +76,11 @@ def build_learner(
     model = build_model(config, len(labels), label_embeddings, weights)
     if config.pretrained_model:
         start_from(model, labels, config.pretrained_model)
+    if config.checkpoint_backbone:
+        try:
+            model.backbone.recompute_activations()
+        except ModelError as error:
+            raise UserError(f"--checkpoint-backbone: {config.arch} {error}") from error
     model = world.synchronized(model).to(world.device, memory_format=torch.channels_last)
     optimizer = make_optimizer(
         model,
@@ -111,6 +116,7 @@ def build_learner(
         ema_epoch=config.ema_epoch,
         accum_steps=config.accum_steps,
         clip_grad=config.clip_grad,
+        recompute=config.checkpoint_backbone,
     )
 
 

@@ -114,6 +114,9 @@ class Config:
     ema_epoch: int = _flag(0, "epochs in which the average just copies the weights")
     amp: bool = _flag(False, "mixed precision")
     tf32: bool = _flag(False, "let CUDA round products to TF32 in training, where it would not")
+    checkpoint_backbone: bool = _flag(
+        False, "keep little of the backbone for the backward and compute it again: less memory"
+    )
     compile: bool = _flag(False, "compile the network for training (torch.compile)")
     estop: bool = _flag(False, "stop after 3 epochs without a better EMA mAP")
 

@@ -3,7 +3,6 @@
 Shapes: B images, C labels, N patches, M models (raw and EMA, or one).
 """
 
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,7 +21,9 @@ from lib.errors import UserError
 from lib.losses import LossSum
 from lib.optim import Schedule
 from lib.progress import bar
+from lib.steps import Progress, Step, StepLog
 from lib.transforms import Normalizer
+from models.backbones import keeping_statistics
 
 Criterion = Callable[[Tensor, Tensor, Tensor], LossSum]
 
@@ -48,6 +49,7 @@ class Learner:
     ema_epoch: int
     accum_steps: int = 1
     clip_grad: float | None = None
+    recompute: bool = False
     step: int = 0
 
     def state_dict(self) -> dict[str, Any]:
@@ -71,28 +73,6 @@ class Learner:
         self.step = state["step"]
 
 
-@dataclass
-class Progress:
-    """How far a run is: whole epochs, and batches of the one under way with their loss."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss_total: float = 0.0
-    loss_count: int = 0
-    lr: float = 0.0
-    best_score: float = -1.0
-    epochs_without_better: int = 0
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss of the epoch so far."""
-        return self.loss_total / max(self.loss_count, 1)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Go on to the first batch of `epoch`."""
-        self.epoch, self.batch, self.loss_total, self.loss_count = epoch, 0, 0.0, 0
-
-
 class Share(NamedTuple):
     """Of a batch, over all processes: entries that take part in the loss, images, and parts."""
 
@@ -113,35 +93,34 @@ def train_one_epoch(
     learner: Learner,
     loader: DataLoader,
     progress: Progress,
-    after_step: Callable[[float], None] = lambda loss: None,
+    log: StepLog,
+    after_step: Callable[[], None] = lambda: None,
 ) -> float:
     """Train on the batches of the epoch that `progress` has not counted; gives images a second.
 
-    `after_step` hears of each step's loss, and may end the run. Raises `UserError` for an
-    unreadable image, a loss that is not finite (before anything moves), or too little memory.
+    `log` takes each step; `after_step` may save, or end the run. Raises `UserError` for an
+    unreadable image, a loss or gradient that is not finite, or too little memory.
     """
     learner.model.train()
     images = 0
     start = time.perf_counter()
-    speed = 0.0
     with bar(
         loader, f"epoch {progress.epoch + 1}", "batch", initial=progress.batch, leave=False
     ) as batches:
         for batch in batches:
             share = agree_on(batch, learner.world, learner.accum_steps)
-            progress.lr = learner.schedule.lr
             with memory_guard(len(batch.index)):
-                loss_sum = train_step(learner, batch, share, progress.epoch)
-            loss = loss_sum / max(share.count, 1)
+                step = train_step(learner, batch, share, progress.epoch)
+            progress.lr = step.lr
             progress.batch += 1
-            progress.loss_total += loss_sum
-            progress.loss_count += share.count
             images += share.images
+            log.add(step)
             speed = images / (time.perf_counter() - start)
-            state = f"loss {loss:.3f}, lr {progress.lr:.2e}, {speed:.1f} images/s"
+            state = f"loss {progress.loss:.3f}, lr {progress.lr:.2e}, {speed:.1f} images/s"
             batches.set_postfix_str(state, refresh=progress.batch == len(loader))
-            after_step(loss)
-    return speed
+            after_step()
+    log.read()
+    return images / (time.perf_counter() - start)
 
 
 def agree_on(batch: Batch, world: World, accum_steps: int) -> Share:
@@ -158,8 +137,8 @@ def agree_on(batch: Batch, world: World, accum_steps: int) -> Share:
     return Share(count, images, parts_of(images, accum_steps, world.size))
 
 
-def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> float:
-    """One optimiser step on this process's share of a batch; gives the loss's sum over all."""
+def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> Step:
+    """One optimiser step on this process's share of a batch; waits for nothing on the device."""
     learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=learner.world.device)
     for number, part in enumerate(batch.parts(share.parts), 1):
@@ -167,21 +146,16 @@ def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> floa
             loss = forward(learner, part)
             # the processes' gradients are averaged: as many times the share's part of the mean
             mean = loss * learner.world.size / max(share.count, 1)
-            learner.scaler.scale(mean).backward()
+            with keeping_statistics(learner.model, learner.recompute):
+                learner.scaler.scale(mean).backward()
         total += loss.detach()
 
-    value = learner.world.sum_(total).item()
-    if not math.isfinite(value):
-        remedy = "lower --lr or leave --amp out" if learner.amp else "lower --lr"
-        raise UserError(
-            f"the loss is {value} in epoch {epoch + 1}, step {learner.step + 1} (lr "
-            f"{learner.schedule.lr:.2e}): {remedy}, and check --lamda, the gammas and the label "
-            "embeddings for very large numbers"
-        )
-
     learner.scaler.unscale_(learner.optimizer)
+    parameters = [p for p in learner.model.parameters() if p.grad is not None]
+    norm = nn.utils.get_total_norm([p.grad for p in parameters]).to(total)
     if learner.clip_grad:
-        nn.utils.clip_grad_norm_(learner.model.parameters(), learner.clip_grad)
+        nn.utils.clip_grads_with_norm_(parameters, learner.clip_grad, norm)
+    lr = learner.schedule.lr
     learner.scaler.step(learner.optimizer)
     learner.scaler.update()
 
@@ -190,7 +164,7 @@ def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> floa
     learner.ema.update(learner.model, copy_weights=epoch < learner.ema_epoch)
     learner.schedule.after_step()
     learner.step += 1
-    return value
+    return Step(learner.step, epoch, lr, share.count, batch.index, total, norm)
 
 
 def forward(learner: Learner, batch: Batch) -> Tensor:

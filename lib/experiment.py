@@ -143,14 +143,18 @@ class Experiment:
             yield writer
 
     @contextlib.contextmanager
-    def noting_errors(self) -> Iterator[None]:
-        """Keep the line of a `UserError` in `train.log` too, so that it says why the run ended."""
+    def working(self) -> Iterator[None]:
+        """Keep the line of a `UserError` in `train.log` too, so that it says why the run ended, and
+        let go of the folder in the end."""
         try:
             yield
         except UserError as error:
             if self.writable:
                 append_line(self.log_file, f"error: {error}")
             raise
+        finally:
+            if self.writable:
+                self._lock.close()
 
     def add_history(self, row: dict[str, Any]) -> None:
         """Append an epoch's row to `history.jsonl`."""
@@ -158,14 +162,13 @@ class Experiment:
             append_line(self.history_file, json.dumps(row))
 
     def finish(self, best_score: float) -> None:
-        """Write the line that a finished run's log ends with, and let go of the folder."""
+        """Write the line that a finished run's log ends with."""
         self.log(
             f"{FINISHED} {best_score:.4f}; next: python evaluate.py --exp-dir "
             f"{shlex.quote(str(self.path))}"
         )
         if self.writable:
             self.lock_file.unlink(missing_ok=True)
-            self._lock.close()
 
     @property
     def finished(self) -> bool:

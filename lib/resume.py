@@ -151,7 +151,8 @@ def _require_state(file: Path) -> None:
         **dict.fromkeys(("model", "ema", "optimizer", "schedule", "scaler"), dict),
         **dict.fromkeys(("data", "config", "sizes"), dict),
         **dict.fromkeys(("rng", "labels"), list),
-        **dict.fromkeys(("step", "epoch", "batch", "loss_count", "epochs_without_better"), int),
+        **dict.fromkeys(("step", "epoch", "batch", "loss_count"), int),
+        **dict.fromkeys(("epochs_without_better", "skipped_steps"), int),
         **dict.fromkeys(("loss_total", "lr", "best_score"), float),
     }
     for name, kind in kinds.items():

@@ -21,7 +21,7 @@ from lib.config import Config
 from lib.dataset import parts_of
 from lib.device import allow_tf32, get_rng_state, set_rng_state
 from lib.distributed import World
-from lib.engine import Learner, Progress, gather, predict, train_one_epoch
+from lib.engine import Learner, gather, predict, train_one_epoch
 from lib.errors import UserError
 from lib.experiment import Experiment, command_line
 from lib.inputs import Inputs
@@ -29,6 +29,7 @@ from lib.metrics import mean_average_precision
 from lib.place import launched
 from lib.progress import bar, say
 from lib.signals import StopRequest
+from lib.steps import Progress, Step, StepLog
 
 PATIENCE = 3
 EXPERIMENT = "experiment"  # of this launch, for those that it starts anew
@@ -70,18 +71,25 @@ class Trainer:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
         progress = self.progress
         self._open_experiment()
+        self.steps = StepLog(
+            self.world,
+            progress,
+            self.inputs.train_split.paths,
+            scaled=self.learner.scaler.is_enabled(),
+            heard=self._note,
+        )
         train_loader, validation_loader = self.inputs.loaders()
         first_step = self.learner.step + 1
-        with self.experiment.noting_errors(), self.experiment.board(first_step) as board, self.stop:
+        with self.experiment.working(), self.experiment.board(first_step) as board, self.stop:
             self.board = board
             epochs = range(progress.epoch, self.config.max_epochs)
             for _ in bar(epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop):
                 if self._stops_early():
                     break
                 self._run_epoch(train_loader, validation_loader)
-        if self._stops_early():
-            self.experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
-        self.experiment.finish(progress.best_score)
+            if self._stops_early():
+                self.experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
+            self.experiment.finish(progress.best_score)
         return self.experiment
 
     def _stops_early(self) -> bool:
@@ -158,7 +166,7 @@ class Trainer:
         start = time.perf_counter()
         progress, experiment = self.progress, self.experiment
         self.inputs.train_batches.start(progress.epoch, progress.batch)
-        speed = train_one_epoch(self.learner, train_loader, progress, self._after_step)
+        speed = train_one_epoch(self.learner, train_loader, progress, self.steps, self._after_step)
         raw, ema = self._validate(validation_loader)
         self.learner.schedule.after_epoch(ema)
         better = ema > progress.best_score
@@ -175,6 +183,7 @@ class Trainer:
             "mAP": raw,
             "mAP_ema": ema,
             "best_mAP_ema": progress.best_score,
+            "skipped_steps": progress.skipped_steps,
             "images_per_second": speed,
             "seconds": seconds,
         }
@@ -182,18 +191,21 @@ class Trainer:
         for name in ("mAP", "mAP_ema"):
             self.board.add_scalar(f"validation/{name}", row[name], number)
         self.board.flush()
+        skipped = f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else ""
         experiment.log(
             f"epoch {number}/{self.config.max_epochs}: loss {progress.loss:.3f}, lr "
             f"{progress.lr:.2e}, mAP {raw:.4f}, EMA mAP {ema:.4f}{' (best)' if better else ''}, "
-            f"{speed:.1f} images/s, {seconds:.0f} s"
+            f"{speed:.1f} images/s, {seconds:.0f} s{skipped}"
         )
         progress.begin_epoch(number)
         self._save_last()
         self._leave_if_asked()
 
-    def _after_step(self, loss: float) -> None:
-        self.board.add_scalar("train/loss", loss, self.learner.step)
-        self.board.add_scalar("train/lr", self.progress.lr, self.learner.step)
+    def _note(self, step: Step, loss: float) -> None:
+        self.board.add_scalar("train/loss", loss, step.number)
+        self.board.add_scalar("train/lr", step.lr, step.number)
+
+    def _after_step(self) -> None:
         every = self.config.save_every
         if every and self.learner.step % every == 0:
             self._save_last()
@@ -254,6 +266,7 @@ class Trainer:
 
     def _save_last(self) -> None:
         """Write all that the run needs to go on from here, as plain types and tensors."""
+        self.steps.read()
         rng = self.world.gather(get_rng_state(self.world.device))
         if self.world.is_first:
             content = {

@@ -4,7 +4,9 @@ Shapes: B images, S image side, D features, N = H * W patches, P prefix tokens (
 ViT, none elsewhere).
 """
 
+import contextlib
 import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import timm
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.errors import ModelError
 from models.registry import Arch, describe_sides
@@ -58,6 +61,16 @@ class Backbone(nn.Module):
             return features.flatten(1, 2) if self.channels_last else features.flatten(2).mT
         return features[:, self.trunk_prefix_tokens :] if self.drop_class_token else features
 
+    def recompute_activations(self) -> None:
+        """Keep the inputs of the trunk's blocks alone for the backward, and compute the rest anew.
+
+        Raises `ModelError` where the trunk cannot.
+        """
+        try:
+            self.trunk.set_grad_checkpointing()
+        except (AttributeError, AssertionError, NotImplementedError) as error:
+            raise ModelError("cannot compute its activations again") from error
+
     def resize_position_table(self, table: Tensor) -> Tensor:
         """A position table of another image side, for this one; as it is for other backbones."""
         own = getattr(self.trunk, "pos_embed", None)
@@ -83,6 +96,22 @@ class Backbone(nn.Module):
                 f"--img-size {image_size}: must be a multiple of its patches' {stride:g} pixels"
             )
         return side, side
+
+
+@contextlib.contextmanager
+def keeping_statistics(model: nn.Module, active: bool) -> Iterator[None]:
+    """Let the running statistics of batch norms be inside: a forward that is computed again there
+    has moved them already."""
+    modules = model.modules() if active else ()
+    norms = [module for module in modules if isinstance(module, _BatchNorm)]
+    former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, (momentum, batches) in zip(norms, former, strict=True):
+            norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
 class _Features(nn.Module):

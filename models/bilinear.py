@@ -24,12 +24,11 @@ def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: flo
     product of a (B, C, N, A) tensor with W. That tensor is not stored either: its tanh is computed
     block by block, and once more in the backward. Exports to other programs take the plain form.
     """
-    with torch.autocast(patches.device.type, enabled=False):
-        if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
-            scores = folded_scores(patches.float(), labels.float(), weight.float())
-        else:
-            scores = bilinear_scores(patches, labels, weight)
+    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        scores = folded_scores(patches.float(), labels.float(), weight.float())
         return torch.softmax(scores / tau, dim=-1)
+    with torch.autocast(patches.device.type, enabled=False):
+        return torch.softmax(bilinear_scores(patches, labels, weight) / tau, dim=-1)
 
 
 def folded_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:

@@ -25,13 +25,13 @@ def build_frozen(*arguments, **options):
     return model
 
 
-def print_loss(self, loss):
+def print_loss(self, step, loss):
     if self.world.is_first:
-        print(f"step {self.learner.step}: {loss!r}", flush=True)
-    after_step(self, loss)
+        print(f"step {step.number}: {loss!r}", flush=True)
+    note(self, step, loss)
 
 
 builder.build_model = build_frozen
-after_step = trainer.Trainer._after_step
-trainer.Trainer._after_step = print_loss
+note = trainer.Trainer._note
+trainer.Trainer._note = print_loss
 run_main(main)

@@ -100,8 +100,8 @@ def test_resumed_after_any_step(whole, here, monkeypatch, step, workers):
     """Ended just after a step, with a state of three steps' distance at most, or none."""
     after_step = Trainer._after_step
 
-    def ending(trainer, loss):
-        after_step(trainer, loss)
+    def ending(trainer):
+        after_step(trainer)
         if trainer.learner.step == step:
             raise Ended
 
@@ -143,8 +143,8 @@ def ended(here, monkeypatch):
     """A run that was ended after step 8, saved after steps 3, 5 (an epoch) and 6."""
     after_step = Trainer._after_step
 
-    def ending(trainer, loss):
-        after_step(trainer, loss)
+    def ending(trainer):
+        after_step(trainer)
         if trainer.learner.step == 8:
             raise Ended
 
@@ -380,10 +380,10 @@ def test_a_signal_finishes_the_step_and_saves(whole, here, monkeypatch, signum, 
     name, at = {"step": ("_after_step", 7), "validation": ("_validate", 10)}[moment]
     original = getattr(Trainer, name)
 
-    def signalled(trainer, argument):
+    def signalled(trainer, *arguments):
         if trainer.learner.step == at:
             signal.raise_signal(signum)
-        return original(trainer, argument)
+        return original(trainer, *arguments)
 
     with monkeypatch.context() as patched:
         patched.setattr(Trainer, name, signalled)
@@ -408,7 +408,7 @@ def test_a_signal_and_its_echo_are_one(monkeypatch):
 
 
 def test_a_second_signal_ends_at_once(here, monkeypatch):
-    def signalled(trainer, loss):
+    def signalled(trainer):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("went on")

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from benchmarks.measure import peak_bytes
 from models import bilinear
 from models.bilinear import BilinearAttention, bilinear_attention, literal_attention
 
@@ -74,3 +75,51 @@ def test_half_precision_inputs_give_float32():
     rough = bilinear_attention(patches.bfloat16(), labels.bfloat16(), weight.bfloat16())
     assert rough.dtype == torch.float32
     torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.1)
+
+
+def inputs(images=2, num_patches=9, num_labels=6, size=7):
+    torch.manual_seed(1)
+    shapes = (images, num_patches, size), (num_labels, size), (size,)
+    return [torch.randn(shape, requires_grad=True) for shape in shapes]
+
+
+def test_the_operator_is_what_pytorch_expects_of_one():
+    """Shapes without data, no hidden change of inputs, and a backward that can be traced."""
+    torch.library.opcheck(bilinear.bilinear_scores, inputs())
+
+
+def test_a_compiled_network_keeps_it_whole():
+    arguments = inputs()
+    compiled = torch.compile(bilinear_attention, backend="aot_eager", fullgraph=True)
+    results = [attend(*arguments) for attend in (bilinear_attention, compiled)]
+    torch.testing.assert_close(*results)
+    found = [torch.autograd.grad(alpha[..., 0].sum(), arguments) for alpha in results]
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_exports_take_the_plain_form():
+    """A program elsewhere knows tanh and products, and not this project's operator."""
+
+    class Attention(torch.nn.Module):
+        def forward(self, *arguments):
+            return bilinear_attention(*arguments, 0.5)
+
+    arguments = tuple(one.detach() for one in inputs())
+    exported = torch.export.export(Attention(), arguments)
+    names = str(exported.graph)
+    assert "sgre" not in names and "aten.tanh" in names
+    found = exported.module()(*arguments)
+    torch.testing.assert_close(found, bilinear_attention(*arguments, 0.5))
+
+
+def test_memory_is_that_of_a_block(monkeypatch):
+    """Beyond inputs, outputs and gradients; the whole (B, C, N, A) tensor would take 4.8 MB."""
+    monkeypatch.setattr(bilinear, "BLOCK_ELEMENTS", 1000)
+    arguments = inputs(images=4, num_patches=25, num_labels=80, size=150)
+
+    def step():
+        torch.autograd.grad(bilinear_attention(*arguments)[..., 0].sum(), arguments)
+
+    results = sum(one.numel() for one in arguments) + 4 * 4 * 25 * 80
+    assert peak_bytes(step, torch.device("cpu")) < 4 * (results + 4 * 25 * 150)
