@@ -128,6 +128,14 @@ def share(text: str) -> float:
     return value
 
 
+def listed(text: str) -> list[str]:
+    """Type of a command's flag that takes names joined by commas."""
+    names = [name.strip() for name in text.split(",")]
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"{text!r}: must be names joined by commas")
+    return names
+
+
 def _leave_stdout() -> None:
     """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
     try:

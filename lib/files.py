@@ -15,6 +15,10 @@ import numpy as np
 
 from lib.errors import UserError
 
+# it can only be read by setting it, which several threads must not do at once
+UMASK = os.umask(0)
+os.umask(UMASK)
+
 
 @contextlib.contextmanager
 def writing(path: str | Path) -> Iterator[None]:
@@ -45,7 +49,7 @@ def atomic_write(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~_umask())
+            os.chmod(name, 0o666 & ~UMASK)
             if former is not None and path.exists():
                 os.replace(path, former)
             os.replace(name, path)
@@ -132,9 +136,3 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
                     os.rename(target / name, old / name)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,35 +1,29 @@
-"""Heatmaps of an experiment on pictures: overlays, raw grids and the page, in bounded memory.
+"""What a trained model says of pictures, and where it looked, in bounded memory.
 
 Shapes: C labels, H x W patches.
 """
 
+import collections
 import contextlib
 import itertools
-import os
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 
+from lib import summary
+from lib.dataset import Unreadable, cores_of_this_process
 from lib.distributed import World
 from lib.engine import Prediction
 from lib.errors import UserError
-from lib.files import staged_folder, write_npz
+from lib.files import staged_folder
+from lib.gallery import OVERLAYS, PAGE, Gallery, Note
 from lib.manifest import DataFolder, Split
-from lib.pages import write_page
 from lib.predictor import Predictor
 from lib.progress import bar, say
-from lib.transforms import read_image
-from lib.visualize import (
-    Overlay,
-    Picture,
-    add_caption,
-    display_size,
-    overlay_heatmap,
-    save_image,
-    verdict,
-)
+from lib.tags import Selection, Tag, columns_of
 
 IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
 
@@ -56,9 +50,10 @@ def find_images(names: Sequence[str]) -> list[str]:
 
 
 def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
-    """A split of pictures of which nothing is known."""
+    """A split of pictures of which nothing is known; its arrays take no memory."""
     shape = (len(paths), num_labels)
-    return Split("images", list(paths), np.zeros(shape, np.uint8), np.ones(shape, bool))
+    targets, ignore = np.broadcast_to(np.uint8(0), shape), np.broadcast_to(True, shape)
+    return Split("images", list(paths), targets, ignore)
 
 
 def infer(
@@ -66,70 +61,112 @@ def infer(
     world: World,
     *,
     images: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    only_errors: bool = False,
     limit: int | None = None,
+    top: int | None = None,
     threshold: float | None = None,
+    overlays: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Draw an experiment's heatmaps of `images`, or of its data's test split; gives the page.
+    """Show what an experiment says of `images`, or of its data's test split; gives the page.
 
-    None stands for what the experiment was trained with, or for no limit.
+    None stands for what the experiment was trained with, or for no limit. Raises `UserError` where
+    there is nothing to show.
     """
     with world.together():
+        if images and only_errors:
+            raise UserError("--only-errors: the truth of --images is not known; leave one out")
         predictor = Predictor(exp_dir, world=world)
-        config, labels = predictor.config, predictor.labels
+        config, names = predictor.config, predictor.labels
+        selection = Selection(
+            threshold=config.threshold if threshold is None else threshold,
+            top=top,
+            columns=columns_of(labels, names) if labels else None,
+            only_errors=only_errors,
+        )
         if images:
-            split = unlabelled(find_images(images), len(labels))
+            split = unlabelled(find_images(images), len(names))
         else:
             data = DataFolder.open(config.data)
-            data.require_labels(labels, str(exp_dir))
+            data.require_labels(names, str(exp_dir))
             split = data.split("test")
-    page = visualize(
+
+    def show(note: Note) -> None:
+        if images:
+            say(summary.table(note, names, selection.threshold))
+
+    shown = visualize(
         predictor,
-        split.head(limit),
-        threshold=config.threshold if threshold is None else threshold,
+        split if selection.filters else split.head(limit),
+        selection,
+        show,
+        limit=limit,
+        overlays=overlays,
         batch_size=batch_size,
         workers=workers,
     )
-    say(f"heatmaps: {page}")
-    return page
+    for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
+        say(line)
+    say(f"heatmaps: {shown.page}")
+    return shown.page
+
+
+class Shown(NamedTuple):
+    """What was drawn: the page, how many pictures, their verdicts, and the files left out."""
+
+    page: Path
+    pictures: int
+    verdicts: collections.Counter[str]
+    unreadable: list[Unreadable]
 
 
 def visualize(
     predictor: Predictor,
     split: Split,
+    selection: Selection,
+    show: Callable[[Note], None],
     *,
-    threshold: float,
+    limit: int | None = None,
+    overlays: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
-) -> Path:
-    """Draw every image of `split` into the experiment's `visualization/`; gives its `index.html`.
+) -> Shown:
+    """Draw the pictures of `split` that are wanted into the experiment's `visualization/`.
 
-    An overlay is drawn for each label that reaches `threshold` or that the split names; entries
-    that the split ignores count as not known. Each process draws its images, the first one the
-    page.
+    Each process draws its own, the first one the page; a file that cannot be read is left out.
+    `show` hears of each picture, in the order of the split.
     """
     world, target = predictor.world, predictor.experiment.visualization
+    unreadable: list[Unreadable] = []
     with contextlib.ExitStack() as stack:
-        stage = world.from_first(lambda: stack.enter_context(staged_folder(target)))
-        stream = _rows(predictor.stream(split, batch_size, workers), predictor.grid)
+        replaced = staged_folder(target, replaces=[OVERLAYS])
+        gallery = Gallery(
+            world.from_first(lambda: stack.enter_context(replaced)), predictor.labels, overlays
+        )
+        stream = predictor.stream(split, batch_size, workers, unreadable.extend)
         total = -(-len(split) // world.size)
-        drawn = [
-            (row, _draw(stage, predictor.labels, split, row, scores, grids, threshold))
-            for row, scores, grids in bar(stream, "draw", "image", total=total)
-        ]
-        by_row = dict(itertools.chain.from_iterable(world.gather(drawn)))
-        pictures = [by_row[row] for row in sorted(by_row)]
-        known = "" if split.ignore.all() else ", or named by the ground truth"
-        if world.is_first:
-            write_page(
-                stage / "index.html",
-                "index.html",
-                pictures=pictures,
-                title=f"Heatmaps of {predictor.experiment.path}",
-                facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
-            )
-    return target / "index.html"
+        rows = bar(_rows(stream, predictor.grid), "draw", "image", total=total)
+        wanted = itertools.islice(_wanted(rows, split, selection), limit)
+        drawn = in_threads(lambda work: gallery.draw(*work), wanted, cores_of_this_process())
+        kept = gallery.keep(drawn, world.rank)
+        unreadable = sorted(itertools.chain.from_iterable(world.gather(unreadable)))
+        pictures = min(world.sum(kept)[0], limit or len(split))
+        verdicts: collections.Counter[str] = collections.Counter()
+        with world.together():
+            if not pictures:
+                raise UserError(summary.nothing(split, selection, unreadable))
+            if world.is_first:
+                verdicts = gallery.finish(
+                    world.size,
+                    limit,
+                    [(split.paths[image.index], image.reason) for image in unreadable],
+                    show,
+                    title=f"Heatmaps of {predictor.experiment.path}",
+                    facts=summary.facts(split, selection, pictures),
+                )
+    return Shown(target / PAGE, pictures, verdicts, unreadable)
 
 
 def _rows(
@@ -141,37 +178,28 @@ def _rows(
         yield from zip(prediction.index.tolist(), prediction.scores[0], grids, strict=True)
 
 
-def _draw(
-    stage: Path,
-    labels: Sequence[str],
-    split: Split,
-    row: int,
-    scores: np.ndarray,
-    grids: np.ndarray,
-    threshold: float,
-) -> Picture:
-    path = split.paths[row]
-    name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
-    write_npz(
-        stage / "grids" / f"{name}.npz", attention=grids, scores=scores, labels=np.array(labels)
-    )
-    image = display_size(read_image(path))
-    picture = Picture(path, f"images/{name}/image.jpg")
-    save_image(stage / picture.file, image)
-    present = (split.targets[row] == 1) & ~split.ignore[row]
-    for column in np.argsort(-scores, kind="stable"):
-        predicted = bool(scores[column] >= threshold)
-        if not (predicted or present[column]):
-            continue
-        label, score = labels[column], float(scores[column])
-        truth = None if split.ignore[row, column] else bool(present[column])
-        file = f"images/{name}/{column:04d}_{_slug(label)}.jpg"
-        drawn = add_caption(overlay_heatmap(image, grids[column]), f"{label}  {score:.3f}")
-        save_image(stage / file, drawn)
-        picture.overlays.append(Overlay(label, score, verdict(predicted, truth), file))
-    return picture
+def _wanted(
+    rows: Iterator[tuple[int, np.ndarray, np.ndarray]], split: Split, selection: Selection
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray, list[Tag]]]:
+    """What `Gallery.draw` takes, of the pictures that are wanted."""
+    for row, scores, grids in rows:
+        tags = selection.tags(scores, split.targets[row], split.ignore[row])
+        if selection.wants(tags):
+            yield row, split.paths[row], scores, grids, tags
 
 
-def _slug(text: str) -> str:
-    """Letters, digits and dashes of `text`, at most 60, so that it is safe in a file name."""
-    return re.sub(r"[^A-Za-z0-9-]+", "_", text)[:60] or "_"
+Work, Result = TypeVar("Work"), TypeVar("Result")
+
+
+def in_threads(
+    function: Callable[[Work], Result], items: Iterator[Work], threads: int
+) -> Iterator[Result]:
+    """`function` of each item, in their order; at most twice as many as `threads` are held."""
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

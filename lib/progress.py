@@ -17,9 +17,10 @@ def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
 
 
 def say(line: str) -> None:
-    """Print a line to stdout without breaking the bars."""
+    """Print a line to stdout without breaking the bars; bytes that are no UTF-8 as �."""
     if place().rank > 0:
         return
+    line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with writing("standard output"):
         tqdm.write(line)
         sys.stdout.flush()

@@ -32,14 +32,19 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture file to RGB; 16-bit grey is scaled to 8 bits, not clipped to white."""
+    """Decode a picture file to RGB, its pixels as they are stored."""
     with open_image(path) as image:
-        if image.mode == "F":
-            raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
-        if image.mode.startswith("I"):
-            grey = np.asarray(image).clip(0, 65535) // 257
-            return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
-        return image.convert("RGB")
+        return to_rgb(image, path)
+
+
+def to_rgb(image: Image.Image, path: str | Path) -> Image.Image:
+    """Decode an opened picture to RGB; 16-bit grey is scaled to 8 bits, not clipped to white."""
+    if image.mode == "F":
+        raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
+    if image.mode.startswith("I"):
+        grey = np.asarray(image).clip(0, 65535) // 257
+        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+    return image.convert("RGB")
 
 
 def resize(image: Image.Image, size: int) -> Image.Image:

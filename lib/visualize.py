@@ -1,71 +1,91 @@
-"""Draws what a model saw: heatmap overlays of single labels.
+"""Draws what a model saw: pictures as a person sees them, and heatmaps laid over them.
 
-Shapes: H x W patches.
+Shapes: C labels, H x W patches.
 """
 
-from dataclasses import dataclass, field
+import struct
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import ExifTags, Image, ImageDraw, ImageFont
 
-from lib.files import atomic_write
+from lib.files import writing
+from lib.transforms import open_image, to_rgb
 
 COLOR_MAP = "inferno"  # perceptually uniform
-MAX_SIDE = 640
+MAX_SIDE, THUMBNAIL, LEAST = 640, 240, 8  # pixels
+UPRIGHT = 1
+# what a camera's note asks for, as Pillow's method and as turns of an array's last two axes
+TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, lambda grid: grid[..., ::-1]),
+    3: (Image.Transpose.ROTATE_180, lambda grid: grid[..., ::-1, ::-1]),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, lambda grid: grid[..., ::-1, :]),
+    5: (Image.Transpose.TRANSPOSE, lambda grid: grid.swapaxes(-2, -1)),
+    6: (Image.Transpose.ROTATE_270, lambda grid: np.rot90(grid, -1, axes=(-2, -1))),
+    7: (Image.Transpose.TRANSVERSE, lambda grid: grid.swapaxes(-2, -1)[..., ::-1, ::-1]),
+    8: (Image.Transpose.ROTATE_90, lambda grid: np.rot90(grid, 1, axes=(-2, -1))),
+}
 
 
-@dataclass
-class Overlay:
-    """One label's heatmap on the page; `file` is relative to it."""
+def read_upright(path: str | Path) -> tuple[Image.Image, int]:
+    """The RGB picture as a person expects to see it, and how its camera noted to turn it.
 
-    label: str
-    score: float
-    verdict: str
-    file: str
-
-
-@dataclass
-class Picture:
-    """One image on the page, with the overlays of its labels."""
-
-    path: str
-    file: str
-    overlays: list[Overlay] = field(default_factory=list)
+    That is EXIF's orientation, 1 to 8, where 1 turns nothing. The model reads the pixels as they
+    are stored: `upright` turns its heatmaps alike. A JPEG much larger than what is shown comes at a
+    fraction of its size.
+    """
+    with open_image(path) as image:
+        image.draft(None, (MAX_SIDE, MAX_SIDE))
+        pixels = to_rgb(image, path)  # decodes, and turns a TIFF: it notes nothing afterwards
+        orientation = _orientation(image)
+    if orientation != UPRIGHT:
+        pixels = pixels.transpose(TURNS[orientation][0])
+    return pixels, orientation
 
 
-def verdict(predicted: bool, present: bool | None) -> str:
-    """`correct`, `false alarm` or `missed`; `predicted` where the truth is not known (None)."""
-    if present is None:
-        return "predicted"
-    if present:
-        return "correct" if predicted else "missed"
-    return "false alarm"
+def upright(grids: np.ndarray, orientation: int) -> np.ndarray:
+    """Heatmaps (..., H, W) turned as `read_upright` turned their picture."""
+    return grids if orientation == UPRIGHT else TURNS[orientation][1](grids)
 
 
-def display_size(image: Image.Image) -> Image.Image:
-    """The image, made smaller where its longer side has more than 640 pixels, larger under 256."""
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; what cannot be read turns nothing, as in a browser."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return UPRIGHT
+    return orientation if orientation in TURNS else UPRIGHT
+
+
+def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:
+    """The image, made smaller where its longer side has more than `most` pixels, larger under 256.
+
+    Both sides have 8 pixels at the least, also where that is not to scale.
+    """
     longest = max(image.size)
-    scale = min(MAX_SIDE, max(longest, 256)) / longest
-    if scale == 1:
-        return image
-    size = tuple(max(1, round(side * scale)) for side in image.size)
-    return image.resize(size, Image.Resampling.BICUBIC)
+    scale = min(most, max(longest, 256)) / longest
+    size = tuple(max(LEAST, round(side * scale)) for side in image.size)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def levels(heatmap: np.ndarray) -> np.ndarray:
+    """`heatmap` (H, W), stretched from its least to its largest value -> uint8; 0 where flat."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    scaled = (heatmap - low) / (high - low) if high > low else np.zeros_like(heatmap)
+    return (scaled * 255).round().astype(np.uint8)
 
 
 def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
-    """Lay `heatmap` (H, W), stretched from its least to its largest value, over an RGB image.
+    """Lay the `levels` of `heatmap` (H, W) over an RGB image, which it covers.
 
     Cold regions keep the picture, darkened; hot ones take the map's colour.
     """
-    low, high = float(heatmap.min()), float(heatmap.max())
-    scaled = (heatmap - low) / (high - low) if high > low else np.zeros_like(heatmap)
-    smooth = Image.fromarray(scaled.astype(np.float32)).resize(image.size, Image.Resampling.BICUBIC)
-    heat = np.clip(np.asarray(smooth), 0, 1)
-    colors = _color_table()[(heat * 255).astype(np.uint8)]
-    opacity = 0.35 + 0.35 * heat[..., None]
+    scaled = Image.fromarray(levels(heatmap).astype(np.float32))
+    smooth = np.asarray(scaled.resize(image.size, Image.Resampling.BICUBIC)).clip(0, 255)
+    colors = color_table()[smooth.round().astype(np.uint8)]
+    opacity = 0.35 + 0.35 * smooth[..., None] / 255
     mixed = np.asarray(image) * (1 - opacity) + colors * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
 
@@ -83,15 +103,16 @@ def add_caption(image: Image.Image, text: str) -> Image.Image:
 
 
 def save_image(path: Path, image: Image.Image) -> None:
-    """Write a JPEG, whole or not at all."""
-    with atomic_write(path, "wb") as file:
-        image.save(file, format="JPEG", quality=88)
+    """Write a JPEG into a staged folder, whose own fate makes it whole or not at all."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, format="JPEG", quality=86)
 
 
 @cache
-def _color_table() -> np.ndarray:
-    """RGB of the colour map at 256 levels, float (256, 3) in 0..255."""
-    return matplotlib.colormaps[COLOR_MAP](np.arange(256))[:, :3] * 255
+def color_table() -> np.ndarray:
+    """RGB of the colour map at 256 levels, uint8 (256, 3)."""
+    return (matplotlib.colormaps[COLOR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
 
 
 @cache

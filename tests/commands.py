@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -115,3 +116,20 @@ def make_data(folder: Path, images: int = 6, labels: tuple[str, ...] = ("red", "
         (data / f"{split}.txt").write_text("".join(lines))
     (data / "label.txt").write_text("\n".join(labels) + "\n")
     return data
+
+
+def make_experiment(folder: Path, *flags: str) -> Path:
+    """`folder/experiments/toy`, of a network with random weights for data/colors: no training."""
+    from lib import checkpoint
+    from lib.builder import build_model
+    from lib.config import Config
+
+    config = Config.parse([*TINY, "--data", "colors", *flags])
+    labels = (folder / "data" / "colors" / "label.txt").read_text().split()
+    torch.manual_seed(0)
+    model = build_model(config, len(labels), None, weights="none")
+    experiment = folder / "experiments" / "toy"
+    content = {"model": model.state_dict(), "labels": labels, "config": config.to_dict()}
+    checkpoint.save(experiment / "checkpoints" / "best_ema_model.pth", content)
+    (experiment / "config.yaml").write_text(config.to_yaml())
+    return experiment

@@ -1,0 +1,64 @@
+"""What infer.py says in words: of each picture, in the end, and where there is nothing to show."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lib.dataset import Unreadable
+from lib.gallery import Note
+from lib.manifest import Split
+from lib.tags import CORRECT, FALSE_ALARM, MISSED, Selection
+
+NAMED = 20  # unreadable files that are listed
+
+
+def table(note: Note, labels: Sequence[str], threshold: float) -> str:
+    """Lines of a picture's path, then its labels with their scores."""
+    rows = [(labels[column], score) for column, score, *_ in note["tags"]]
+    path = note["path"]
+    if not rows:
+        column, score = note["best"]
+        return f"{path}\n  none reaches {threshold:g}; the highest is {labels[column]} {score:.3f}"
+    width = max(len(label) for label, _ in rows)
+    return "\n".join([path, *(f"  {label:<{width}}  {score:.3f}" for label, score in rows)])
+
+
+def closing(
+    pictures: int, total: int, verdicts: Mapping[str, int], unreadable: Sequence[Unreadable]
+) -> Iterator[str]:
+    """Lines for the end: the files that could not be read, and what was found in the others."""
+    if unreadable:
+        yield f"not readable, left out: {len(unreadable)}"
+        yield from (f"  {image.reason}" for image in unreadable[:NAMED])
+        if len(unreadable) > NAMED:
+            more = len(unreadable) - NAMED
+            yield f"  and {more} more; all stand in predictions.jsonl"
+    found = f"{pictures} of {total} images"
+    if any(verdicts[kind] for kind in (CORRECT, MISSED, FALSE_ALARM)):
+        found += "; labels: " + ", ".join(
+            f"{verdicts[kind]} {kind}" for kind in (CORRECT, MISSED, FALSE_ALARM)
+        )
+    yield found
+
+
+def facts(split: Split, selection: Selection, pictures: int) -> str:
+    """The line below the page's heading."""
+    known = "" if split.ignore.all() else ", or that the ground truth names"
+    top = "" if selection.top is None else f"the {selection.top} highest "
+    what = "with a mistake, " if selection.only_errors else ""
+    return (
+        f"{pictures} images {what}of {len(split)}; {top}labels from a score of "
+        f"{selection.threshold:g}{known}. Bright is where the model looked for the label."
+    )
+
+
+def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]) -> str:
+    """Why there is no picture to show, and what to do."""
+    if len(unreadable) == len(split):
+        return f"no image to show: {unreadable[0].reason}" + (
+            f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
+        )
+    what = "mistake" if selection.only_errors else "label"
+    of_these = "" if selection.columns is None else " among --labels"
+    return (
+        f"no image to show: none of {len(split)} has a {what}{of_these} at --threshold "
+        f"{selection.threshold:g}; change these flags"
+    )
