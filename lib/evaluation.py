@@ -13,7 +13,7 @@ from lib.distributed import World
 from lib.engine import Prediction
 from lib.experiment import Experiment
 from lib.files import staged_folder, write_json, write_npz, write_text
-from lib.localization import pointing_accuracy
+from lib.localization import Localization
 from lib.manifest import DataFolder, Split
 from lib.metrics import average_precision, threshold_f1, topk_f1
 from lib.predictor import Predictor
@@ -30,8 +30,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Score an experiment on its data's test split; the first process of `world` writes it there.
 
-    None stands for what the experiment was trained with. Gives `compute_results`, with the
-    pointing accuracy where boxes are known.
+    None stands for what the experiment was trained with. Gives `compute_results`, with those of
+    `Localization` where boxes are known.
     """
     with world.together():
         predictor = Predictor(exp_dir, world=world)
@@ -39,34 +39,31 @@ def evaluate(
         data = DataFolder.open(config.data)
         data.require_labels(labels, str(exp_dir))
         split, boxes = data.split("test"), data.boxes()
-    stream = predictor.stream(split, batch_size, workers)
-    scores, peaks = scores_and_peaks(stream, split.targets.shape)
-    world.merge_(scores, peaks)
+        known = boxes is not None
+        heatmaps = Localization(split, labels, boxes, predictor.grid) if known else None
+    scores = collect(predictor.stream(split, batch_size, workers), split.targets.shape, heatmaps)
+    world.merge_(scores, *([heatmaps.found] if heatmaps else []))
     with world.together():
         threshold = config.threshold if threshold is None else threshold
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
-        if boxes is not None:
-            results["pointing_accuracy"] = pointing_accuracy(
-                peaks, predictor.grid, split, labels, boxes
-            )
+        if heatmaps:
+            results |= heatmaps.results()
         if world.is_first:
             write_results(predictor.experiment, results, scores, split, labels, config.topk)
     say(results_table(results).rstrip())
     return results
 
 
-def scores_and_peaks(
-    predictions: Iterator[Prediction], shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float32 and the row-major patch (N, C) where each heatmap is largest.
-
-    Rows that the stream lacks are 0.
-    """
-    scores, peaks = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+def collect(
+    predictions: Iterator[Prediction], shape: tuple[int, int], heatmaps: Localization | None = None
+) -> np.ndarray:
+    """Scores (N, C) float32 of a stream, whose attention `heatmaps` measures; other rows are 0."""
+    scores = np.zeros(shape, np.float32)
     for prediction in predictions:
         scores[prediction.index] = prediction.scores[0]
-        peaks[prediction.index] = prediction.attention[0].argmax(dim=-1).cpu().numpy()
-    return scores, peaks
+        if heatmaps:
+            heatmaps.measure(prediction.index, prediction.attention[0])
+    return scores
 
 
 def compute_results(

@@ -102,7 +102,9 @@ def test_evaluation_gives_the_best_epochs_map(work):
     assert results["mAP"] == pytest.approx(history(experiment)[-1]["best_mAP_ema"], abs=1e-6)
     kinds = ("threshold", "topk")
     names = {f"{kind}_{part}" for kind in kinds for part in "cp cr cf1 op or of1".split()}
-    assert names | {"mAP", "per_label", "pointing_accuracy"} == set(results)
+    localization = {"pointing_accuracy", "energy_in_box"}
+    assert names | localization | {"mAP", "per_label"} == set(results)
+    assert all(0 < results[name] <= 1 for name in localization)
     assert results["mAP"] == pytest.approx(np.mean(list(results["per_label"].values())))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.evaluation import scores_and_peaks
+from lib.evaluation import collect
 from lib.manifest import DataFolder
 from lib.predictor import Predictor
 from tests.commands import TINY, make_data, run
@@ -29,9 +29,9 @@ def test_call_and_stream_agree(folder, monkeypatch):
     scores, attention = predictor(split.paths)
     assert scores.shape == (6, 3) and attention.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
-    streamed, peaks = scores_and_peaks(predictor.stream(split, 4, 0), (6, 3))
-    np.testing.assert_allclose(streamed, scores, atol=1e-6)
-    np.testing.assert_array_equal(peaks, attention.reshape(6, 3, 4).argmax(-1))
+    np.testing.assert_allclose(collect(predictor.stream(split, 4, 0), (6, 3)), scores, atol=1e-6)
+    streamed = [prediction.attention[0] for prediction in predictor.stream(split, 4, 0)]
+    np.testing.assert_allclose(np.concatenate(streamed), attention.reshape(6, 3, 4), atol=1e-6)
 
 
 def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):

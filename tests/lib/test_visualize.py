@@ -38,6 +38,7 @@ def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
     assert read_image(file).size == (12, 8)  # what the model reads
 
 
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
 @pytest.mark.parametrize(
     "note", [b"Exif\0\0 no such thing", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"]
 )
