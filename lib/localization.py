@@ -121,8 +121,9 @@ def _stripes(patches: int, sides: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     Gives the share of each patch that a stripe takes, (patches, stripes), and whether a stripe
     lies in a box, (K, stripes).
     """
-    edges = np.unique(np.concatenate([np.arange(patches + 1) / patches, sides.clip(0, 1).ravel()]))
-    middles, widths = (edges[1:] + edges[:-1]) / 2, np.diff(edges)
+    edges = np.concatenate([np.arange(patches + 1) / patches, sides.clip(0, 1).ravel()])
+    edges.sort()  # where two are the same, the stripe between them takes nothing
+    middles, widths = (edges[1:] + edges[:-1]) / 2, edges[1:] - edges[:-1]
     of_patch = (middles * patches).astype(int) == np.arange(patches)[:, None]
     in_box = (sides[:, :1] < middles) & (middles < sides[:, 1:])
     return of_patch * widths * patches, in_box

@@ -77,7 +77,7 @@ def browser():
 def page(browser, gallery):
     """The page at a laptop's width; it must ask for nothing but files and report no error."""
     opened = browser.new_page(viewport={"width": 1400, "height": 900})
-    opened.set_default_timeout(20_000)
+    opened.set_default_timeout(60_000)  # milliseconds: a busy machine is slow
     asked, errors = [], []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("console", lambda message: errors.append(message.text))
