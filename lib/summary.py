@@ -43,10 +43,11 @@ def facts(split: Split, selection: Selection, pictures: int) -> str:
     """The line below the page's heading."""
     known = "" if split.ignore.all() else ", or that the ground truth names"
     top = "" if selection.top is None else f"the {selection.top} highest "
-    what = "with a mistake, " if selection.only_errors else ""
+    what = " with a mistake" if selection.only_errors else ""
+    of_all = "" if pictures == len(split) else f" of {len(split)}"
     return (
-        f"{pictures} images {what}of {len(split)}; {top}labels from a score of "
-        f"{selection.threshold:g}{known}. Bright is where the model looked for the label."
+        f"{pictures}{of_all} images{what}; {top}labels from a score of {selection.threshold:g}"
+        f"{known}. Bright is where the model looked for the label."
     )
 
 

@@ -124,17 +124,17 @@
       shown.sort((a, b) => keys.get(b) - keys.get(a) || 0);
     }
     $("count").textContent = `${shown.length} of ${all.pictures.length} images`;
+    countVerdicts();
     $("cards").replaceChildren();
     more();
   }
 
   function fillFilters() {
     const counts = new Map();
-    const kinds = new Map();
-    for (const picture of all.pictures) {
-      for (const tag of picture.tags) counts.set(tag[0], (counts.get(tag[0]) ?? 0) + 1);
-      for (const kind of new Set(picture.tags.map((tag) => tag[2])))
-        kinds.set(kind, (kinds.get(kind) ?? 0) + 1);
+    const kinds = new Set();
+    for (const [number, , kind] of all.pictures.flatMap((picture) => picture.tags)) {
+      counts.set(number, (counts.get(number) ?? 0) + 1);
+      kinds.add(kind);
     }
     $("label").append(new Option("all", "-1"));
     all.labels.forEach((name, number) => {
@@ -142,20 +142,24 @@
     });
     if (!Object.keys(KINDS).some((kind) => kinds.has(kind))) return;
     $("verdicts").hidden = false;
-    const buttons = [["", "All"], ...Object.entries(KINDS)].map(([kind, text]) => {
-      const count = kind ? ` (${kinds.get(kind) ?? 0})` : "";
-      const sign = kind ? `${SIGNS[kind]} ` : "";
-      const button = element("button", { type: "button", textContent: sign + text + count });
+    for (const kind of ["", ...Object.keys(KINDS)]) {
+      const button = element("button", { type: "button" });
       button.dataset.verdict = kind;
-      button.ariaPressed = String(!kind);
-      button.onclick = () => {
-        wanted.verdict = kind;
-        for (const other of buttons) other.ariaPressed = String(other === button);
-        filter();
-      };
-      return button;
-    });
-    $("verdicts").append(...buttons);
+      button.onclick = () => { wanted.verdict = kind; filter(); };
+      $("verdicts").append(button);
+    }
+  }
+
+  // how many pictures have each verdict, of the label that is filtered for
+  function countVerdicts() {
+    for (const button of $("verdicts").children) {
+      const kind = button.dataset.verdict;
+      const counted = ([number, , verdict]) =>
+        verdict === kind && (wanted.label < 0 || number === wanted.label);
+      const count = all.pictures.filter((picture) => picture.tags.some(counted)).length;
+      button.textContent = kind ? `${SIGNS[kind]} ${KINDS[kind]} (${count})` : "All";
+      button.ariaPressed = String(kind === wanted.verdict);
+    }
   }
 
   // --- cards

@@ -77,12 +77,12 @@ def browser():
 def page(browser, gallery):
     """The page at a laptop's width; it must ask for nothing but files and report no error."""
     opened = browser.new_page(viewport={"width": 1400, "height": 900})
-    opened.set_default_timeout(60_000)  # milliseconds: a busy machine is slow
+    opened.set_default_timeout(120_000)  # milliseconds: a busy machine is slow
     asked, errors = [], []
     opened.on("request", lambda request: asked.append(request.url))
     opened.on("console", lambda message: errors.append(message.text))
     opened.on("pageerror", lambda error: errors.append(str(error)))
-    opened.goto(f"{gallery.as_uri()}/index.html")
+    opened.goto(f"{gallery.as_uri()}/index.html", wait_until="domcontentloaded")
     yield opened
     opened.close()
     assert asked and all(url.startswith("file://") for url in asked)
@@ -105,6 +105,9 @@ def test_filter_by_label_and_verdict(page):
     ]  # fmt: skip
     page.select_option("#label", label="dog (2)")
     assert paths(page) == ["wide.jpg", "<b>.png"]
+    assert page.locator("#verdicts button").all_inner_texts() == [
+        "All", "✓ Correct (1)", "○ Missed (1)", "✗ False alarms (0)"
+    ]  # fmt: skip
     page.get_by_role("button", name="Missed (1)").click()
     assert paths(page) == ["<b>.png"] and count.inner_text() == f"1 of {MANY + 4} images"
     page.select_option("#label", "-1")
