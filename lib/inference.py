@@ -17,6 +17,7 @@ from lib.engine import Prediction
 from lib.errors import UserError
 from lib.files import staged_folder, write_npz
 from lib.manifest import DataFolder, Split
+from lib.pages import write_page
 from lib.predictor import Predictor
 from lib.progress import bar, say
 from lib.transforms import read_image
@@ -28,7 +29,6 @@ from lib.visualize import (
     overlay_heatmap,
     save_image,
     verdict,
-    write_page,
 )
 
 IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
@@ -123,8 +123,9 @@ def visualize(
         known = "" if split.ignore.all() else ", or named by the ground truth"
         if world.is_first:
             write_page(
-                stage,
-                pictures,
+                stage / "index.html",
+                "index.html",
+                pictures=pictures,
                 title=f"Heatmaps of {predictor.experiment.path}",
                 facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
             )

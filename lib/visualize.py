@@ -1,23 +1,20 @@
-"""Draws what a model saw: heatmap overlays of single labels, and the page that shows them.
+"""Draws what a model saw: heatmap overlays of single labels.
 
 Shapes: H x W patches.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 
-from lib.files import atomic_write, write_text
+from lib.files import atomic_write
 
 COLOR_MAP = "inferno"  # perceptually uniform
 MAX_SIDE = 640
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 @dataclass
@@ -89,21 +86,6 @@ def save_image(path: Path, image: Image.Image) -> None:
     """Write a JPEG, whole or not at all."""
     with atomic_write(path, "wb") as file:
         image.save(file, format="JPEG", quality=88)
-
-
-def write_page(folder: Path, pictures: Sequence[Picture], title: str, facts: str) -> None:
-    """Write `index.html`, which shows pictures and overlays side by side and needs no network."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template("index.html").render(
-        pictures=pictures, title=title, facts=facts
-    )
-    write_text(folder / "index.html", page)
 
 
 @cache
