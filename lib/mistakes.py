@@ -56,15 +56,16 @@ def together(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def pairs(first: np.ndarray, second: np.ndarray, limit: int) -> list[Pair]:
-    """The pairs of different labels whose marks meet in more images than chance explains.
+    """The pairs of different labels whose marks meet in two images or more, and in more than by
+    chance: `sum of first_i * sum of second_j / N`.
 
-    Chance: `sum of first_i * sum of second_j / N`. Sorted by how many more images these are, ties
-    by label order; a pair of twice the same marks counts once, its earlier label first.
+    Sorted by how many more images these are, ties by label order; a pair of twice the same marks
+    counts once, its earlier label first.
     """
     met = together(first, second)
     expected = np.outer(first.sum(axis=0), second.sum(axis=0)) / max(len(first), 1)
     excess = met - expected
-    allowed = (excess > 0) & (met > 0) & ~np.eye(len(met), dtype=bool)
+    allowed = (excess > 0) & (met > 1) & ~np.eye(len(met), dtype=bool)
     if first is second:
         allowed = np.triu(allowed)
     found = np.flatnonzero(allowed)

@@ -55,6 +55,7 @@ def test_a_confusion_is_found():
     assert (pair.first, pair.second, pair.images) == (0, 1, 3)
     assert pair.expected == pytest.approx(0.9)
     assert pairs(missed, np.zeros((10, 3), bool), 5) == []
+    assert pairs(missed[2:], alarm[2:], 5) == []  # once is no pattern
 
 
 def test_worst_entries_come_once_an_image_and_in_order():
