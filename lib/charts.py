@@ -12,7 +12,7 @@ from lib.calibration import Bins
 from lib.curves import at_levels
 
 WIDTH, HEIGHT = 420, 300
-LEFT, RIGHT, TOP, BOTTOM = 52, 12, 12, 44  # around the plotted area
+LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 44  # around the plotted area
 LEAST_SHARE = 1e-4  # where the logarithmic axis begins
 LEVELS = 100  # recalls at which long curves are read off
 FEW = 30  # entries below which a bin says little

@@ -84,7 +84,7 @@ def write_report(
             for key, name in NAMES.items()
             if key != "mAP"
         ],
-        further=_further(run.results, summary),
+        further=[(name.replace("_", " "), value) for name, value in run.further.items()],
         calibration_errors=(
             float(expected_calibration_error(reliability.pooled)),
             float(np.nanmean(expected_calibration_error(reliability))),
@@ -113,15 +113,6 @@ def _facts(run: Evaluated) -> str:
     if config:
         parts.append(f"{config.arch} at {config.img_size} px on {config.data}")
     return ", ".join(parts)
-
-
-def _further(results: dict[str, Any], summary: dict[str, float]) -> list[tuple[str, float]]:
-    """What evaluate.py measured besides, such as the pointing accuracy."""
-    return [
-        (name.replace("_", " "), float(value))
-        for name, value in results.items()
-        if name not in summary and isinstance(value, (int, float))
-    ]
 
 
 def _label_rows(

@@ -58,6 +58,16 @@ class Evaluated(NamedTuple):
     def topk(self) -> int:
         return self.config.topk if self.config else TOPK
 
+    @property
+    def further(self) -> dict[str, float]:
+        """What evaluate.py measured besides what scores alone give, such as pointing accuracy."""
+        made = ("mAP", "threshold_", "topk_")
+        return {
+            name: float(value)
+            for name, value in self.results.items()
+            if isinstance(value, (int, float)) and not name.startswith(made)
+        }
+
 
 def open_evaluated(exp_dir: Path) -> Evaluated:
     """Read an experiment folder (or its checkpoint file's) that evaluate.py has written to.
