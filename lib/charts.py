@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.calibration import Bins
 from lib.curves import at_levels
+from lib.reliability import Bins
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 44  # around the plotted area

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib import bootstrap, charts, mistakes
-from lib.calibration import Bins, bin_scores, expected_calibration_error
 from lib.curves import interpolated_precision, mean_curve
-from lib.gallery import worst_examples
+from lib.examples import worst_examples
 from lib.pages import write_page
 from lib.progress import say
+from lib.reliability import Bins, bin_scores, expected_calibration_error
 from lib.stored import Evaluated, Scores
 
 CALIBRATION_BINS, HISTOGRAM_BINS = 15, 20

@@ -61,11 +61,12 @@ class Evaluated(NamedTuple):
     @property
     def further(self) -> dict[str, float]:
         """What evaluate.py measured besides what scores alone give, such as pointing accuracy."""
-        made = ("mAP", "threshold_", "topk_")
         return {
             name: float(value)
             for name, value in self.results.items()
-            if isinstance(value, (int, float)) and not name.startswith(made)
+            if isinstance(value, (int, float))
+            and name != "mAP"
+            and not name.startswith(("threshold_", "topk_"))
         }
 
 

@@ -89,7 +89,7 @@ def literal_resampled_average_precision(scores, targets, ignore, counts) -> np.n
     return results
 
 
-def literal_calibration_error(scores, targets, ignore, bins) -> float:
+def literal_expected_calibration_error(scores, targets, ignore, bins) -> float:
     """ECE of the entries of arrays of any equal shape, bin by bin."""
     entries = [
         (float(s), int(y)) for s, y, i in zip(scores.flat, targets.flat, ignore.flat, strict=True)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.calibration import bin_scores, expected_calibration_error
-from tests.twins import literal_calibration_error
+from lib.reliability import bin_scores, expected_calibration_error
+from tests.twins import literal_expected_calibration_error
 
 
 def test_known_answer():
@@ -32,10 +32,11 @@ def test_the_twin_agrees(seed):
     ignore = random.random(shape) < 0.2
     bins = bin_scores(scores, targets, ignore, bins=15)
     expected = [
-        literal_calibration_error(scores[:, c], targets[:, c], ignore[:, c], 15) for c in range(4)
+        literal_expected_calibration_error(scores[:, c], targets[:, c], ignore[:, c], 15)
+        for c in range(4)
     ]
     np.testing.assert_allclose(expected_calibration_error(bins), expected, atol=1e-12)
-    pooled = literal_calibration_error(scores, targets, ignore, 15)
+    pooled = literal_expected_calibration_error(scores, targets, ignore, 15)
     assert expected_calibration_error(bins.pooled) == pytest.approx(pooled, abs=1e-12)
 
 
