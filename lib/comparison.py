@@ -104,8 +104,9 @@ def compare(
         groups.setdefault(repr(_without_seed(run.flags)), Group([])).runs.append(run)
     first, *others = groups.values()
     for group in others:
-        moved = interval(group.resampled - first.resampled)
-        group.difference = (group.mean("mAP") - first.mean("mAP"), *moved)
+        moved = group.mean("mAP") - first.mean("mAP")
+        between = interval(group.resampled - first.resampled, moved, bounds=(-1, 1))
+        group.difference = (moved, *between)
     known = [group.runs[0].flags for group in groups.values()]
     flags = [
         name

@@ -65,7 +65,8 @@ def draw(file: Path, comparison: Comparison) -> None:
         for spot, group in zip(spots, groups, strict=True):
             for number, run in enumerate(group.runs):
                 place = spot + 0.12 * (number - (len(group.runs) - 1) / 2)
-                axes.hlines(place, *interval(run.resampled), color=PALE, linewidth=2)
+                low, high = interval(run.resampled, run.measures["mAP"])
+                axes.hlines(place, low, high, color=PALE, linewidth=2)
                 axes.plot(run.measures["mAP"], place, "o", color=PALE, markersize=4)
             spread = group.deviation("mAP")
             axes.errorbar(
@@ -91,7 +92,7 @@ def _cells(
     cells: dict[str, float | None] = {}
     for measure, name in comparison.measures.items():
         cells |= {name: value(measure), f"{name} std": deviation(measure)}
-    low, high = interval(resampled)
+    low, high = interval(resampled, value("mAP"))
     return cells | {"mAP low": low, "mAP high": high}
 
 
@@ -103,7 +104,8 @@ def _name(comparison: Comparison, group: Group) -> str:
     """What sets a group apart: its flags, or its run where no flag does."""
     flags = group.runs[0].flags
     said = [f"{flag_name(name)} {_shown(flags[name])}" for name in comparison.flags]
-    return ", ".join(said) or group.runs[0].name
+    name = ", ".join(said) or group.runs[0].name
+    return name if len(group.runs) == 1 else f"{name} ({len(group.runs)} seeds)"
 
 
 def _shown(value: Any) -> Any:

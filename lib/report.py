@@ -61,7 +61,7 @@ def write_report(
     reliability = bin_scores(*stored.arrays, bins=CALIBRATION_BINS)
     rows = list(_label_rows(stored.labels, curves, resampled, verdicts, reliability))
     summary = stored.summary(threshold, run.topk)
-    low, high = bootstrap.interval(bootstrap.resampled_mean(resampled))
+    low, high = bootstrap.interval(bootstrap.resampled_mean(resampled), summary["mAP"])
     pooled = interpolated_precision(*stored.arrays)
     details = _details(stored, curves, pooled, reliability, rows)
     found = list(worst_examples(stored, verdicts, examples))
@@ -128,11 +128,12 @@ def _label_rows(
         precision, recall = hits / (hits + alarms), hits / (hits + missed)
         f1 = 2 * hits / (2 * hits + alarms + missed)
     for column, (label, curve) in enumerate(zip(labels, curves, strict=True)):
+        average = float(curve.mean()) if len(curve) else 0.0
         yield LabelRow(
             label,
             len(curve),
-            float(curve.mean()) if len(curve) else 0.0,
-            *bootstrap.interval(resampled[column]),
+            average,
+            *bootstrap.interval(resampled[column], average),
             *(float(values[column]) for values in (precision, recall, f1, errors)),
         )
 

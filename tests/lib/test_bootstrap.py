@@ -59,18 +59,40 @@ def test_a_perfect_model_has_no_spread_and_intervals_shrink_with_images():
     targets = (random.random((400, 3)) < 0.5).astype(np.uint8)
     counts = resample_counts(400, 50, 0)
     perfect = resampled_mean(resampled_average_precision(targets * 0.5, targets, None, counts))
-    assert interval(perfect) == (1, 1)
+    assert interval(perfect, 1.0) == (1, 1)
     scores = targets + random.normal(0, 1, targets.shape)
     widths = []
     for images in (100, 400):
         counts = resample_counts(images, 200, 0)
         arrays = scores[:images], targets[:images]
-        low, high = interval(resampled_mean(resampled_average_precision(*arrays, None, counts)))
-        assert low < average_precision(*arrays).mean() < high
+        estimate = average_precision(*arrays).mean()
+        values = resampled_mean(resampled_average_precision(*arrays, None, counts))
+        low, high = interval(values, estimate)
+        assert low < estimate < high
         widths.append(high - low)
     assert 1.5 < widths[0] / widths[1] < 2.7  # about the root of 4
 
 
-def test_interval_holds_the_middle():
-    assert interval(np.array([*range(101), np.nan])) == pytest.approx((2.5, 97.5))
-    assert np.isnan(interval(np.array([np.nan]))).all()
+def test_intervals_are_reverse_percentiles():
+    """A resample's value lies as far above the estimate as that lies above the truth."""
+    values = np.array([*np.arange(101) / 100, np.nan])
+    assert interval(values, 0.5) == pytest.approx((0.025, 0.975))
+    assert interval(values, 0.4, bounds=(-1, 1)) == pytest.approx((-0.175, 0.775))
+    assert interval(values, 0.4) == pytest.approx((0, 0.775))
+    assert np.isnan(interval(np.array([np.nan]), 0.5)).all()
+
+
+def test_intervals_hold_the_truth_where_few_images_flatter():
+    """Scores that say nothing: AP is the share of positives, 0.05, on ever more images."""
+    random = np.random.default_rng(0)
+    held, above = 0, 0
+    for _ in range(40):
+        targets = (random.random((200, 5)) < 0.05).astype(np.uint8)
+        scores = random.random(targets.shape)
+        estimate = average_precision(scores, targets).mean()
+        counts = resample_counts(200, 100, 0)
+        values = resampled_mean(resampled_average_precision(scores, targets, None, counts))
+        low, high = interval(values, estimate)
+        held += low <= 0.05 <= high
+        above += estimate > 0.05
+    assert held >= 34 and above >= 35
