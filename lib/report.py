@@ -85,10 +85,7 @@ def write_report(
             if key != "mAP"
         ],
         further=[(name.replace("_", " "), value) for name, value in run.further.items()],
-        calibration_errors=(
-            float(expected_calibration_error(reliability.pooled)),
-            float(np.nanmean(expected_calibration_error(reliability))),
-        ),
+        calibration_errors=_calibration_errors(reliability),
         rows=sorted(rows, key=lambda row: (row.precision_average, row.label)),
         without_positives=sum(row.positives == 0 for row in rows),
         overview=charts.overview_chart(_overview(stored, curves, pooled)),
@@ -113,6 +110,14 @@ def _facts(run: Evaluated) -> str:
     if config:
         parts.append(f"{config.arch} at {config.img_size} px on {config.data}")
     return ", ".join(parts)
+
+
+def _calibration_errors(reliability: Bins) -> tuple[float, float]:
+    """That of all entries pooled, and the mean over labels that have any; nan without entries."""
+    errors = expected_calibration_error(reliability)
+    known = errors[~np.isnan(errors)]
+    pooled = float(expected_calibration_error(reliability.pooled))
+    return pooled, float(known.mean()) if len(known) else float("nan")
 
 
 def _label_rows(
@@ -172,7 +177,7 @@ def _details(
     details = [
         {
             "name": "all labels, pooled",
-            "facts": f"AP {precision:.3f}, {len(pooled):,} positives, ECE {error:.3f}",
+            "facts": f"AP {precision:.3f}, {len(pooled):,} positives{_ece(error)}",
             "paths": charts.score_paths(pooled, reliability.pooled, histogram.pooled),
         }
     ]
@@ -182,12 +187,16 @@ def _details(
         details.append(
             {
                 "name": row.label,
-                "facts": f"AP {row.precision_average:.3f}{span}, {row.positives:,} positives, "
-                f"ECE {row.calibration_error:.3f}",
+                "facts": f"AP {row.precision_average:.3f}{span}, {row.positives:,} positives"
+                + _ece(row.calibration_error),
                 "paths": charts.score_paths(curves[column], *bins),
             }
         )
     return details
+
+
+def _ece(error: float) -> str:
+    return "" if np.isnan(error) else f", ECE {error:.3f}"
 
 
 def _pair_tables(

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from lib.errors import UserError
+from lib.experiment import Experiment
 from lib.training_curves import draw_curves, read_history
 from tests.commands import ROOT
 
@@ -42,6 +43,13 @@ def test_one_picture_whatever_the_number_of_epochs(tmp_path):
     assert {picture.shape for picture in pictures} == {(360, 1200)}
     assert not np.array_equal(pictures[1], pictures[2])
     assert [file.name for file in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_the_first_process_alone_draws(tmp_path):
+    Experiment(tmp_path, writable=False).add_history(row(1))
+    assert list(tmp_path.iterdir()) == []
+    Experiment(tmp_path).add_history(row(1))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["curves.png", "history.jsonl"]
 
 
 def test_training_imports_matplotlib_only_to_draw():
