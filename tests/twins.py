@@ -51,31 +51,6 @@ def literal_average_precision(scores, targets, ignore) -> float:
     return area
 
 
-def literal_f1(scores, targets, ignore, threshold, k=None) -> tuple[float, ...]:
-    """CP, CR, CF1, OP, OR, OF1 by counting; `k` keeps each sample's highest scores alone."""
-    rows, columns = scores.shape
-    predicted = np.zeros(scores.shape, bool)
-    for i in range(rows):
-        chosen = sorted(range(columns), key=lambda c: (-scores[i, c], c))[:k]
-        for c in chosen:
-            predicted[i, c] = scores[i, c] >= threshold and not ignore[i, c]
-    real = (targets == 1) & ~ignore
-    precisions, recalls = [], []
-    for c in range(columns):
-        hits = int((predicted[:, c] & real[:, c]).sum())
-        made, there = int(predicted[:, c].sum()), int(real[:, c].sum())
-        precisions.append(hits / made if made else 1.0)
-        recalls.append(hits / there if there else 1.0)
-    hits, made, there = (predicted & real).sum(), predicted.sum(), real.sum()
-    cp, cr = float(np.mean(precisions)), float(np.mean(recalls))
-    op, orec = (hits / made if made else 0.0), (hits / there if there else 0.0)
-    return cp, cr, harmonic(cp, cr), float(op), float(orec), harmonic(op, orec)
-
-
-def harmonic(a: float, b: float) -> float:
-    return float(2 * a * b / (a + b)) if a + b else 0.0
-
-
 def literal_resampled_average_precision(scores, targets, ignore, counts) -> np.ndarray:
     """AP (C, R) of the images written out as often as `counts` (N, R) says; nan if undefined."""
     results = np.full((scores.shape[1], counts.shape[1]), np.nan)
@@ -104,3 +79,28 @@ def literal_expected_calibration_error(scores, targets, ignore, bins) -> float:
             share = sum(y for _, y in inside) / len(inside)
             error += len(inside) / len(entries) * abs(confidence - share)
     return error
+
+
+def literal_f1(scores, targets, ignore, threshold, k=None) -> tuple[float, ...]:
+    """CP, CR, CF1, OP, OR, OF1 by counting; `k` keeps each sample's highest scores alone."""
+    rows, columns = scores.shape
+    predicted = np.zeros(scores.shape, bool)
+    for i in range(rows):
+        chosen = sorted(range(columns), key=lambda c: (-scores[i, c], c))[:k]
+        for c in chosen:
+            predicted[i, c] = scores[i, c] >= threshold and not ignore[i, c]
+    real = (targets == 1) & ~ignore
+    precisions, recalls = [], []
+    for c in range(columns):
+        hits = int((predicted[:, c] & real[:, c]).sum())
+        made, there = int(predicted[:, c].sum()), int(real[:, c].sum())
+        precisions.append(hits / made if made else 1.0)
+        recalls.append(hits / there if there else 1.0)
+    hits, made, there = (predicted & real).sum(), predicted.sum(), real.sum()
+    cp, cr = float(np.mean(precisions)), float(np.mean(recalls))
+    op, orec = (hits / made if made else 0.0), (hits / there if there else 0.0)
+    return cp, cr, harmonic(cp, cr), float(op), float(orec), harmonic(op, orec)
+
+
+def harmonic(a: float, b: float) -> float:
+    return float(2 * a * b / (a + b)) if a + b else 0.0

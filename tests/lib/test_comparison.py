@@ -8,7 +8,7 @@ from lib.comparison import compare
 from lib.comparison_views import markdown, table
 from lib.errors import UserError
 from lib.stored import open_evaluated
-from tests.commands import make_evaluated
+from tests.evaluated import make_evaluated
 
 
 def runs(folder, *flags, **shape):

@@ -10,7 +10,7 @@ from lib.errors import UserError
 from lib.evaluation import compute_results
 from lib.manifest import Split
 from lib.stored import open_evaluated, require_same_images
-from tests.commands import make_evaluated
+from tests.evaluated import make_evaluated
 
 
 def test_the_summary_is_that_of_the_evaluation(tmp_path):

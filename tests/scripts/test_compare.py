@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lib.stored import open_evaluated
-from tests.commands import error_line, make_evaluated, run_here
+from tests.commands import error_line, run_here
+from tests.evaluated import make_evaluated
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ from PIL import Image
 from lib.bootstrap import interval, resample_counts, resampled_average_precision, resampled_mean
 from lib.stored import open_evaluated
 from tests.browser import browser  # noqa: F401 (a fixture)
-from tests.commands import error_line, make_evaluated, run_here
+from tests.commands import error_line, run_here
+from tests.evaluated import make_evaluated
 
 HOSTILE = "<script>document.title = 'broken'</script>"
 
