@@ -20,6 +20,9 @@ from lib.cli import DEVICES, Parser
 from lib.errors import UserError
 from lib.readers import read_settings
 
+# flags that no number of a run depends on
+FREE = ("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit")
+
 
 def _flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):
     """A config field with what its flag needs beside it: help, choices and a short form."""

@@ -19,6 +19,7 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.files import append_line, write_text, writing
 from lib.progress import say
+from lib.training_curves import draw_curves, read_history
 
 EXPERIMENTS_ROOT = Path("experiments")
 FINISHED = "best EMA mAP"  # opens the last line of a finished run's log
@@ -39,6 +40,7 @@ class Experiment:
         self.config_file = self.path / "config.yaml"
         self.log_file = self.path / "train.log"
         self.history_file = self.path / "history.jsonl"
+        self.curves_file = self.path / "curves.png"
         self.best_checkpoint = self.path / "checkpoints" / "best_ema_model.pth"
         self.last_checkpoint = self.path / "checkpoints" / "last.pth"
         self.former_checkpoint = self.path / "checkpoints" / "last.prev.pth"
@@ -157,9 +159,10 @@ class Experiment:
                 self._lock.close()
 
     def add_history(self, row: dict[str, Any]) -> None:
-        """Append an epoch's row to `history.jsonl`."""
+        """Append an epoch's row to `history.jsonl`, and draw `curves.png` of all rows."""
         if self.writable:
             append_line(self.history_file, json.dumps(row))
+            draw_curves(self.curves_file, read_history(self.history_file), str(self.path))
 
     def finish(self, best_score: float) -> None:
         """Write the line that a finished run's log ends with."""

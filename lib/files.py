@@ -1,13 +1,14 @@
 """Whole-or-nothing writes: every file of the project is written through this module."""
 
 import contextlib
+import csv
 import errno
 import io
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -79,6 +80,15 @@ def write_text(path: str | Path, text: str) -> None:
 def write_json(path: str | Path, value: Any) -> None:
     """Write `value` as indented JSON; numbers keep their full precision."""
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, a column per key of any row; what a row lacks is left empty."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with atomic_write(path) as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
 def write_npy(path: str | Path, array: np.ndarray) -> None:

@@ -3,25 +3,21 @@
 Shapes: N images of a split, C labels.
 """
 
-import contextlib
 import hashlib
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lib.errors import UserError
-from lib.files import atomic_write
 from lib.manifest import Split
+from lib.pictures import INK, PALE, picture
 from lib.progress import bar
 
 NAMED = 10
 BARS = 60  # labels that a picture shows at the most, the most frequent ones
-INK, PALE = "#2b5c8a", "#9db8d2"
 
 
 def content_hashes(paths: Sequence[str]) -> dict[str, str]:
@@ -83,7 +79,8 @@ def draw_frequencies(
     height = max(2.5, 0.22 * len(order) + 1.2)
     places = np.arange(len(order))
     shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
-    with _picture(file, (8, height)) as axes:
+    with picture(file, (8, height)) as figure:
+        axes = figure.subplots()
         for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
             if split in shares:
                 widths = shares[split][order]
@@ -105,25 +102,12 @@ def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split
     np.fill_diagonal(share, np.nan)
     side = max(4, 0.19 * len(order) + 2.2)
     names = [labels[column] for column in order]
-    with _picture(file, (side + 0.8, side)) as axes:
+    with picture(file, (side + 0.8, side)) as figure:
+        axes = figure.subplots()
         image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
         axes.set_yticks(range(len(names)), names, fontsize=7)
         axes.set_ylabel("of the images with this label ...")
         axes.set_xlabel("... the share that has this one too")
         axes.set_title(f"{name}: labels that come together ({split.name})", fontsize=10)
-        axes.figure.colorbar(image, shrink=0.7)
-
-
-@contextlib.contextmanager
-def _picture(file: Path, size: tuple[float, float]) -> Iterator[Any]:
-    """Axes to draw on; they are written to `file` at the end. Labels are text, never formulas."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
-    with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box
-        figure = Figure(figsize=size, layout="constrained")
-        yield figure.subplots()
-        with atomic_write(file, "wb") as out:
-            figure.savefig(out, format="png", dpi=120)
+        figure.colorbar(image, shrink=0.7)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import checkpoint
-from lib.config import Config, flag_name
+from lib.config import FREE, Config, flag_name
 from lib.errors import UserError
 from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
@@ -16,8 +16,6 @@ from lib.inputs import Inputs
 from lib.progress import say
 
 AUTO = "auto"
-# flags that no number of a run depends on
-FREE = ("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit")
 OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
 
 

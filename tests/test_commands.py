@@ -81,6 +81,7 @@ def test_experiment_folder_holds_its_contract(work):
     assert [row["epoch"] for row in rows] == [1, 2]
     assert rows[-1]["best_mAP_ema"] == max(row["mAP_ema"] for row in rows)
     assert list(experiment.glob("events.out.tfevents*"))
+    assert (experiment / "curves.png").is_file()
     commands = (folder / "experiments" / "mlic_digits" / "checkpoint.txt").read_text()
     assert commands.startswith("exp1\t") and "--arch test_resnet" in commands
     assert "epoch 1:" in train.err and "images/s" in train.err

@@ -51,6 +51,36 @@ def literal_average_precision(scores, targets, ignore) -> float:
     return area
 
 
+def literal_resampled_average_precision(scores, targets, ignore, counts) -> np.ndarray:
+    """AP (C, R) of the images written out as often as `counts` (N, R) says; nan if undefined."""
+    results = np.full((scores.shape[1], counts.shape[1]), np.nan)
+    for resample in range(counts.shape[1]):
+        rows = [i for i in range(len(scores)) for _ in range(counts[i, resample])]
+        for c in range(scores.shape[1]):
+            if (targets[rows, c] * (ignore[rows, c] == 0)).sum():
+                results[c, resample] = literal_average_precision(
+                    scores[rows, c], targets[rows, c], ignore[rows, c]
+                )
+    return results
+
+
+def literal_expected_calibration_error(scores, targets, ignore, bins) -> float:
+    """ECE of the entries of arrays of any equal shape, bin by bin."""
+    entries = [
+        (float(s), int(y)) for s, y, i in zip(scores.flat, targets.flat, ignore.flat, strict=True)
+        if not i
+    ]  # fmt: skip
+    error = 0.0
+    for k in range(bins):
+        low, high, last = k / bins, (k + 1) / bins, k == bins - 1
+        inside = [(s, y) for s, y in entries if low <= s < high or (last and s == 1)]
+        if inside:
+            confidence = sum(s for s, _ in inside) / len(inside)
+            share = sum(y for _, y in inside) / len(inside)
+            error += len(inside) / len(entries) * abs(confidence - share)
+    return error
+
+
 def literal_f1(scores, targets, ignore, threshold, k=None) -> tuple[float, ...]:
     """CP, CR, CF1, OP, OR, OF1 by counting; `k` keeps each sample's highest scores alone."""
     rows, columns = scores.shape

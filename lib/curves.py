@@ -1,0 +1,44 @@
+"""Interpolated precision-recall curves, as pure functions of arrays; all in [0, 1], in float64.
+
+Shapes: N images, C labels, P positives. `ignore` marks the entries that are left out.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def interpolated_precision(
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None = None
+) -> np.ndarray:
+    """The curve of one label, or of all entries pooled, from arrays of any equal shape: (P,).
+
+    Entry p - 1 is the precision at recall p / P: entries stand in descending order of score, ties
+    in file order, and precision is made non-increasing from the right. The curve is constant on
+    ((p - 1) / P, p / P], and its mean is the average precision. Empty without positives.
+    """
+    scores, positive = np.ravel(scores), np.ravel(targets) == 1
+    if ignore is not None:
+        kept = np.ravel(ignore) != 1
+        scores, positive = scores[kept], positive[kept]
+    ranks = np.flatnonzero(positive[np.argsort(-scores, kind="stable")]) + 1
+    precision = np.arange(1, len(ranks) + 1) / ranks
+    return np.maximum.accumulate(precision[::-1])[::-1]
+
+
+def at_levels(precision: np.ndarray, levels: int = 100) -> np.ndarray:
+    """A curve (P,) at the recalls 0, 1 / levels, ..., 1: (levels + 1,).
+
+    At recall 0 stands the value to its right. Raises `ValueError` for a curve without positives.
+    """
+    if not len(precision):
+        raise ValueError("no curve without positives")
+    steps = np.arange(levels + 1) * len(precision)
+    return precision[np.maximum(-(-steps // levels), 1) - 1]  # whole numbers: no rounding
+
+
+def mean_curve(curves: Sequence[np.ndarray], levels: int = 1000) -> np.ndarray:
+    """The mean of the curves of labels at equal recalls, (levels + 1,); those without positives
+    are left out. Empty where no label has any."""
+    known = [at_levels(curve, levels) for curve in curves if len(curve)]
+    return np.mean(known, axis=0) if known else np.empty(0)

@@ -1,0 +1,68 @@
+"""Compare evaluated experiments: their scores, the flags in which they differ, mean and standard
+deviation over seeds (runs that differ in --seed alone), and differences with bootstrap intervals.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import Parser, folder, positive_int, run_main, share, whole_number
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "experiments",
+        nargs="+",
+        type=folder,
+        metavar="EXP_DIR",
+        help="experiment folders that evaluate.py scored on the same images; the first is what "
+        "the others are compared with",
+    )
+    parser.add_argument(
+        "--save-dir",
+        type=folder,
+        help="also write comparison.md, .csv (full precision) and .png there",
+    )
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        help="score from which a label counts as predicted (default: as in each run's training)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=positive_int,
+        default=500,
+        help="resamples of the bootstrap intervals (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
+    )
+    arguments = parser.parse_args()
+
+    from lib.comparison import compare
+    from lib.comparison_views import draw, markdown, table
+    from lib.files import staged_folder, write_csv, write_text
+    from lib.progress import say
+    from lib.stored import open_evaluated
+
+    comparison = compare(
+        [open_evaluated(path) for path in arguments.experiments],
+        threshold=arguments.threshold,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+    )
+    lines = list(markdown(comparison))
+    for line in lines:
+        say(line)
+    if target := arguments.save_dir:
+        with staged_folder(target) as stage:
+            write_text(stage / "comparison.md", "\n".join(lines) + "\n")
+            write_csv(stage / "comparison.csv", table(comparison))
+            draw(stage / "comparison.png", comparison)
+        say(f"table and picture: {target}")
+
+
+if __name__ == "__main__":
+    run_main(main)

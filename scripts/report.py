@@ -1,0 +1,57 @@
+"""Write report.html of an evaluated experiment: precision-recall curves, average precision of each
+label with bootstrap intervals, calibration, scores, and the worst mistakes, in one file.
+"""
+
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.cli import Parser, folder, positive_int, run_main, share, whole_number
+
+
+def main() -> None:
+    parser = Parser(description=__doc__)
+    parser.add_argument(
+        "--exp-dir", required=True, type=folder, help="experiment folder that evaluate.py scored"
+    )
+    parser.add_argument(
+        "--threshold",
+        type=share,
+        help="score from which a label counts as predicted (default: as in training, 0.5)",
+    )
+    parser.add_argument(
+        "--resamples",
+        type=positive_int,
+        default=500,
+        help="resamples of the bootstrap intervals (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
+    )
+    parser.add_argument(
+        "--examples",
+        type=whole_number,
+        default=24,
+        help="pictures of each kind of mistake (%(default)s)",
+    )
+    arguments = parser.parse_args()
+
+    from lib.progress import say
+    from lib.report import write_report
+    from lib.stored import open_evaluated
+
+    run = open_evaluated(arguments.exp_dir)
+    threshold = run.threshold if arguments.threshold is None else arguments.threshold
+    file = write_report(
+        run,
+        threshold=threshold,
+        resamples=arguments.resamples,
+        seed=arguments.seed,
+        examples=arguments.examples,
+    )
+    say(f"report: {file}")
+
+
+if __name__ == "__main__":
+    run_main(main)

@@ -1,0 +1,198 @@
+"""report.html: what stands in it, for any labels and scores, and that it works in a browser."""
+
+import json
+import re
+from html import unescape
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.bootstrap import interval, resample_counts, resampled_average_precision, resampled_mean
+from lib.stored import open_evaluated
+from tests.browser import browser  # noqa: F401 (a fixture)
+from tests.commands import error_line, run_here
+from tests.evaluated import make_evaluated
+
+HOSTILE = "<script>document.title = 'broken'</script>"
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    """Writes the report of `exp1` in a fresh folder; gives the result and the page."""
+    monkeypatch.chdir(tmp_path)
+
+    def report(*flags):
+        flags = ("--exp-dir", "exp1", "--resamples", "20", *flags)
+        result = run_here(monkeypatch, capsys, "scripts/report.py", *flags)
+        page = Path("exp1/report.html")
+        return result, page.read_text() if page.exists() else None
+
+    return report
+
+
+def make_pictures(folder: Path, rows) -> None:
+    (folder / "data" / "images").mkdir(parents=True)
+    for row in rows:
+        Image.new("RGB", (40, 20), (row * 20, 90, 90)).save(folder / f"data/images/{row}.png")
+
+
+def change(**arrays):
+    with np.load("exp1/scores.npz") as content:
+        np.savez("exp1/scores.npz", **dict(content) | arrays)
+
+
+def details(page):
+    return json.loads(
+        re.search(r'<script type="application/json" id="data">(.*?)</script>', page)[1]
+    )
+
+
+def test_one_file_with_the_numbers_of_the_evaluation(here, tmp_path):
+    folder = make_evaluated(tmp_path / "exp1", ignored=0.1, lamda=0.5)
+    make_pictures(tmp_path, range(12))
+    result, page = here()
+    assert result.code == 0 and "report: exp1/report.html" in result.out, result.err
+    assert not [url for url in re.findall(r'(?:src|href)="([^"]*)"', page) if url[:5] != "data:"
+                and url[:1] != "#"]  # fmt: skip
+    assert "http" not in re.sub(r"http://www.w3.org/\S+", "", page)
+    stored = open_evaluated(folder).stored
+    summary = stored.summary(0.5, 3)
+    assert f"mAP {summary['mAP']:.3f}" in page
+    for name in ("threshold_cf1", "threshold_of1", "topk_cf1", "topk_of1"):
+        assert f'<td class="number">{summary[name]:.3f}</td>' in page
+    assert re.search(r"pointing accuracy</td>\s*<td class=\"number\">0.750", page)
+    counts = resample_counts(12, 20, 0)
+    values = resampled_mean(resampled_average_precision(*stored.arrays, counts))
+    low, high = interval(values, summary["mAP"])
+    assert f"95 % interval {low:.3f} to {high:.3f}" in page
+    assert "entries ignored" in page and page.count("data:image/jpeg;base64,") > 4
+    per_label = json.loads((folder / "results.json").read_text())["per_label"]
+    for one in details(page)[1:]:
+        assert one["facts"].startswith(f"AP {per_label[one['name']]:.3f} (")
+    assert here()[1] == page  # seeded
+
+
+def test_ignored_entries_take_no_part(here, tmp_path):
+    make_evaluated(tmp_path / "exp1", ignored=0.3)
+    _, page = here()
+    stored = open_evaluated(Path("exp1")).stored
+    change(
+        targets=np.where(stored.ignore, 1 - stored.targets, stored.targets),
+        scores=np.where(stored.ignore, 1 - stored.scores, stored.scores),
+    )
+    # but in the choice of the top k, which is made before
+    again = here()[1]
+    scores = r'(?s)<section id="scores">.*?</section>'
+    assert re.sub(scores, "", again) == re.sub(scores, "", page)
+
+
+def test_pictures_that_are_gone_make_room_and_are_counted(here, tmp_path):
+    make_evaluated(tmp_path / "exp1", quality=0)
+    make_pictures(tmp_path, range(6))
+    Path("data/images/2.png").write_text("no picture")
+    result, page = here("--examples", "50")
+    assert len(re.findall(r"note: \d+ pictures of the .* are gone: left out", result.out)) == 2
+    assert len(re.findall(r"\d+ pictures are gone, or cannot be read any more", page)) == 2
+    shown = set(re.findall(r'src="data:[^"]*" alt="data/images/(\d+).png"', page))
+    assert shown and shown <= {"0", "1", "3", "4", "5"}
+    assert here("--examples", "0")[1].count('src="data:') == 0
+
+
+def test_labels_are_text(here, tmp_path):
+    labels = (HOSTILE, r"a$\frac$b", "</script><b>&amp;'\"", "犬 🐕")
+    make_evaluated(tmp_path / "exp1", labels=labels)
+    result, page = here()
+    assert result.code == 0, result.err
+    assert HOSTILE not in page and "<b>&" not in page
+    assert [one["name"] for one in details(page)[1:]] == list(labels)
+    cells = [unescape(cell) for cell in re.findall(r'<td class="label">(.*?)</td>', page)]
+    assert set(labels) <= set(cells)
+
+
+@pytest.mark.parametrize("targets", [0, 1])
+@pytest.mark.parametrize("ignore", [0, 1])
+@pytest.mark.parametrize("scores", [0.0, 0.5, 1.0])
+@pytest.mark.filterwarnings("error")
+def test_any_scores_give_a_page(here, tmp_path, targets, ignore, scores):
+    """All or no positives, all ignored, all scores alike, one label, one image."""
+    shape = (1, 1) if scores == 0.5 else (4, 2)
+    make_evaluated(tmp_path / "exp1", labels=("a", "b")[: shape[1]], images=shape[0])
+    change(
+        scores=np.full(shape, scores, np.float32),
+        targets=np.full(shape, targets, np.uint8),
+        ignore=np.full(shape, bool(ignore)),
+    )
+    result, page = here()
+    assert result.code == 0, result.err
+    assert "nan" not in re.sub(r"(?s)<script>.*", "", page).lower()
+
+
+def test_hundreds_of_labels_stay_small(here, tmp_path):
+    labels = tuple(f"label {number}" for number in range(300))
+    make_evaluated(tmp_path / "exp1", labels=labels, images=60)
+    result, page = here()
+    assert result.code == 0 and len(page) < 2_000_000
+    assert page.count('<td class="label">') >= 300 and page.count('class="worst') == 6
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--exp-dir gone", "gone: no such experiment"),
+        ("--exp-dir data", "scores.npz: no such file; run python evaluate.py --exp-dir data first"),
+        ("--exp-dir exp1 --threshold 1.5", "1.5: must be between 0 and 1"),
+        ("--exp-dir exp1 --resamples 0", "0: must be 1 or more"),
+        ("--exp-dir exp1 --bars", "unrecognized arguments: --bars"),
+        ("", "the following arguments are required: --exp-dir"),
+    ],
+)
+def test_bad_input(tmp_path, monkeypatch, capsys, flags, says):
+    monkeypatch.chdir(tmp_path)
+    make_evaluated(tmp_path / "exp1")
+    make_pictures(tmp_path, ())
+    assert says in error_line(run_here(monkeypatch, capsys, "scripts/report.py", *flags.split()))
+    assert not list(tmp_path.rglob("report.html"))
+
+
+def test_in_a_browser(here, tmp_path, browser):  # noqa: F811
+    """Choosing a label exchanges the charts, heads sort, nothing is asked for or goes wrong."""
+    make_evaluated(tmp_path / "exp1", labels=("zebra", HOSTILE, "ant"), images=40)
+    make_pictures(tmp_path, range(3))
+    _, page = here()
+    opened = browser.new_page(viewport={"width": 400, "height": 800})
+    opened.set_default_timeout(20_000)
+    asked, errors = [], []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("console", lambda message: errors.append(message.text))
+    opened.on("pageerror", lambda error: errors.append(str(error)))
+    opened.goto((tmp_path / "exp1" / "report.html").as_uri())
+
+    shown = details(page)
+    for number in (2, 0):
+        opened.select_option("#label", index=number)
+        assert opened.locator("#facts").inner_text() == shown[number]["facts"]
+        for key, path in shown[number]["paths"].items():
+            assert opened.locator(f"[data-key={key}]").get_attribute("d") == path
+        alt = opened.locator("#details .chart").first.get_attribute("aria-label")
+        assert alt == f"precision-recall curve, {shown[number]['name']}: {shown[number]['facts']}"
+    assert opened.locator("#label option").all_inner_texts()[2] == HOSTILE
+
+    def column(number):
+        return opened.locator(f"#table tbody td:nth-child({number})").all_inner_texts()
+
+    assert column(3) == sorted(column(3))
+    opened.get_by_role("button", name="label").click()
+    assert column(1) == [HOSTILE, "ant", "zebra"]
+    opened.get_by_role("button", name="label").click()
+    assert column(1) == ["zebra", "ant", HOSTILE]
+    opened.get_by_role("button", name="positives").focus()
+    opened.keyboard.press("Enter")
+    assert column(2) == sorted(column(2), key=int)
+    assert opened.locator("th[aria-sort]").all_inner_texts() == ["positives"]
+
+    assert opened.title() == "Report on exp1"
+    assert opened.evaluate("document.documentElement.scrollWidth") == 400
+    opened.close()
+    assert errors == [] and all(url.startswith(("file:", "data:")) for url in asked)
