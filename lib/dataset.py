@@ -31,6 +31,13 @@ class Key(NamedTuple):
     stand_in: bool = False
 
 
+class Unreadable(NamedTuple):
+    """An image of a split that could not be read; `reason` is one line that names the file."""
+
+    index: int
+    reason: str
+
+
 View = Callable[[Image.Image, Key], Image.Image]
 
 
@@ -45,7 +52,7 @@ class Batch(NamedTuple):
     targets: Tensor
     ignore: Tensor
     index: Tensor
-    errors: list[str]
+    errors: list[Unreadable]
 
     def parts(self, count: int) -> "list[Batch]":
         """`count` batches of about as many rows, the earlier ones larger."""
@@ -73,7 +80,7 @@ class ImageDataset(Dataset):
         try:
             image = self.cache.image(index) if self.cache else read_image(self.split.paths[index])
         except UserError as error:
-            return str(error)
+            return Unreadable(index, str(error))
         pixels = to_pixels(self.view(image, key))
         if key.stand_in:
             return pixels, self.split.targets[index], np.ones_like(self.split.ignore[index]), -1
@@ -195,9 +202,9 @@ def evaluation_loader(
 
 
 def collate(samples: Sequence) -> Batch:
-    """Stack the samples that could be read; collect the messages of those that could not."""
-    errors = [sample for sample in samples if isinstance(sample, str)]
-    read = [sample for sample in samples if not isinstance(sample, str)]
+    """Stack the samples that could be read; collect those that could not."""
+    errors = [sample for sample in samples if isinstance(sample, Unreadable)]
+    read = [sample for sample in samples if not isinstance(sample, Unreadable)]
     if not read:
         empty = torch.empty(0)
         return Batch(empty, empty, empty, empty, errors)
@@ -211,11 +218,10 @@ def collate(samples: Sequence) -> Batch:
     )
 
 
-def checked(batch: Batch) -> Batch:
-    """The batch itself, or a `UserError` that names its first unreadable image."""
-    if batch.errors:
-        raise UserError(f"{batch.errors[0]}; mend it or leave it out")
-    return batch
+def refuse(unreadable: Sequence[Unreadable]) -> None:
+    """Raise a `UserError` that names the first of the images that could not be read, if any."""
+    if unreadable:
+        raise UserError(f"{unreadable[0].reason}; mend it or leave it out")
 
 
 def leave_signals_to_parent(worker: int) -> None:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.dataset import Batch, checked, parts_of
+from lib.dataset import Batch, Unreadable, parts_of, refuse
 from lib.device import autocast, exact_float32, memory_guard
 from lib.distributed import World, holding_gradients
 from lib.ema import Ema
@@ -154,7 +154,7 @@ def agree_on(batch: Batch, world: World, accum_steps: int) -> Share:
     )
     if errors:
         with world.together():
-            checked(batch)
+            refuse(batch.errors)
     return Share(count, images, parts_of(images, accum_steps, world.size))
 
 
@@ -214,17 +214,21 @@ def predict(
     device: torch.device,
     amp: bool,
     description: str = "predict",
+    unreadable: Callable[[list[Unreadable]], None] = refuse,
 ) -> Iterator[Prediction]:
     """Yield what every model of `models` says of each batch, over one pass of `loader`.
 
     The one source of scores and attention for validation, evaluation and inference. Rows come
-    with their index in the split; `gather` puts them in order.
+    with their index in the split; `gather` puts them in order. `unreadable` hears of the images
+    that could not be read, which have no rows: it may raise, as by default, or take note of them.
     """
     for model in models:
         model.eval()
     with bar(loader, description, "batch", leave=False) as batches:
         for batch in batches:
-            batch = checked(batch)
+            unreadable(batch.errors)
+            if not len(batch.index):
+                continue
             # the mode ends before the yield: what the consumer does is its own
             with torch.inference_mode(), exact_float32(), memory_guard(len(batch.index)):
                 images = normalizer(batch.pixels.to(device, non_blocking=True))

@@ -3,7 +3,7 @@
 Shapes: B images, C labels, H x W patches.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from lib import checkpoint
 from lib.builder import build_model, build_normalizer, make_quick
 from lib.config import Config
-from lib.dataset import evaluation_loader
+from lib.dataset import Unreadable, evaluation_loader, refuse
 from lib.device import autocast, exact_float32, select_device
 from lib.distributed import World
 from lib.engine import Prediction, predict
@@ -135,7 +135,11 @@ class Predictor:
         return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()
 
     def stream(
-        self, split: Split, batch_size: int | None = None, workers: int | None = None
+        self,
+        split: Split,
+        batch_size: int | None = None,
+        workers: int | None = None,
+        unreadable: Callable[[list[Unreadable]], None] = refuse,
     ) -> Iterator[Prediction]:
         """`engine.predict` over this process's images of `split`, in file order, with M = 1."""
         loader = evaluation_loader(
@@ -146,7 +150,12 @@ class Predictor:
             world=self.world,
         )
         return predict(
-            [self.model], loader, self.normalizer, self.device, self.config.amp, "predict"
+            [self.model],
+            loader,
+            self.normalizer,
+            self.device,
+            self.config.amp,
+            unreadable=unreadable,
         )
 
 

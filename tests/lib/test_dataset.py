@@ -14,10 +14,10 @@ from lib.dataset import (
     ImageDataset,
     Key,
     TrainingBatches,
-    checked,
     evaluation_view,
     make_loader,
     parts_of,
+    refuse,
     training_view,
 )
 from lib.errors import UserError
@@ -174,7 +174,7 @@ def test_an_unreadable_image_is_named(split, workers):
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
     loader = make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu"))
     with pytest.raises(UserError, match=f"{split.paths[4]}: not a readable image"):
-        [checked(batch) for batch in loader]
+        [refuse(batch.errors) for batch in loader]
 
 
 def test_truncated_images_are_refused(split, tmp_path):

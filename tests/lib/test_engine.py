@@ -9,7 +9,14 @@ import torch
 from PIL import Image
 from torch import nn
 
-from lib.dataset import Batch, EvaluationBatches, ImageDataset, evaluation_view, make_loader
+from lib.dataset import (
+    Batch,
+    EvaluationBatches,
+    ImageDataset,
+    Unreadable,
+    evaluation_view,
+    make_loader,
+)
 from lib.device import grad_scaler
 from lib.distributed import World
 from lib.ema import Ema
@@ -160,6 +167,22 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
             np.testing.assert_allclose(scores[which, prediction.index], expected, rtol=1e-6)
 
 
+def test_unreadable_images_end_the_stream_or_are_noted(loader):
+    """Row 1 shares its batch with one that can be read; row 4 has a batch of its own."""
+    paths = loader.dataset.split.paths
+    for row in (1, 4):
+        with open(paths[row], "wb") as file:
+            file.write(b"no picture")
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    flags = ([Small()], loader, normalizer, CPU, False)
+    with pytest.raises(UserError, match=f"{paths[1]}: not a readable image"):
+        list(predict(*flags))
+    noted = []
+    stream = predict(*flags, unreadable=noted.extend)
+    assert [prediction.index.tolist() for prediction in stream] == [[0], [2, 3]]
+    assert [image.index for image in noted] == [1, 4] and paths[4] in noted[1].reason
+
+
 def test_predictions_are_made_in_full_float32(loader, monkeypatch):
     """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
     monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
@@ -220,4 +243,4 @@ def test_learner_goes_on_from_its_state():
 
 def test_an_unreadable_image_ends_the_step():
     with pytest.raises(UserError, match="a.jpg: not a picture"):
-        step(learner(), batch()._replace(errors=["a.jpg: not a picture"]), epoch=0)
+        step(learner(), batch()._replace(errors=[Unreadable(0, "a.jpg: not a picture")]), epoch=0)
