@@ -48,6 +48,9 @@ class Config:
         None, "steps after which the run is saved, besides each epoch's end"
     )
     timeout: int = _flag(600, "seconds to wait for a process of the run that does not answer")
+    max_bad_images: int = _flag(
+        0, "images that cannot be read which are skipped and listed at the end; one more stops"
+    )
     cache: str | None = _flag(
         None, "folder for resized images, which then are decoded once, not in every epoch"
     )
@@ -152,7 +155,12 @@ class Config:
         )
         _require(self, ("img_size",), "10000 or less", lambda v: v <= 10000)
         _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())
-        _require(self, ("workers", "ema_epoch"), "0 or more", lambda v: v is None or v >= 0)
+        _require(
+            self,
+            ("workers", "ema_epoch", "max_bad_images"),
+            "0 or more",
+            lambda v: v is None or v >= 0,
+        )
         _require(self, ("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32)
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(

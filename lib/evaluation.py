@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.bad_images import BadImages, without_unread
 from lib.distributed import World
 from lib.engine import Prediction
 from lib.experiment import Experiment
@@ -27,11 +28,12 @@ def evaluate(
     threshold: float | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    max_bad_images: int | None = None,
 ) -> dict[str, Any]:
     """Score an experiment on its data's test split; the first process of `world` writes it there.
 
     None stands for what the experiment was trained with. Gives `compute_results`, with the
-    pointing accuracy where boxes are known.
+    pointing accuracy where boxes are known, and the `skipped` images where there were some.
     """
     with world.together():
         predictor = Predictor(exp_dir, world=world)
@@ -39,34 +41,43 @@ def evaluate(
         data = DataFolder.open(config.data)
         data.require_labels(labels, str(exp_dir))
         split, boxes = data.split("test"), data.boxes()
-    stream = predictor.stream(split, batch_size, workers)
-    scores, peaks = scores_and_peaks(stream, split.targets.shape)
-    world.merge_(scores, peaks)
+    bad_images = BadImages(config.max_bad_images if max_bad_images is None else max_bad_images)
+    stream = predictor.stream(split, batch_size, workers, bad_images.meet)
+    scores, peaks, read = scores_and_peaks(stream, split.targets.shape)
+    bad_images.agree(world)
+    world.merge_(scores, peaks, read)
     with world.together():
+        split = without_unread(split, read)
         threshold = config.threshold if threshold is None else threshold
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
         if boxes is not None:
+            rows = np.flatnonzero(read)
             results["pointing_accuracy"] = pointing_accuracy(
-                peaks, predictor.grid, split, labels, boxes
+                peaks[rows], predictor.grid, split.rows(rows), labels, boxes
             )
+        if bad_images.reasons:
+            results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
         if world.is_first:
             write_results(predictor.experiment, results, scores, split, labels, config.topk)
     say(results_table(results).rstrip())
+    for line in bad_images.summary():
+        say(line)
     return results
 
 
 def scores_and_peaks(
     predictions: Iterator[Prediction], shape: tuple[int, int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float32 and the row-major patch (N, C) where each heatmap is largest.
-
-    Rows that the stream lacks are 0.
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (N, C) float32, the row-major patch (N, C) where each heatmap is largest, and which
+    rows the stream has, uint8 (N,). The others are 0.
     """
     scores, peaks = np.zeros(shape, np.float32), np.zeros(shape, np.int64)
+    read = np.zeros(shape[0], np.uint8)
     for prediction in predictions:
+        read[prediction.index] = 1
         scores[prediction.index] = prediction.scores[0]
         peaks[prediction.index] = prediction.attention[0].argmax(dim=-1).cpu().numpy()
-    return scores, peaks
+    return scores, peaks, read
 
 
 def compute_results(
@@ -85,7 +96,7 @@ def compute_results(
 
 def results_table(results: dict[str, Any]) -> str:
     """The rows of `result.txt`: the scores, a blank line, and the AP of each label."""
-    scores = {name: value for name, value in results.items() if name != "per_label"}
+    scores = {name: value for name, value in results.items() if isinstance(value, float)}
     parts = ("\n".join(map(_row, part.items())) for part in (scores, results["per_label"]))
     return "\n\n".join(parts) + "\n"
 

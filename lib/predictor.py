@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from lib import checkpoint
+from lib.bad_images import Unreadable, refuse
 from lib.builder import build_model, build_normalizer, make_quick
 from lib.config import Config
-from lib.dataset import Unreadable, evaluation_loader, refuse
+from lib.dataset import evaluation_loader
 from lib.device import autocast, exact_float32, select_device
 from lib.distributed import World
 from lib.engine import Prediction, predict
@@ -149,14 +150,8 @@ class Predictor:
             workers=workers,
             world=self.world,
         )
-        return predict(
-            [self.model],
-            loader,
-            self.normalizer,
-            self.device,
-            self.config.amp,
-            unreadable=unreadable,
-        )
+        how = (self.normalizer, self.device, self.config.amp, "predict", unreadable)
+        return predict([self.model], loader, *how)
 
 
 def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:

@@ -17,7 +17,10 @@ from lib.progress import say
 
 AUTO = "auto"
 # flags that no number of a run depends on
-FREE = ("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit")
+FREE = (
+    *("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit"),
+    "max_bad_images",
+)
 OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
 
 

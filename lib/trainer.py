@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
+from lib.bad_images import BadImages, without_unread
 from lib.builder import build_learner, make_quick, notes
 from lib.config import Config
 from lib.dataset import parts_of
@@ -41,11 +42,12 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = dataclasses.replace(config, resume=None), world
         self.progress = Progress()
+        self.bad_images = BadImages(config.max_bad_images)
         if config.tf32:
             allow_tf32()
         self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
-            self.inputs = Inputs(config, world)
+            self.inputs = Inputs(config, world, self.bad_images)
         former = world.remembered(EXPERIMENT)
         self.experiment = self._from_first(
             lambda: resume.find_run(config, self.inputs.data.name, former)
@@ -81,6 +83,8 @@ class Trainer:
                 self._run_epoch(train_loader, validation_loader)
         if self._stops_early():
             self.experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
+        for line in self.bad_images.summary():
+            self.experiment.log(line)
         self.experiment.finish(progress.best_score)
         return self.experiment
 
@@ -123,6 +127,7 @@ class Trainer:
             ) from error
         names = [field.name for field in dataclasses.fields(Progress)]
         self.progress = Progress(**{name: state[name] for name in names})
+        self.bad_images.reasons = dict.fromkeys(state.get("bad_images", ()))
 
     def _seed_dropout(self, states: list[dict[str, Tensor]]) -> None:
         """Go on with the random numbers of the processes, or begin with other ones in each."""
@@ -152,13 +157,16 @@ class Trainer:
                 known = (f"note: {text}" for text in notes(config, self.learner.model))
                 facts = [self._describe(), *known]
                 self.experiment.begin(config, command_line(), facts, self.saved_sizes)
+        self.bad_images.tell = self.experiment.log
 
     def _run_epoch(self, train_loader: DataLoader, validation_loader: DataLoader) -> None:
         """Train, validate, save what is to be saved, and report."""
         start = time.perf_counter()
         progress, experiment = self.progress, self.experiment
         self.inputs.train_batches.start(progress.epoch, progress.batch)
-        speed = train_one_epoch(self.learner, train_loader, progress, self._after_step)
+        speed = train_one_epoch(
+            self.learner, train_loader, progress, self._after_step, self.bad_images.meet
+        )
         raw, ema = self._validate(validation_loader)
         self.learner.schedule.after_epoch(ema)
         better = ema > progress.best_score
@@ -206,13 +214,20 @@ class Trainer:
             make_quick(copy.deepcopy(model), self.config.img_size)
             for model in (learner.model, learner.ema.model)
         ]
-        stream = predict(
-            models, loader, learner.normalizer, self.world.device, self.config.amp, "validate"
+        how = (
+            learner.normalizer,
+            self.world.device,
+            self.config.amp,
+            "validate",
+            self.bad_images.meet,
         )
+        stream = predict(models, loader, *how)
         unless_stopped = itertools.takewhile(lambda _: not self.stop.signum, stream)
-        scores = gather(unless_stopped, (len(models), *split.targets.shape))
+        scores, read = gather(unless_stopped, (len(models), *split.targets.shape))
         self._leave_if_asked()
-        self.world.merge_(scores)
+        self.bad_images.agree(self.world)
+        self.world.merge_(scores, read)
+        split = without_unread(split, read)
         raw, ema = (
             mean_average_precision(scores[which], split.targets, split.ignore) for which in (0, 1)
         )
@@ -264,6 +279,7 @@ class Trainer:
                 "data": self.inputs.digests,
                 "config": self.config.to_dict(),
                 "sizes": self.experiment.sizes(),
+                "bad_images": list(self.bad_images.reasons),
             }
             files = (self.experiment.last_checkpoint, content, self.experiment.former_checkpoint)
             checkpoint.save(*files)

@@ -29,7 +29,7 @@ def test_call_and_stream_agree(folder, monkeypatch):
     scores, attention = predictor(split.paths)
     assert scores.shape == (6, 3) and attention.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
-    streamed, peaks = scores_and_peaks(predictor.stream(split, 4, 0), (6, 3))
+    streamed, peaks, _ = scores_and_peaks(predictor.stream(split, 4, 0), (6, 3))
     np.testing.assert_allclose(streamed, scores, atol=1e-6)
     np.testing.assert_array_equal(peaks, attention.reshape(6, 3, 4).argmax(-1))
 
