@@ -1,6 +1,7 @@
 """What all commands share: a parser whose errors are one line, and exit codes."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -10,6 +11,7 @@ from typing import NoReturn
 
 from lib.errors import UserError
 from lib.place import place
+from lib.text import plain
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
@@ -31,6 +33,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     SIGTERM; any other exception is a bug and keeps its traceback (exit code 1).
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what a terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     program = Path(sys.argv[0]).name
     try:
         main()
@@ -38,7 +42,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _leave_stdout()
         first = error.printed_by == "first" and place().local_rank == 0
         if first or error.printed_by == "this":
-            print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+            print(f"{program}: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -153,7 +153,10 @@ class Config:
             "1 or more",
             lambda v: v is None or v >= 1,
         )
-        _require(self, ("img_size",), "10000 or less", lambda v: v <= 10000)
+        # files of others may ask for these too: no more than a machine can bear
+        _require(self, ("img_size",), "4096 or less", lambda v: v <= 4096)
+        _require(self, ("num_layers",), "64 or less", lambda v: v <= 64)
+        _require(self, ("workers",), "1024 or less", lambda v: v is None or v <= 1024)
         _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())
         _require(
             self,

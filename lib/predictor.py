@@ -58,12 +58,28 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     else:
         config, labels, embeddings = _parts_of_own(content)
     try:
+        _require_fit(content, config, len(labels), embeddings)
         model = build_model(config, len(labels), embeddings, weights="none")
     except UserError as error:
         source = experiment.config_file if content.published else content.file
         raise UserError(f"{source}: {error}") from error
     content.load_into(model, content.state_for(model))
     return LoadedExperiment(experiment, config, labels, model.eval())
+
+
+def _require_fit(
+    content: checkpoint.ModelCheckpoint,
+    config: Config,
+    num_labels: int,
+    embeddings: np.ndarray | Tensor | None,
+) -> None:
+    """Raise `UserError` for a model other than the checkpoint's, before memory is taken for it."""
+    try:
+        with torch.device("meta"):
+            form = build_model(config, num_labels, embeddings, weights="none")
+    except (UserError, RuntimeError, NotImplementedError):
+        return  # some of timm's models cannot be built without memory
+    content.require_fit(form, content.state_for(form))
 
 
 def _parts_of_own(
