@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import signal
+import time
 
 import numpy as np
 import pytest
@@ -105,23 +106,29 @@ def test_a_signal_waits_until_all_entries_are_in_place(tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
 
 
-def write_many(target, name, times):
-    for _ in range(times):
-        with staged_folder(target, replaces=[f"{number}.txt" for number in range(9)]) as stage:
+def write_at_once(target, name, barrier):
+    """Six files that hold `name`, put in their places at the same moment as another process's."""
+    for _ in range(4):
+        with staged_folder(target) as stage:
             for number in range(6):
                 write_text(stage / f"{number}.txt", name)
+            barrier.wait(20)
+        barrier.wait(20)
+        assert len({path.read_text() for path in target.iterdir()}) == 1
+        barrier.wait(20)
 
 
-def test_two_writers_at_once_do_not_mix(tmp_path):
-    target = tmp_path / "data"
-    context = multiprocessing.get_context("fork")
-    writers = [context.Process(target=write_many, args=(target, name, 25)) for name in "ab"]
+def test_two_writers_at_once_do_not_mix(tmp_path, monkeypatch):
+    replace = os.replace
+    monkeypatch.setattr(os, "replace", lambda *names: time.sleep(0.003) or replace(*names))
+    target, context = tmp_path / "data", multiprocessing.get_context("fork")
+    barrier = context.Barrier(2)
+    writers = [context.Process(target=write_at_once, args=(target, n, barrier)) for n in "ab"]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     assert [writer.exitcode for writer in writers] == [0, 0]
-    assert len({path.read_text() for path in target.iterdir()}) == 1
     assert entries(tmp_path) == ["data"] and len(entries(target)) == 6
 
 
