@@ -117,6 +117,9 @@ class Config:
     ema_epoch: int = _flag(0, "epochs in which the average just copies the weights")
     amp: bool = _flag(False, "mixed precision")
     tf32: bool = _flag(False, "let CUDA round products to TF32 in training, where it would not")
+    deterministic: bool = _flag(
+        False, "the same bits each time, where that costs speed (--seed alone: up to rounding)"
+    )
     compile: bool = _flag(False, "compile the network for training (torch.compile)")
     estop: bool = _flag(False, "stop after 3 epochs without a better EMA mAP")
 

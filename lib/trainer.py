@@ -20,7 +20,7 @@ from lib.bad_images import BadImages, without_unread
 from lib.builder import build_learner, make_quick, notes
 from lib.config import Config
 from lib.dataset import parts_of
-from lib.device import allow_tf32, get_rng_state, set_rng_state
+from lib.device import allow_tf32, get_rng_state, make_deterministic, set_rng_state
 from lib.distributed import World
 from lib.engine import Learner, Progress, gather, predict, train_one_epoch
 from lib.errors import UserError
@@ -45,6 +45,8 @@ class Trainer:
         self.bad_images = BadImages(config.max_bad_images)
         if config.tf32:
             allow_tf32()
+        if config.deterministic:
+            make_deterministic()
         self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
             self.inputs = Inputs(config, world, self.bad_images)
