@@ -125,13 +125,18 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
         stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:20]}."))
     try:
         new, old = stage / "new", stage / "old"
-        new.mkdir()
-        old.mkdir()
+        with writing(target):
+            new.mkdir()
+            old.mkdir()
         yield new
         with writing(target), signals_wait():
             target.mkdir(exist_ok=True)
             with _alone_in(target):
                 _replace_entries(target, new, old, replaces)
+    except UserError as error:
+        # the user knows the file by the place that it was meant for
+        error.args = (str(error).replace(str(stage / "new"), str(target)),)
+        raise
     finally:
         shutil.rmtree(stage, ignore_errors=True)
 
