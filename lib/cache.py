@@ -42,7 +42,7 @@ class ImageCache:
         if str(row) in self.unread:
             raise UserError(self.unread[str(row)])
         if self._pixels is None:
-            self._pixels = np.load(self.file, mmap_mode="r")
+            self._pixels = np.load(self.file, mmap_mode="r", allow_pickle=False)
         return Image.fromarray(self._pixels[row])
 
     def __getstate__(self) -> dict[str, object]:
@@ -120,7 +120,7 @@ def _write_row(name: str, size: int, row: int, path: str) -> str | None:
         pixels = np.asarray(resize(read_image(path), size))
     except UserError as error:
         return str(error)
-    np.load(name, mmap_mode="r+")[row] = pixels
+    np.load(name, mmap_mode="r+", allow_pickle=False)[row] = pixels
     return None
 
 

@@ -13,6 +13,7 @@ from lib.errors import UserError
 from lib.place import place
 from lib.text import plain
 
+LONGEST = 2000  # characters of an error's line; names of others may have any number
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -42,7 +43,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _leave_stdout()
         first = error.printed_by == "first" and place().local_rank == 0
         if first or error.printed_by == "this":
-            print(f"{program}: error: {plain(' '.join(str(error).split()))}", file=sys.stderr)
+            line = plain(" ".join(str(error).split()))
+            line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+            print(f"{program}: error: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -120,9 +120,10 @@ class Trainer:
             )
 
     def _restore(self, state: dict[str, Any], file: Path) -> None:
+        resume.require_form(state, self.learner, file)
         try:
             self.learner.load_state_dict(state)
-        except (RuntimeError, KeyError, ValueError) as error:
+        except Exception as error:  # what comes from elsewhere can fail it in any way
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{file}: the state of another network or optimiser: {reason}"
@@ -135,7 +136,12 @@ class Trainer:
         """Go on with the random numbers of the processes, or begin with other ones in each."""
         world = self.world
         if len(states) == world.size:
-            set_rng_state(world.device, states[world.rank])
+            try:
+                set_rng_state(world.device, states[world.rank])
+            except Exception as error:  # what comes from elsewhere can fail it in any way
+                raise UserError(
+                    f"{self.experiment.last_checkpoint}: its random numbers are damaged"
+                ) from error
         elif states or world.rank:
             torch.manual_seed(hash((self.config.seed, world.rank, self.learner.step)))
 
