@@ -29,9 +29,7 @@ def main() -> None:
     for name, (version, licence) in found.items():
         say(f"{name.ljust(width)}  {version:<14} {licence}")
     if bound := [name for name, (_, licence) in found.items() if COPYLEFT.search(licence)]:
-        raise UserError(
-            f"{', '.join(bound)}: a licence that binds those who pass it on; replace it"
-        )
+        raise UserError(f"{', '.join(bound)}: binds whoever passes it on, unlike MIT; replace it")
 
 
 def requirement_names(lines: list[str]) -> list[str]:
