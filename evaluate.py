@@ -1,12 +1,17 @@
 """Score an experiment on the test split of its data folder."""
 
-from lib.cli import experiment_parser, run_main
+from lib.cli import experiment_parser, run_main, whole_number
 
 
 def main() -> None:
     parser = experiment_parser(
         "Score the best EMA model of an experiment on its data's test split; writes result.txt, "
         "results.json, prediction.txt and scores.npz into the experiment."
+    )
+    parser.add_argument(
+        "--max-bad-images",
+        type=whole_number,
+        help="images that cannot be read which are skipped and listed (default: as in training)",
     )
     arguments = parser.parse_args()
 
@@ -20,6 +25,7 @@ def main() -> None:
             threshold=arguments.threshold,
             batch_size=arguments.batch_size,
             workers=arguments.workers,
+            max_bad_images=arguments.max_bad_images,
         )
 
 

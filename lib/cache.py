@@ -2,13 +2,14 @@
 
 The resize comes first in both transforms and draws nothing, so that batches are the same bits with
 and without. One file holds a split at one side; its name says of which pictures, by their paths,
-sizes and times, so that a changed one makes a new file.
+sizes and times, so that a changed one makes a new file. Pictures that could not be read are listed
+in a second file beside it.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,38 +18,51 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
+from lib.bad_images import Unreadable, refuse
 from lib.errors import UserError
-from lib.files import writing
+from lib.files import write_json, writing
 from lib.progress import bar, say
+from lib.readers import read_json
 from lib.transforms import read_image, resize
 
 GIGABYTE = 1e9
 
 
 class ImageCache:
-    """The resized images of one list of paths; `image(row)` gives one, as Pillow's."""
+    """The resized images of one list of paths; `image(row)` gives one, as Pillow's, or raises the
+    `UserError` with which it could not be read."""
 
     def __init__(self, file: Path) -> None:
         self.file = file
+        unread = _unread_file(file)
+        self.unread: dict[str, str] = read_json(unread) if unread.exists() else {}
         self._pixels: np.ndarray | None = None
 
     def image(self, row: int) -> Image.Image:
+        if str(row) in self.unread:
+            raise UserError(self.unread[str(row)])
         if self._pixels is None:
-            self._pixels = np.load(self.file, mmap_mode="r")
+            self._pixels = np.load(self.file, mmap_mode="r", allow_pickle=False)
         return Image.fromarray(self._pixels[row])
 
     def __getstate__(self) -> dict[str, object]:
         """Other processes map the file themselves."""
-        return {"file": self.file, "_pixels": None}
+        return {**vars(self), "_pixels": None}
 
 
 def cached_images(
-    paths: Sequence[str], size: int, folder: Path, limit: float, workers: int
+    paths: Sequence[str],
+    size: int,
+    folder: Path,
+    limit: float,
+    workers: int,
+    unreadable: Callable[[list[Unreadable]], None] = refuse,
 ) -> ImageCache:
     """The cache of `paths` at `size` x `size` in `folder`, written in parallel where it is missing.
 
     Whole or not at all; pictures are checked by their sizes and times. Raises `UserError` for more
-    than `limit` gigabytes, and for pictures that cannot be read.
+    than `limit` gigabytes. `unreadable` hears of pictures that cannot be read, and may raise, as by
+    default.
     """
     file = folder / f"{_digest(paths, size)}-{size}px.npy"
     if file.exists():
@@ -73,10 +87,20 @@ def cached_images(
                     os.posix_fallocate(opened.fileno(), 0, os.path.getsize(name))
         with ProcessPoolExecutor(max(1, workers)) as pool:
             rows = pool.map(partial(_write_row, name, size), range(len(paths)), paths, chunksize=16)
-            for error in bar(rows, "cache", "image", total=len(paths)):
-                if error:
+            reasons = {}
+            for row, error in enumerate(bar(rows, "cache", "image", total=len(paths))):
+                if not error:
+                    continue
+                try:
+                    unreadable([Unreadable(row, error)])
+                except UserError:
                     pool.shutdown(cancel_futures=True)
-                    raise UserError(f"{error}; mend it or leave it out")
+                    raise
+                reasons[row] = error
+        if reasons:
+            write_json(_unread_file(file), reasons)
+        else:
+            _unread_file(file).unlink(missing_ok=True)  # of a cache that somebody removed
         with writing(file):
             os.replace(name, file)
     except BaseException:
@@ -86,12 +110,17 @@ def cached_images(
     return ImageCache(file)
 
 
+def _unread_file(file: Path) -> Path:
+    """What lists the pictures that could not be read for `file`, by row."""
+    return file.with_suffix(".unread.json")
+
+
 def _write_row(name: str, size: int, row: int, path: str) -> str | None:
     try:
         pixels = np.asarray(resize(read_image(path), size))
     except UserError as error:
         return str(error)
-    np.load(name, mmap_mode="r+")[row] = pixels
+    np.load(name, mmap_mode="r+", allow_pickle=False)[row] = pixels
     return None
 
 

@@ -7,7 +7,7 @@ state dict); `last.pth` holds all that a run needs to go on.
 import pickle
 import warnings
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from lib.errors import UserError
 from lib.files import atomic_write, sync_folder
 from models import official
 from models.mlic import MLIC
-from models.weights import is_plain
+from models.weights import is_plain, require_honest_size
 
 # what names and shapes in a part of the model depend on
 NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
@@ -30,6 +30,8 @@ SHAPES_DEPEND_ON = {
     "object_classifier.": "number of labels or --arch",
     "patch_classifier.": "number of labels or --arch",
 }
+
+SHARED = 4  # times that the tensors of a file, some of which are one and the same, may exceed it
 
 
 def save(path: str | Path, content: dict[str, Any], former: str | Path | None = None) -> None:
@@ -44,11 +46,13 @@ def save(path: str | Path, content: dict[str, Any], former: str | Path | None = 
 
 
 def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU; refuses files of anything but plain types and tensors."""
+    """Read a checkpoint on the CPU; refuses files of anything but plain types and tensors, and of
+    more than they hold: the memory that is taken is about the size of the file."""
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such checkpoint")
     try:
+        require_honest_size(path)
         if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
             raise ValueError("the sum of a part's bytes does not fit")  # torch does not look
         with warnings.catch_warnings(action="ignore"):
@@ -61,6 +65,11 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: expected names and tensors")
+    tensors = list(_tensors(content))
+    if not all(map(is_plain, tensors)):
+        raise UserError(f"{path}: holds values that are not plain tensors")
+    if sum(tensor.nbytes for tensor in tensors) > SHARED * path.stat().st_size:
+        raise UserError(f"{path}: not a checkpoint: its tensors claim more numbers than it holds")
     return content
 
 
@@ -85,6 +94,12 @@ class ModelCheckpoint(NamedTuple):
 
     def load_into(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
         """Load `state`, made by `state_for`; a `UserError` says what does not fit."""
+        self.require_fit(model, state)
+        model.load_state_dict(state)
+
+    def require_fit(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
+        """Raise `UserError` unless `state` has the names and shapes of `model`, which may be on
+        the meta device."""
         own = model.state_dict()
         shown = official.published_names({*own, *state}) if self.published else {}
         missing = [name for name in own if name not in state]
@@ -103,7 +118,6 @@ class ModelCheckpoint(NamedTuple):
                     f"{shown.get(name, name)} is {_describe(state[name])}, expected "
                     f"{_describe(tensor)}"
                 )
-        model.load_state_dict(state)
 
 
 def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
@@ -128,6 +142,18 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
     if not all(map(is_plain, weights.values())):
         raise UserError(f"{path}: its model holds values that are not plain tensors")
     return ModelCheckpoint(path, weights, labels, config)
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors anywhere inside `content`, which may refer to a part of itself often."""
+    seen, waiting = set(), [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (dict, list, tuple, set)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value
 
 
 def _source(name: str, depends_on: Mapping[str, str]) -> str:

@@ -1,6 +1,7 @@
 """What all commands share: a parser whose errors are one line, and exit codes."""
 
 import argparse
+import io
 import os
 import signal
 import sys
@@ -10,7 +11,9 @@ from typing import NoReturn
 
 from lib.errors import UserError
 from lib.place import place
+from lib.text import plain
 
+LONGEST = 2000  # characters of an error's line; names of others may have any number
 DEVICES = ("auto", "cpu", "cuda", "mps")
 
 
@@ -31,6 +34,8 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     SIGTERM; any other exception is a bug and keeps its traceback (exit code 1).
     """
     signal.signal(signal.SIGTERM, _terminate)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what a terminal's encoding lacks
+        sys.stdout.reconfigure(errors="backslashreplace")
     program = Path(sys.argv[0]).name
     try:
         main()
@@ -38,7 +43,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         _leave_stdout()
         first = error.printed_by == "first" and place().local_rank == 0
         if first or error.printed_by == "this":
-            print(f"{program}: error: {' '.join(str(error).split())}", file=sys.stderr)
+            line = plain(" ".join(str(error).split()))
+            line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+            print(f"{program}: error: {line}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)

@@ -21,7 +21,10 @@ from lib.errors import UserError
 from lib.readers import read_settings
 
 # flags that no number of a run depends on
-FREE = ("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit")
+FREE = (
+    *("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit"),
+    "max_bad_images",
+)
 
 
 def _flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):
@@ -51,6 +54,9 @@ class Config:
         None, "steps after which the run is saved, besides each epoch's end"
     )
     timeout: int = _flag(600, "seconds to wait for a process of the run that does not answer")
+    max_bad_images: int = _flag(
+        0, "images that cannot be read which are skipped and listed at the end; one more stops"
+    )
     cache: str | None = _flag(
         None, "folder for resized images, which then are decoded once, not in every epoch"
     )
@@ -120,6 +126,9 @@ class Config:
     checkpoint_backbone: bool = _flag(
         False, "keep little of the backbone for the backward and compute it again: less memory"
     )
+    deterministic: bool = _flag(
+        False, "the same bits each time, where that costs speed (--seed alone: up to rounding)"
+    )
     compile: bool = _flag(False, "compile the network for training (torch.compile)")
     estop: bool = _flag(False, "stop after 3 epochs without a better EMA mAP")
 
@@ -156,9 +165,17 @@ class Config:
             "1 or more",
             lambda v: v is None or v >= 1,
         )
-        _require(self, ("img_size",), "10000 or less", lambda v: v <= 10000)
+        # files of others may ask for these too: no more than a machine can bear
+        _require(self, ("img_size",), "4096 or less", lambda v: v <= 4096)
+        _require(self, ("num_layers",), "64 or less", lambda v: v <= 64)
+        _require(self, ("workers",), "1024 or less", lambda v: v is None or v <= 1024)
         _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())
-        _require(self, ("workers", "ema_epoch"), "0 or more", lambda v: v is None or v >= 0)
+        _require(
+            self,
+            ("workers", "ema_epoch", "max_bad_images"),
+            "0 or more",
+            lambda v: v is None or v >= 0,
+        )
         _require(self, ("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32)
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(

@@ -12,6 +12,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from lib.bad_images import Unreadable
 from lib.cache import ImageCache
 from lib.distributed import World
 from lib.errors import UserError
@@ -31,21 +32,14 @@ class Key(NamedTuple):
     stand_in: bool = False
 
 
-class Unreadable(NamedTuple):
-    """An image of a split that could not be read; `reason` is one line that names the file."""
-
-    index: int
-    reason: str
-
-
 View = Callable[[Image.Image, Key], Image.Image]
 
 
 class Batch(NamedTuple):
     """`pixels` uint8 (B, 3, S, S), `targets` float32 (B, C), `ignore` bool (B, C), `index` (B,).
 
-    `index` is -1 for a stand-in. `errors` lists the images that could not be read, which are not
-    among the rows.
+    `index` is -1 for a stand-in, which takes no part. `errors` names the images that could not be
+    read, in whose places stand-ins are among the rows.
     """
 
     pixels: Tensor
@@ -58,6 +52,21 @@ class Batch(NamedTuple):
         """`count` batches of about as many rows, the earlier ones larger."""
         tensors = (torch.tensor_split(tensor, count) for tensor in self[:4])
         return [Batch(*part, self.errors) for part in zip(*tensors, strict=True)]
+
+    def without_stand_ins(self) -> "Batch":
+        """The rows that are images."""
+        kept = self.index >= 0
+        return Batch(*(tensor[kept] for tensor in self[:4]), self.errors)
+
+
+class Sample(NamedTuple):
+    """A row of a `Batch`, and why its image could not be read."""
+
+    pixels: Tensor
+    targets: np.ndarray
+    ignore: np.ndarray
+    index: int
+    error: Unreadable | None = None
 
 
 class ImageDataset(Dataset):
@@ -75,16 +84,19 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key):
-        index = key.index
+    def __getitem__(self, key: Key) -> Sample:
+        index, error = key.index, None
         try:
             image = self.cache.image(index) if self.cache else read_image(self.split.paths[index])
-        except UserError as error:
-            return Unreadable(index, str(error))
-        pixels = to_pixels(self.view(image, key))
-        if key.stand_in:
-            return pixels, self.split.targets[index], np.ones_like(self.split.ignore[index]), -1
-        return pixels, self.split.targets[index], self.split.ignore[index], index
+        except UserError as raised:
+            image, error = Image.new("RGB", (1, 1)), Unreadable(index, str(raised))
+        pixels, targets = to_pixels(self.view(image, key)), self.split.targets[index]
+        ignore = self.split.ignore[index]
+        if key.stand_in:  # whoever has the image itself will say what is wrong with it
+            return Sample(pixels, targets, np.ones_like(ignore), -1)
+        if error:
+            return Sample(pixels, targets, np.ones_like(ignore), -1, error)
+        return Sample(pixels, targets, ignore, index)
 
 
 def training_view(image: Image.Image, key: Key, *, size: int, augment: str, seed: int):
@@ -201,27 +213,19 @@ def evaluation_loader(
     return make_loader(dataset, batches, workers, world.device)
 
 
-def collate(samples: Sequence) -> Batch:
-    """Stack the samples that could be read; collect those that could not."""
-    errors = [sample for sample in samples if isinstance(sample, Unreadable)]
-    read = [sample for sample in samples if not isinstance(sample, Unreadable)]
-    if not read:
-        empty = torch.empty(0)
-        return Batch(empty, empty, empty, empty, errors)
-    pixels, targets, ignore, index = zip(*read, strict=True)
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples. Where one could not be read, the pixels of another stand in, so that batch
+    statistics are those of pictures."""
+    pixels, targets, ignore, index, errors = zip(*samples, strict=True)
+    read = [one for one, error in zip(pixels, errors, strict=True) if not error] or pixels
+    pixels = [read[row % len(read)] if errors[row] else one for row, one in enumerate(pixels)]
     return Batch(
         torch.stack(pixels),
         torch.from_numpy(np.stack(targets)).float(),
         torch.from_numpy(np.stack(ignore)),
         torch.tensor(index),
-        errors,
+        [error for error in errors if error],
     )
-
-
-def refuse(unreadable: Sequence[Unreadable]) -> None:
-    """Raise a `UserError` that names the first of the images that could not be read, if any."""
-    if unreadable:
-        raise UserError(f"{unreadable[0].reason}; mend it or leave it out")
 
 
 def leave_signals_to_parent(worker: int) -> None:

@@ -1,6 +1,7 @@
 """Where a run computes, and in which precision."""
 
 import contextlib
+import os
 from collections.abc import Iterator
 
 import torch
@@ -65,6 +66,13 @@ def allow_tf32() -> None:
     torch.backends.cuda.matmul.allow_tf32 = True
 
 
+def make_deterministic() -> None:
+    """Let PyTorch compute by operations alone that give the same bits each time."""
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+
+
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
     """Keep CUDA's convolutions and products in float32, whatever training lets them do."""
@@ -81,11 +89,20 @@ def exact_float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_guard(batch_size: int) -> Iterator[None]:
-    """Turn running out of device memory into a `UserError` that says what to lower."""
+    """Turn what the device lacks into a `UserError`: memory, which says what to lower, or, with
+    --deterministic, an operation."""
     try:
         yield
     except torch.OutOfMemoryError as error:
         raise UserError(
             f"out of GPU memory at --batch-size {batch_size}: lower --batch-size or --img-size, "
             "or train with --amp"
+        ) from error
+    except RuntimeError as error:
+        if "does not have a deterministic implementation" not in str(error):
+            raise
+        operation = str(error).split()[0]
+        raise UserError(
+            f"--deterministic: PyTorch computes {operation} of this --arch in no fixed order here: "
+            "choose another, or leave the flag out: --seed alone gives the same up to rounding"
         ) from error

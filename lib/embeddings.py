@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from lib.errors import UserError
-from lib.files import write_json, write_npy
+from lib.files import staged_folder, write_json, write_npy
 from lib.manifest import labels_hash
 from lib.progress import bar, say
 
@@ -142,6 +142,7 @@ def write_embeddings(file: Path, vectors: np.ndarray, labels: Sequence[str], mod
     """Write `file` and, beside it, what it was made from and for which labels."""
     if not np.isfinite(vectors).all():
         raise UserError(f"{file}: the vectors of {model} are not finite numbers")
-    write_npy(file, vectors)
     note = {"model": model, "labels_sha256": labels_hash(labels), "shape": list(vectors.shape)}
-    write_json(file.with_suffix(".json"), note)
+    with staged_folder(file.parent) as stage:
+        write_npy(stage / file.name, vectors)
+        write_json(stage / file.with_suffix(".json").name, note)

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.dataset import Batch, Unreadable, parts_of, refuse
+from lib.bad_images import Unreadable, refuse
+from lib.dataset import Batch, parts_of
 from lib.device import autocast, exact_float32, memory_guard
 from lib.distributed import World, holding_gradients
 from lib.ema import Ema
@@ -26,6 +27,7 @@ from lib.transforms import Normalizer
 from models.backbones import keeping_statistics
 
 Criterion = Callable[[Tensor, Tensor, Tensor], LossSum]
+OnUnreadable = Callable[[list[Unreadable]], None]
 
 
 @dataclass
@@ -74,7 +76,8 @@ class Learner:
 
 
 class Share(NamedTuple):
-    """Of a batch, over all processes: entries that take part in the loss, images, and parts."""
+    """Of a batch, over all processes: entries that take part in the loss, images that could be
+    read, and parts."""
 
     count: int
     images: int
@@ -95,11 +98,13 @@ def train_one_epoch(
     progress: Progress,
     log: StepLog,
     after_step: Callable[[], None] = lambda: None,
+    unreadable: OnUnreadable = refuse,
 ) -> float:
     """Train on the batches of the epoch that `progress` has not counted; gives images a second.
 
-    `log` takes each step; `after_step` may save, or end the run. Raises `UserError` for an
-    unreadable image, a loss or gradient that is not finite, or too little memory.
+    `log` takes each step; `after_step` may save, or end the run; `unreadable` hears of the images
+    that could not be read, which take no part, and may raise, as by default. Raises `UserError` for
+    a loss or gradient that is not finite, or too little memory.
     """
     learner.model.train()
     images = 0
@@ -108,7 +113,10 @@ def train_one_epoch(
         loader, f"epoch {progress.epoch + 1}", "batch", initial=progress.batch, leave=False
     ) as batches:
         for batch in batches:
-            share = agree_on(batch, learner.world, learner.accum_steps)
+            share = agree_on(batch, learner.world, learner.accum_steps, unreadable)
+            if not share.images:  # of the whole batch, none could be read
+                progress.batch += 1
+                continue
             with memory_guard(len(batch.index)):
                 step = train_step(learner, batch, share, progress.epoch)
             progress.lr = step.lr
@@ -123,18 +131,20 @@ def train_one_epoch(
     return images / (time.perf_counter() - start)
 
 
-def agree_on(batch: Batch, world: World, accum_steps: int) -> Share:
+def agree_on(
+    batch: Batch, world: World, accum_steps: int, unreadable: OnUnreadable = refuse
+) -> Share:
     """What the processes know of a batch together, each holding its share.
 
-    Raises in all of them where one met an unreadable image.
+    `unreadable` hears in all of them of the images that could not be read.
     """
     errors, count, images = world.sum(
         len(batch.errors), int((~batch.ignore.bool()).sum()), int((batch.index >= 0).sum())
     )
     if errors:
         with world.together():
-            refuse(batch.errors)
-    return Share(count, images, parts_of(images, accum_steps, world.size))
+            unreadable([image for images in world.gather(batch.errors) for image in images])
+    return Share(count, images, parts_of(images + errors, accum_steps, world.size))
 
 
 def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> Step:
@@ -188,7 +198,7 @@ def predict(
     device: torch.device,
     amp: bool,
     description: str = "predict",
-    unreadable: Callable[[list[Unreadable]], None] = refuse,
+    unreadable: OnUnreadable = refuse,
 ) -> Iterator[Prediction]:
     """Yield what every model of `models` says of each batch, over one pass of `loader`.
 
@@ -200,9 +210,11 @@ def predict(
         model.eval()
     with bar(loader, description, "batch", leave=False) as batches:
         for batch in batches:
-            unreadable(batch.errors)
-            if not len(batch.index):
-                continue
+            if batch.errors:
+                unreadable(batch.errors)
+                batch = batch.without_stand_ins()
+                if not len(batch.index):
+                    continue
             # the mode ends before the yield: what the consumer does is its own
             with torch.inference_mode(), exact_float32(), memory_guard(len(batch.index)):
                 images = normalizer(batch.pixels.to(device, non_blocking=True))
@@ -219,9 +231,13 @@ def predict(
             yield Prediction(batch.index.numpy(), scores, attention)
 
 
-def gather(predictions: Iterator[Prediction], shape: tuple[int, int, int]) -> np.ndarray:
-    """Merge the scores of a stream by index -> float32 of `shape` (M, rows, C)."""
-    scores = np.zeros(shape, np.float32)
+def gather(
+    predictions: Iterator[Prediction], shape: tuple[int, int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Merge the scores of a stream by index -> float32 of `shape` (M, rows, C), and which rows
+    there were, uint8 (rows,)."""
+    scores, read = np.zeros(shape, np.float32), np.zeros(shape[1], np.uint8)
     for prediction in predictions:
         scores[:, prediction.index] = prediction.scores
-    return scores
+        read[prediction.index] = 1
+    return scores, read

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.bad_images import BadImages, without_unread
 from lib.distributed import World
 from lib.engine import Prediction
 from lib.experiment import Experiment
@@ -27,11 +28,12 @@ def evaluate(
     threshold: float | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
+    max_bad_images: int | None = None,
 ) -> dict[str, Any]:
     """Score an experiment on its data's test split; the first process of `world` writes it there.
 
     None stands for what the experiment was trained with. Gives `compute_results`, with those of
-    `Localization` where boxes are known.
+    `Localization` where boxes are known, and the `skipped` images where there were some.
     """
     with world.together():
         predictor = Predictor(exp_dir, world=world)
@@ -41,29 +43,39 @@ def evaluate(
         split, boxes = data.split("test"), data.boxes()
         known = boxes is not None
         heatmaps = Localization(split, labels, boxes, predictor.grid) if known else None
-    scores = collect(predictor.stream(split, batch_size, workers), split.targets.shape, heatmaps)
-    world.merge_(scores, *([heatmaps.found] if heatmaps else []))
+    bad_images = BadImages(config.max_bad_images if max_bad_images is None else max_bad_images)
+    stream = predictor.stream(split, batch_size, workers, bad_images.meet)
+    scores, read = collect(stream, split.targets.shape, heatmaps)
+    bad_images.agree(world)
+    world.merge_(scores, read, *([heatmaps.found] if heatmaps else []))
     with world.together():
+        split = without_unread(split, read)
         threshold = config.threshold if threshold is None else threshold
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
         if heatmaps:
-            results |= heatmaps.results()
+            results |= heatmaps.results(split.ignore)
+        if bad_images.reasons:
+            results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
         if world.is_first:
             write_results(predictor.experiment, results, scores, split, labels, config.topk)
     say(results_table(results).rstrip())
+    for line in bad_images.summary():
+        say(line)
     return results
 
 
 def collect(
     predictions: Iterator[Prediction], shape: tuple[int, int], heatmaps: Localization | None = None
-) -> np.ndarray:
-    """Scores (N, C) float32 of a stream, whose attention `heatmaps` measures; other rows are 0."""
-    scores = np.zeros(shape, np.float32)
+) -> tuple[np.ndarray, np.ndarray]:
+    """Scores (N, C) float32 of a stream, whose attention `heatmaps` measures, and which rows it
+    has, uint8 (N,); the others are 0."""
+    scores, read = np.zeros(shape, np.float32), np.zeros(shape[0], np.uint8)
     for prediction in predictions:
+        read[prediction.index] = 1
         scores[prediction.index] = prediction.scores[0]
         if heatmaps:
             heatmaps.measure(prediction.index, prediction.attention[0])
-    return scores
+    return scores, read
 
 
 def compute_results(
@@ -82,7 +94,7 @@ def compute_results(
 
 def results_table(results: dict[str, Any]) -> str:
     """The rows of `result.txt`: the scores, a blank line, and the AP of each label."""
-    scores = {name: value for name, value in results.items() if name != "per_label"}
+    scores = {name: value for name, value in results.items() if isinstance(value, float)}
     parts = ("\n".join(map(_row, part.items())) for part in (scores, results["per_label"]))
     return "\n\n".join(parts) + "\n"
 

@@ -13,8 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
+from lib.board import Board
 from lib.config import Config
 from lib.errors import UserError
 from lib.files import append_line, write_text, writing
@@ -135,14 +134,9 @@ class Experiment:
             say(text)
             append_line(self.log_file, text)
 
-    @contextlib.contextmanager
-    def board(self, first_step: int) -> Iterator[SummaryWriter]:
+    def board(self, first_step: int) -> contextlib.AbstractContextManager[Board]:
         """TensorBoard's events, in place of earlier ones from `first_step` on."""
-        if not self.writable:
-            yield _NoBoard()
-            return
-        with SummaryWriter(self.path, purge_step=first_step) as writer:
-            yield writer
+        return Board(self.path if self.writable else None, first_step)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -152,7 +146,8 @@ class Experiment:
             yield
         except UserError as error:
             if self.writable:
-                append_line(self.log_file, f"error: {error}")
+                with contextlib.suppress(UserError):  # of a full disk the first file counts
+                    append_line(self.log_file, f"error: {error}")
             raise
         finally:
             if self.writable:
@@ -210,16 +205,6 @@ class Experiment:
             if line.startswith(LAST_OF_HEAD.encode()):
                 break
         return size
-
-
-class _NoBoard:
-    """Takes what a `SummaryWriter` takes, and keeps nothing."""
-
-    def add_scalar(self, *arguments: object) -> None:
-        pass
-
-    def flush(self) -> None:
-        pass
 
 
 def family_of(config: Config, data_name: str) -> Path:

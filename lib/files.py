@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import errno
+import fcntl
 import io
 import json
 import os
@@ -15,6 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from lib.errors import UserError
+from lib.signals import signals_wait
+from lib.text import plain
 
 # it can only be read by setting it, which several threads must not do at once
 UMASK = os.umask(0)
@@ -40,11 +43,12 @@ def atomic_write(
     `mode` is "w" (UTF-8 text, "\\n" line ends) or "wb". Whatever stood at `path` stays untouched
     until the new content is safely on the disk; then it is kept as `former`, where that is given.
     """
-    path = Path(path)
-    text = {} if "b" in mode else {"encoding": "utf-8", "newline": "\n"}
+    path, text = Path(path), {}
+    if "b" not in mode:  # names may hold what no encoding has
+        text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:80]}.")
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
         try:
             with open(descriptor, mode, **text) as file:
                 yield file
@@ -106,11 +110,14 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 
 
 def append_line(path: str | Path, line: str) -> None:
-    """Append one line in a single write, so that a reader never sees half of it."""
+    """Append one line in a single write, so that a reader never sees half of it.
+
+    Control characters are spelt out, so that it stays one.
+    """
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            before, data = os.fstat(descriptor).st_size, (line + "\n").encode()
+            before, data = os.fstat(descriptor).st_size, (plain(line, keep="\t") + "\n").encode()
             if os.write(descriptor, data) < len(data):
                 os.ftruncate(descriptor, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -123,26 +130,50 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
     """Yield an empty folder whose entries replace those of `target` when the block ends.
 
     Entries of `target` that the block did not write again stay, but for those of the names that it
-    `replaces` as a whole. On an error, or Ctrl-C, `target` is as it was.
+    `replaces` as a whole. On an error, or Ctrl-C, `target` is as it was; of two processes that
+    write to it at once, the later one's entries replace the other's.
     """
     target = Path(target)
     with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name}."))
+        stage = Path(tempfile.mkdtemp(dir=target.parent, prefix=f".{target.name[:20]}."))
     try:
         new, old = stage / "new", stage / "old"
-        new.mkdir()
-        old.mkdir()
-        yield new
         with writing(target):
+            new.mkdir()
+            old.mkdir()
+        yield new
+        with writing(target), signals_wait():
             target.mkdir(exist_ok=True)
-            written = {entry.name for entry in new.iterdir()}
-            for entry in sorted(new.iterdir()):
-                if (target / entry.name).is_dir():
-                    os.rename(target / entry.name, old / entry.name)
-                os.replace(entry, target / entry.name)
-            for name in replaces:
-                if name not in written and (target / name).exists():
-                    os.rename(target / name, old / name)
+            with _alone_in(target):
+                _replace_entries(target, new, old, replaces)
+    except UserError as error:
+        # the user knows the file by the place that it was meant for
+        error.args = (str(error).replace(str(stage / "new"), str(target)),)
+        raise
     finally:
         shutil.rmtree(stage, ignore_errors=True)
+
+
+def _replace_entries(target: Path, new: Path, old: Path, replaces: Collection[str]) -> None:
+    """Move the entries of `new` to `target`, and what must give way to `old`."""
+    written = {entry.name for entry in new.iterdir()}
+    for entry in sorted(new.iterdir()):
+        if (target / entry.name).is_dir():
+            os.rename(target / entry.name, old / entry.name)
+        os.replace(entry, target / entry.name)
+    for name in replaces:
+        if name not in written and (target / name).exists():
+            os.rename(target / name, old / name)
+
+
+@contextlib.contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Wait until no other process is in this block for `folder`, where its file system can lock."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)

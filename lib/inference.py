@@ -14,7 +14,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from lib import summary
-from lib.dataset import Unreadable, cores_of_this_process
+from lib.bad_images import Unreadable
+from lib.dataset import cores_of_this_process
 from lib.distributed import World
 from lib.engine import Prediction
 from lib.errors import UserError

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from torch.utils.data import DataLoader
 
+from lib.bad_images import BadImages
 from lib.cache import ImageCache, cached_images
 from lib.config import Config
 from lib.dataset import (
@@ -25,8 +26,9 @@ from lib.place import place
 class Inputs:
     """Reads and checks the data folder of `config`; `loaders` then starts to read pictures."""
 
-    def __init__(self, config: Config, world: World) -> None:
+    def __init__(self, config: Config, world: World, bad_images: BadImages | None = None) -> None:
         self.config, self.world = config, world
+        self.bad_images = bad_images or BadImages(config.max_bad_images)
         share = _share_of_a_batch(config, world.size)
         if share % config.accum_steps:
             raise UserError(
@@ -84,7 +86,14 @@ class Inputs:
         def make() -> ImageCache:
             workers = cores_of_this_process() if config.workers is None else config.workers
             folder = Path(config.cache)
-            return cached_images(split.paths, config.img_size, folder, config.cache_limit, workers)
+            return cached_images(
+                split.paths,
+                config.img_size,
+                folder,
+                config.cache_limit,
+                workers,
+                self.bad_images.meet,
+            )
 
         with self.world.together():
             if place().local_rank == 0:

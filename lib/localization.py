@@ -67,14 +67,21 @@ class Localization:
             grid = grid.reshape(self.grid)
             self.found[:, row, column] = points_at(grid, boxes), energy_in(grid, boxes)
 
-    def results(self) -> dict[str, float]:
-        """`pointing_accuracy` and `energy_in_box`: shares of hits, and mean energy, of all pairs.
+    def results(self, ignore: np.ndarray) -> dict[str, float]:
+        """`pointing_accuracy` and `energy_in_box`: shares of hits, and mean energy, of the pairs
+        that `ignore` (N, C) does not mark; nothing where it marks all.
 
         Once the rows of all processes are in `found`.
         """
-        rows, columns = zip(
-            *((row, column) for row, pairs in self.pairs.items() for column in pairs), strict=True
-        )
+        pairs = [
+            (row, column)
+            for row, columns in self.pairs.items()
+            for column in columns
+            if not ignore[row, column]
+        ]
+        if not pairs:
+            return {}
+        rows, columns = zip(*pairs, strict=True)
         hits, energies = self.found[:, rows, columns].astype(np.float64).mean(axis=1)
         return {"pointing_accuracy": float(hits), "energy_in_box": float(energies)}
 

@@ -51,9 +51,12 @@ class Split:
 
     def head(self, count: int | None) -> "Split":
         """The first `count` images; all of them for None."""
-        if count is None:
-            return self
-        return Split(self.name, self.paths[:count], self.targets[:count], self.ignore[:count])
+        return self if count is None else self.rows(range(len(self))[:count])
+
+    def rows(self, numbers: Sequence[int]) -> "Split":
+        """The images of these row numbers."""
+        paths, numbers = [self.paths[number] for number in numbers], np.asarray(numbers, int)
+        return Split(self.name, paths, self.targets[numbers], self.ignore[numbers])
 
 
 @dataclass(frozen=True)

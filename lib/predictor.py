@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor
 
 from lib import checkpoint
+from lib.bad_images import Unreadable, refuse
 from lib.builder import build_model, build_normalizer, make_quick
 from lib.config import Config
-from lib.dataset import Unreadable, evaluation_loader, refuse
+from lib.dataset import evaluation_loader
 from lib.device import autocast, exact_float32, select_device
 from lib.distributed import World
 from lib.engine import Prediction, predict
@@ -57,12 +58,28 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     else:
         config, labels, embeddings = _parts_of_own(content)
     try:
+        _require_fit(content, config, len(labels), embeddings)
         model = build_model(config, len(labels), embeddings, weights="none")
     except UserError as error:
         source = experiment.config_file if content.published else content.file
         raise UserError(f"{source}: {error}") from error
     content.load_into(model, content.state_for(model))
     return LoadedExperiment(experiment, config, labels, model.eval())
+
+
+def _require_fit(
+    content: checkpoint.ModelCheckpoint,
+    config: Config,
+    num_labels: int,
+    embeddings: np.ndarray | Tensor | None,
+) -> None:
+    """Raise `UserError` for a model other than the checkpoint's, before memory is taken for it."""
+    try:
+        with torch.device("meta"):
+            form = build_model(config, num_labels, embeddings, weights="none")
+    except (UserError, RuntimeError, NotImplementedError):
+        return  # some of timm's models cannot be built without memory
+    content.require_fit(form, content.state_for(form))
 
 
 def _parts_of_own(
@@ -149,14 +166,8 @@ class Predictor:
             workers=workers,
             world=self.world,
         )
-        return predict(
-            [self.model],
-            loader,
-            self.normalizer,
-            self.device,
-            self.config.amp,
-            unreadable=unreadable,
-        )
+        how = (self.normalizer, self.device, self.config.amp, "predict", unreadable)
+        return predict([self.model], loader, *how)
 
 
 def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from lib.files import writing
 from lib.place import place
+from lib.text import plain
 
 
 def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
@@ -22,5 +23,5 @@ def say(line: str) -> None:
         return
     line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with writing("standard output"):
-        tqdm.write(line)
+        tqdm.write(plain(line, keep="\n\t"))
         sys.stdout.flush()

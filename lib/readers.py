@@ -27,12 +27,13 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_array(file: Path) -> np.ndarray:
-    """Load one `.npy` array, never a pickle."""
+    """One `.npy` array, never a pickle, mapped: memory is taken for what is used of it."""
     try:
-        array = np.load(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except Exception as error:  # bytes from elsewhere can fail the reader in any way
         raise UserError(f"{file}: not a readable .npy array") from error
     if not isinstance(array, np.ndarray):
+        array.close()
         raise UserError(f"{file}: holds several arrays, expected one (.npy)")
     return array
 
@@ -91,6 +92,6 @@ def _unquoted(value: str) -> str:
         return value
     try:
         text = yaml.load(value, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError, ValueError):
         return value
     return text if isinstance(text, str) else value

@@ -7,8 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from lib import checkpoint
 from lib.config import FREE, Config, flag_name
+from lib.engine import Learner
 from lib.errors import UserError
 from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
@@ -115,6 +118,54 @@ def require_same(
                 "run was started: restore it, or start a new run, with --pretrained-model "
                 f"{experiment.path} from the weights of this one"
             )
+
+
+def require_form(state: dict[str, Any], learner: Learner, file: Path) -> None:
+    """Raise `UserError` unless what `state` says of optimiser and schedule has the form of
+    `learner`'s, so that no later step fails over it."""
+    own = learner.state_dict()
+    optimizer = state["optimizer"]
+    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
+    moments = optimizer.get("state")
+    fits = (
+        _same_form(own["optimizer"]["param_groups"], optimizer.get("param_groups"))
+        and _same_form(own["schedule"], state["schedule"])
+        and _same_form(own["scaler"], state["scaler"])
+        and isinstance(moments, dict)
+        and all(
+            number in range(len(parameters)) and _are_moments(values, parameters[number])
+            for number, values in moments.items()
+        )
+    )
+    if not fits:
+        raise UserError(f"{file}: the state of another optimiser or schedule, or a damaged one")
+
+
+def _are_moments(values: Any, parameter: Tensor) -> bool:
+    """Whether an optimiser may have kept `values` of `parameter`: a number of steps, averages."""
+    return isinstance(values, dict) and all(
+        isinstance(value, Tensor)
+        and value.is_floating_point()
+        and value.shape in ((), parameter.shape)
+        for value in values.values()
+    )
+
+
+def _same_form(own: Any, found: Any) -> bool:
+    """Whether `found` has the keys, lengths and types of `own`, whose None stands for anything."""
+    if isinstance(own, dict):
+        return isinstance(found, dict) and all(
+            name in found and _same_form(value, found[name]) for name, value in own.items()
+        )
+    if isinstance(own, (list, tuple)):
+        return (
+            isinstance(found, (list, tuple))
+            and len(own) == len(found)
+            and all(map(_same_form, own, found))
+        )
+    if isinstance(own, (int, float)) and not isinstance(own, bool):
+        return isinstance(found, (int, float)) and not isinstance(found, bool)
+    return own is None or type(own) is type(found)
 
 
 def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:

@@ -1,8 +1,11 @@
-"""SIGINT and SIGTERM while a run trains: the step is finished first."""
+"""SIGINT and SIGTERM: what must not be left half-done, as a step of training, is finished first."""
 
+import contextlib
 import signal
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from types import FrameType
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -31,3 +34,23 @@ class StopRequest:
             self.signum, self.since = signum, time.monotonic()
         elif time.monotonic() - self.since > self.echo:
             sys.exit(128 + signum)
+
+
+@contextlib.contextmanager
+def signals_wait() -> Iterator[None]:
+    """Let SIGINT and SIGTERM wait until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():  # which alone gets them
+        yield
+        return
+    waiting: list[int] = []
+    former = {
+        signum: signal.signal(signum, lambda signum, frame: waiting.append(signum))
+        for signum in SIGNALS
+    }
+    try:
+        yield
+    finally:
+        for signum, handler in former.items():
+            signal.signal(signum, handler)
+        for signum in waiting[:1]:
+            signal.raise_signal(signum)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lib.dataset import Unreadable
+from lib.bad_images import Unreadable
 from lib.gallery import Note
 from lib.manifest import Split
 from lib.tags import CORRECT, FALSE_ALARM, MISSED, Selection

@@ -16,10 +16,11 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
+from lib.bad_images import BadImages, without_unread
 from lib.builder import build_learner, make_quick, notes
 from lib.config import Config
 from lib.dataset import parts_of
-from lib.device import allow_tf32, get_rng_state, set_rng_state
+from lib.device import allow_tf32, get_rng_state, make_deterministic, set_rng_state
 from lib.distributed import World
 from lib.engine import Learner, gather, predict, train_one_epoch
 from lib.errors import UserError
@@ -42,11 +43,14 @@ class Trainer:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = dataclasses.replace(config, resume=None), world
         self.progress = Progress()
+        self.bad_images = BadImages(config.max_bad_images)
         if config.tf32:
             allow_tf32()
+        if config.deterministic:
+            make_deterministic()
         self.stop = StopRequest(echo=5.0 if launched() else 0.0)
         with world.together():
-            self.inputs = Inputs(config, world)
+            self.inputs = Inputs(config, world, self.bad_images)
         former = world.remembered(EXPERIMENT)
         self.experiment = self._from_first(
             lambda: resume.find_run(config, self.inputs.data.name, former)
@@ -89,6 +93,8 @@ class Trainer:
                 self._run_epoch(train_loader, validation_loader)
             if self._stops_early():
                 self.experiment.log(f"stopped: {PATIENCE} epochs without a better EMA mAP")
+            for line in self.bad_images.summary():
+                self.experiment.log(line)
             self.experiment.finish(progress.best_score)
         return self.experiment
 
@@ -122,21 +128,28 @@ class Trainer:
             )
 
     def _restore(self, state: dict[str, Any], file: Path) -> None:
+        resume.require_form(state, self.learner, file)
         try:
             self.learner.load_state_dict(state)
-        except (RuntimeError, KeyError, ValueError) as error:
+        except Exception as error:  # what comes from elsewhere can fail it in any way
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{file}: the state of another network or optimiser: {reason}"
             ) from error
         names = [field.name for field in dataclasses.fields(Progress)]
         self.progress = Progress(**{name: state[name] for name in names})
+        self.bad_images.reasons = dict.fromkeys(state.get("bad_images", ()))
 
     def _seed_dropout(self, states: list[dict[str, Tensor]]) -> None:
         """Go on with the random numbers of the processes, or begin with other ones in each."""
         world = self.world
         if len(states) == world.size:
-            set_rng_state(world.device, states[world.rank])
+            try:
+                set_rng_state(world.device, states[world.rank])
+            except Exception as error:  # what comes from elsewhere can fail it in any way
+                raise UserError(
+                    f"{self.experiment.last_checkpoint}: its random numbers are damaged"
+                ) from error
         elif states or world.rank:
             torch.manual_seed(hash((self.config.seed, world.rank, self.learner.step)))
 
@@ -160,13 +173,21 @@ class Trainer:
                 known = (f"note: {text}" for text in notes(config, self.learner.model))
                 facts = [self._describe(), *known]
                 self.experiment.begin(config, command_line(), facts, self.saved_sizes)
+        self.bad_images.tell = self.experiment.log
 
     def _run_epoch(self, train_loader: DataLoader, validation_loader: DataLoader) -> None:
         """Train, validate, save what is to be saved, and report."""
         start = time.perf_counter()
         progress, experiment = self.progress, self.experiment
         self.inputs.train_batches.start(progress.epoch, progress.batch)
-        speed = train_one_epoch(self.learner, train_loader, progress, self.steps, self._after_step)
+        speed = train_one_epoch(
+            self.learner,
+            train_loader,
+            progress,
+            self.steps,
+            self._after_step,
+            self.bad_images.meet,
+        )
         raw, ema = self._validate(validation_loader)
         self.learner.schedule.after_epoch(ema)
         better = ema > progress.best_score
@@ -218,13 +239,20 @@ class Trainer:
             make_quick(copy.deepcopy(model), self.config.img_size)
             for model in (learner.model, learner.ema.model)
         ]
-        stream = predict(
-            models, loader, learner.normalizer, self.world.device, self.config.amp, "validate"
+        how = (
+            learner.normalizer,
+            self.world.device,
+            self.config.amp,
+            "validate",
+            self.bad_images.meet,
         )
+        stream = predict(models, loader, *how)
         unless_stopped = itertools.takewhile(lambda _: not self.stop.signum, stream)
-        scores = gather(unless_stopped, (len(models), *split.targets.shape))
+        scores, read = gather(unless_stopped, (len(models), *split.targets.shape))
         self._leave_if_asked()
-        self.world.merge_(scores)
+        self.bad_images.agree(self.world)
+        self.world.merge_(scores, read)
+        split = without_unread(split, read)
         raw, ema = (
             mean_average_precision(scores[which], split.targets, split.ignore) for which in (0, 1)
         )
@@ -277,6 +305,7 @@ class Trainer:
                 "data": self.inputs.digests,
                 "config": self.config.to_dict(),
                 "sizes": self.experiment.sizes(),
+                "bad_images": list(self.bad_images.reasons),
             }
             files = (self.experiment.last_checkpoint, content, self.experiment.former_checkpoint)
             checkpoint.save(*files)

@@ -4,6 +4,8 @@ Normalisation is not here: pixels cross to the device as uint8 and `Normalizer` 
 """
 
 import contextlib
+import functools
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,24 +17,44 @@ from torch import Tensor
 from lib.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
 from lib.errors import UserError
 
+# of Pillow's decoders those for pictures; EPS would start another program
+FORMATS = "JPEG MPO PNG WEBP BMP DIB GIF TIFF AVIF JPEG2000 PPM".split()
+
 
 @contextlib.contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
-    """Open a picture file; a `UserError` names the path if it cannot be opened or decoded."""
-    try:
-        with Image.open(path) as image:
-            yield image
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: no such image") from error
-    except UnidentifiedImageError as error:
-        raise UserError(f"{path}: not a readable image: of no known format") from error
-    except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: not a readable image: {reason}") from error
+    """Open a picture file; a `UserError` names the path if it cannot be opened or decoded.
+
+    Pillow refuses pictures of more than 179 million pixels. What it warns of (half as many, odd
+    metadata) is no fault.
+    """
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with Image.open(path, formats=_known_formats()) as image:
+                yield image
+        except UserError:
+            raise
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such image") from error
+        except UnidentifiedImageError as error:
+            raise UserError(f"{path}: not a readable image: of no known format") from error
+        except Exception as error:  # bytes from elsewhere can fail a decoder in any way
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise UserError(f"{path}: not a readable image: {reason}") from error
+
+
+@functools.cache
+def _known_formats() -> list[str]:
+    """`FORMATS` as far as this Pillow has them."""
+    Image.init()
+    return [name for name in FORMATS if name in Image.OPEN]
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture file to RGB, its pixels as they are stored."""
+    """Decode a picture file to RGB, its pixels as they are stored.
+
+    Of an animation the first picture counts, of a transparent one the colours.
+    """
     with open_image(path) as image:
         return to_rgb(image, path)
 

@@ -14,7 +14,7 @@ from models.errors import ModelError
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 UNIT_MEAN, UNIT_STD = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
-LARGEST_SIDE = 10000
+LARGEST_SIDE = 4096
 ANY_SIDE = range(1, LARGEST_SIDE + 1)
 
 

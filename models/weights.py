@@ -11,6 +11,7 @@ import os
 import urllib.error
 import urllib.request
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -62,8 +63,13 @@ def read_weights(path: Path) -> dict[str, Any]:
             f"--weights {path}: {found}: pass pretrained, none, or the path of a weight file"
         )
     if path.suffix == ".npz":
+        try:
+            require_honest_size(path)
+        except (OSError, ValueError, zipfile.BadZipFile) as error:
+            raise ModelError(f"--weights {path}: not a readable weight file: {error}") from error
         return {"file": str(path), "custom_load": True}
     try:
+        require_honest_size(path)
         with warnings.catch_warnings(action="ignore"):
             state = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # bytes from elsewhere can fail a reader in any way
@@ -82,12 +88,25 @@ def read_weights(path: Path) -> dict[str, Any]:
 
 
 def is_plain(value: object) -> bool:
-    """Whether `value` is a dense tensor with numbers in it: not sparse, quantized or on meta."""
+    """Whether `value` is a dense tensor that holds its numbers: not sparse, quantized, on meta, or
+    few numbers that a stride of 0 shows as many."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and not (value.is_meta or value.is_quantized)
+        and value.nbytes <= value.untyped_storage().nbytes()
     )
+
+
+def require_honest_size(path: Path) -> None:
+    """Raise `ValueError` for a zip archive that would unpack to more than its own size.
+
+    PyTorch never compresses its files, but reads such ones.
+    """
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
+                raise ValueError("its parts are larger than the file")
 
 
 @contextlib.contextmanager

@@ -24,6 +24,15 @@ def test_every_test_that_fidelity_names_exists():
     assert len(named) > 50 and named <= TESTS, named - TESTS
 
 
+def test_every_promise_of_security_names_its_tests():
+    lines = (ROOT / "SECURITY.md").read_text().splitlines()
+    promises = [line for line in lines if re.match(r"\d+\. (?!Not promised)", line)]
+    assert len(promises) == 7
+    for promise in promises:
+        named = set(re.findall(r"`(test_\w+)`", promise))
+        assert named and named <= TESTS, named - TESTS
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_links_and_commands_lead_somewhere(page):
     text = (ROOT / page).read_text()

@@ -17,7 +17,6 @@ from lib.dataset import (
     evaluation_view,
     make_loader,
     parts_of,
-    refuse,
     training_view,
 )
 from lib.errors import UserError
@@ -168,13 +167,30 @@ def test_batch_holds_targets_and_ignore(split):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named(split, workers):
+def test_an_unreadable_image_is_named_and_another_stands_in(split, workers):
     with open(split.paths[4], "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n but no picture")
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
     loader = make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu"))
-    with pytest.raises(UserError, match=f"{split.paths[4]}: not a readable image"):
-        [refuse(batch.errors) for batch in loader]
+    whole, batch = list(loader)
+    (error,) = batch.errors
+    assert (
+        error.index == 4
+        and error.reason.startswith(f"{split.paths[4]}: not a readable image")
+        and not whole.errors
+    )
+    assert batch.index.tolist() == [-1, 5, 6] and batch.ignore[0].all()
+    assert torch.equal(batch.pixels[0], batch.pixels[1])
+    kept = batch.without_stand_ins()
+    assert kept.index.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
+
+
+def test_a_stand_in_says_nothing_of_its_image(split):
+    """The process that has the image itself does."""
+    with open(split.paths[4], "wb") as file:
+        file.write(b"no picture")
+    dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
+    assert dataset[Key(1, 4)].error and not dataset[Key(1, 4, stand_in=True)].error
 
 
 def test_truncated_images_are_refused(split, tmp_path):

@@ -152,7 +152,8 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
     stream = list(predict(models, loader, normalizer, CPU, amp=False))
     assert [prediction.index.tolist() for prediction in stream] == [[0, 1], [2, 3], [4]]
     assert stream[0].attention.shape == (2, 2, 2, 4)
-    scores = gather(iter(stream), (2, 5, 2))
+    scores, read = gather(iter(stream), (2, 5, 2))
+    assert read.tolist() == [1] * 5
     for batch, prediction in zip(loader, stream, strict=True):
         for which, model in enumerate(models):
             expected = model(batch.pixels.float() / 255).logits.sigmoid().detach()
@@ -196,8 +197,8 @@ def test_predictions_are_made_in_full_float32(loader, monkeypatch):
 
 def test_rows_are_merged_by_index(loader):
     stream = list(predict([Small()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False))
-    ordered = gather(iter(stream), (1, 5, 2))
-    np.testing.assert_array_equal(gather(iter(stream[::-1]), (1, 5, 2)), ordered)
+    ordered, _ = gather(iter(stream), (1, 5, 2))
+    np.testing.assert_array_equal(gather(iter(stream[::-1]), (1, 5, 2))[0], ordered)
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():

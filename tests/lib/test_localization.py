@@ -111,9 +111,13 @@ def test_counts_ground_truth_labels_with_a_box(split):
     localization = Localization(split, "xyz", boxes_of(split), (4, 4))
     heatmaps = torch.from_numpy(np.tile(peak(5).ravel(), (3, 3, 1)))
     localization.measure(np.array([2, 0, 1]), heatmaps)
-    found = localization.results()
+    found = localization.results(split.ignore)
     assert found["pointing_accuracy"] == 0.5
     assert found["energy_in_box"] == pytest.approx((1 + 0.01) / 1.15 / 2)
+    ignore = np.zeros((3, 3), bool)
+    ignore[2, 0] = True  # the one that is missed
+    assert localization.results(ignore)["pointing_accuracy"] == 1
+    assert localization.results(np.ones((3, 3), bool)) == {}
 
 
 def test_rows_of_several_processes_add_up(split):
@@ -125,8 +129,8 @@ def test_rows_of_several_processes_add_up(split):
     parts[0].measure(np.array([0, 1]), heatmaps[:2])
     parts[1].measure(np.array([2]), heatmaps[2:])
     parts[0].found += parts[1].found
-    assert parts[0].results() == whole.results()
-    assert 0 < whole.results()["energy_in_box"] < 1
+    assert parts[0].results(split.ignore) == whole.results(split.ignore)
+    assert 0 < whole.results(split.ignore)["energy_in_box"] < 1
 
 
 @pytest.mark.parametrize("boxes", [{}, {"other.png": [{"label": "x", "box": [0, 0, 1, 1]}]}])

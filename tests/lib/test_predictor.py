@@ -29,7 +29,9 @@ def test_call_and_stream_agree(folder, monkeypatch):
     scores, attention = predictor(split.paths)
     assert scores.shape == (6, 3) and attention.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
-    np.testing.assert_allclose(collect(predictor.stream(split, 4, 0), (6, 3)), scores, atol=1e-6)
+    found, read = collect(predictor.stream(split, 4, 0), (6, 3))
+    np.testing.assert_allclose(found, scores, atol=1e-6)
+    assert read.all()
     streamed = [prediction.attention[0] for prediction in predictor.stream(split, 4, 0)]
     np.testing.assert_allclose(np.concatenate(streamed), attention.reshape(6, 3, 4), atol=1e-6)
 

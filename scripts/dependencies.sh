@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Tests with the oldest and with the newest packages that requirements.txt admits, each in an
+# environment of its own that is thrown away; then pip check and the licences. Takes about an hour
+# and several GB. Arguments go to pytest: bash scripts/dependencies.sh tests/lib
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+work="$(mktemp -d)"
+trap 'rm -rf "$work"' EXIT
+
+# the lower bounds as exact versions
+sed -n 's/^\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2/p' requirements.txt >"$work/oldest.txt"
+: >"$work/newest.txt"
+
+for set in oldest newest; do
+  echo "== the $set packages"
+  python3 -m venv "$work/$set"
+  "$work/$set/bin/python" -m pip install --quiet --disable-pip-version-check \
+    -r requirements-dev.txt -c "$work/$set.txt"
+  "$work/$set/bin/python" -m pip check
+  "$work/$set/bin/python" scripts/licences.py
+  "$work/$set/bin/python" -m pytest -q "$@"
+  rm -rf "${work:?}/$set"
+done
+echo "both sets pass"
