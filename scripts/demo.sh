@@ -35,5 +35,6 @@ results = json.load(open(f"{sys.argv[1]}/results.json"))
 print()
 print(f"mAP               {results['mAP']:.4f}")
 print(f"pointing accuracy {results['pointing_accuracy']:.4f}")
+print(f"energy in box     {results['energy_in_box']:.4f}")
 print(f"heatmaps          {sys.argv[1]}/visualization/index.html")
 PYTHON
