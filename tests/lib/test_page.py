@@ -10,14 +10,8 @@ from PIL import Image
 from lib.gallery import Gallery
 from lib.pages import TEMPLATES
 from lib.tags import Selection
+from tests.browser import browser  # noqa: F401
 
-CHROMIUM = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-sync "
-    "--disable-background-networking --disable-component-update"
-).split()
 HOSTILE = "<script>document.title = 'broken'</script>"
 LABELS = ["dog", "cat", HOSTILE]
 MANY = 70  # more pictures than are laid out at once
@@ -62,19 +56,8 @@ def gallery(tmp_path_factory):
     return folder / "visualization"
 
 
-@pytest.fixture(scope="module")
-def browser():
-    if CHROMIUM is None:
-        pytest.skip("no Chromium: apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    with playwright.sync_playwright() as started:
-        opened = started.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 @pytest.fixture
-def page(browser, gallery):
+def page(browser, gallery):  # noqa: F811
     """The page at a laptop's width; it must ask for nothing but files and report no error."""
     opened = browser.new_page(viewport={"width": 1400, "height": 900})
     opened.set_default_timeout(120_000)  # milliseconds: a busy machine is slow
@@ -244,7 +227,7 @@ def test_focus_is_seen(page):
     assert page.evaluate(f"{style}.outlineWidth") == "3px"
 
 
-def test_a_page_without_its_data_says_so(browser, gallery, tmp_path):
+def test_a_page_without_its_data_says_so(browser, gallery, tmp_path):  # noqa: F811
     shutil.copy(gallery / "index.html", tmp_path)
     with_nothing = browser.new_page()
     with_nothing.goto(f"{tmp_path.as_uri()}/index.html")
