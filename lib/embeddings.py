@@ -50,8 +50,9 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
         local = Path(model_name).is_dir() or _is_cached(model_name)
         if not local:
             reach(ENDPOINT)
-        tokenizer = AutoTokenizer.from_pretrained(model_name, local_files_only=local)
-        model = AutoModel.from_pretrained(model_name, local_files_only=local).eval().float()
+        how = {"local_files_only": local, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
+        model = AutoModel.from_pretrained(model_name, **how).eval().float()
     except Exception as error:  # a name or files of the user's can fail it in any way
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"--text-model {model_name}: cannot be loaded: {reason}") from error

@@ -47,12 +47,13 @@ def download(timm_name: str) -> dict[str, Any]:
     name = facts.hf_hub_filename or "model.safetensors"
     cached = try_to_load_from_cache(facts.hf_hub_id, name)
     if isinstance(cached, str):
-        return _timm_file(cached)
+        return read_weights(Path(cached))
     _require_connection(timm_name, ENDPOINT)
     try:
-        return _timm_file(hf_hub_download(facts.hf_hub_id, name))
+        downloaded = hf_hub_download(facts.hf_hub_id, name)
     except OSError as error:
         raise _unreachable(timm_name, error) from error
+    return read_weights(Path(downloaded))
 
 
 def read_weights(path: Path) -> dict[str, Any]:
@@ -184,11 +185,6 @@ def resize_table(
     return resample_abs_pos_embed(
         table, list(grid), list(old_grid), prefix_tokens, interpolation="bicubic", antialias=False
     )
-
-
-def _timm_file(path: str) -> dict[str, Any]:
-    """A file of the hub is timm's own, even where the publisher's had a form of its own."""
-    return {"file": path, "custom_load": False}
 
 
 def _require_connection(timm_name: str, address: str) -> None:

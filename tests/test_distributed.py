@@ -72,6 +72,27 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, accum
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("accum_steps", [1, 2])
+def test_unreadable_images_change_nothing_else(copy, accum_steps):
+    """Nine of 14, so that processes have shares, and whole batches, without an image."""
+    for number in (0, 1, 2, 3, 5, 7, 9, 11, 13):
+        (copy / "data" / "colors" / "images" / f"train{number}.png").write_text("no picture")
+    (copy / "data" / "colors" / "images" / "test3.png").write_bytes(b"")
+    flags = (*FLAGS, *"--batch-size 4 --max-epochs 3 --max-bad-images 10".split())
+    alone = run(copy / FROZEN, *flags, cwd=copy)
+    assert alone.code == 0 and "skipped 10 images" in alone.out, alone.err
+    many = run_together(2, copy / FROZEN, *flags, "--accum-steps", accum_steps, cwd=copy)
+    assert [result.code for result in many] == [0] * 2, many[0].err
+    np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
+    assert many[0].out.count("skipped: ") == 10 and "skipped 10 images" in many[0].out
+    strict = (*flags[:-1], "3")
+    many = run_together(2, copy / FROZEN, *strict, cwd=copy)
+    assert [result.code for result in many] == [2] * 2
+    said = [line for result in many for line in result.err.splitlines() if "error:" in line]
+    assert len(said) == 1 and "one more than --max-bad-images 3" in said[0]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("images, batch_size", [(14, 4), (5, 4), (3, 4)])
 def test_the_loss_is_the_same_with_fewer_images_than_processes(copy, images, batch_size):
     """The last batch, of one or two images, leaves some of the processes with none."""

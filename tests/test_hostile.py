@@ -22,7 +22,7 @@ from lib.readers import read_array
 from lib.sources import read_source
 from lib.voc import read_objects
 from models.errors import ModelError
-from models.weights import read_weights
+from models.weights import download, read_weights
 from tests.commands import ROOT, TINY, run_here
 from tests.fuzzing import time_limit
 
@@ -52,7 +52,7 @@ def test_nothing_is_read_in_a_way_that_could_run_code(file):
             assert name == "yaml.safe_load" or given["Loader"] == "yaml.BaseLoader"
         if name.endswith("Environment"):
             assert given["autoescape"] == "True", f"{file}:{node.lineno}"
-        assert given.get("shell") is None and given.get("trust_remote_code") is None
+        assert given.get("shell") is None and "trust_remote_code" not in given
         assert name not in ("eval", "exec", "os.system", "pickle.load", "pickle.loads", "Markup")
 
 
@@ -87,6 +87,16 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     with pytest.raises(UserError, match="not a readable .npy"):
         read_array(tmp_path / "a.npy")
     assert not harm.exists()
+
+
+def test_a_pickle_in_the_cache_of_the_hub_is_refused(tmp_path, monkeypatch):
+    """Older versions of timm would unpickle it."""
+    torch.save({"w": Harm(tmp_path / "harm")}, tmp_path / "pytorch_model.bin")
+    cached = str(tmp_path / "pytorch_model.bin")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: cached)
+    with pytest.raises(ModelError, match="not a readable weight file"):
+        download("resnet18.tv_in1k")
+    assert not (tmp_path / "harm").exists()
 
 
 def test_few_numbers_that_pose_as_many_are_refused(tmp_path):
