@@ -86,7 +86,7 @@ def draw_frequencies(
                 widths = shares[split][order]
                 axes.barh(places + 0.4 * offset, widths, height=0.4, color=color, label=split)
         axes.set_yticks(places + 0.2, [labels[column] for column in order], fontsize=8)
-        axes.set_ylim(len(places) - 0.5, -0.5)  # the first on top, no room around
+        axes.set_ylim(len(places) - 0.2, -0.4)  # the first on top, no room around
         axes.set_xlabel("share of images")
         axes.set_title(f"{name}: labels{shown}")
         axes.legend(frameon=False, loc="lower right")
