@@ -1,12 +1,14 @@
 """Draw the attention heatmaps of an experiment, on its test images or on any others."""
 
-from lib.cli import experiment_parser, positive_int, run_main
+from lib.cli import experiment_parser, positive_int, run_main, share_or_tuned
 
 
 def main() -> None:
     parser = experiment_parser(
         "Draw heatmaps of the labels that the model predicts, or the ground truth names, into the "
-        "experiment's visualization/: overlays, raw grids (.npz) and index.html."
+        "experiment's visualization/: overlays, raw grids (.npz) and index.html.",
+        threshold="tuned, where evaluate.py --tune-thresholds has been, else as in training, 0.5",
+        kind=share_or_tuned,
     )
     parser.add_argument(
         "--images",

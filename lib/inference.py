@@ -20,6 +20,7 @@ from lib.manifest import DataFolder, Split
 from lib.predictor import Predictor
 from lib.progress import bar, say
 from lib.transforms import read_image
+from lib.tuning import Cutoffs
 from lib.visualize import (
     Overlay,
     Picture,
@@ -67,17 +68,19 @@ def infer(
     *,
     images: Sequence[str] | None = None,
     limit: int | None = None,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Draw an experiment's heatmaps of `images`, or of its data's test split; gives the page.
 
-    None stands for what the experiment was trained with, or for no limit.
+    None stands for what the experiment was trained with, or for no limit; for `threshold` see
+    `Predictor.cutoffs`.
     """
     with world.together():
         predictor = Predictor(exp_dir, world=world)
         config, labels = predictor.config, predictor.labels
+        cutoffs = predictor.cutoffs(threshold)
         if images:
             split = unlabelled(find_images(images), len(labels))
         else:
@@ -87,7 +90,7 @@ def infer(
     page = visualize(
         predictor,
         split.head(limit),
-        threshold=config.threshold if threshold is None else threshold,
+        cutoffs=cutoffs,
         batch_size=batch_size,
         workers=workers,
     )
@@ -99,13 +102,13 @@ def visualize(
     predictor: Predictor,
     split: Split,
     *,
-    threshold: float,
+    cutoffs: Cutoffs,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Draw every image of `split` into the experiment's `visualization/`; gives its `index.html`.
 
-    An overlay is drawn for each label that reaches `threshold` or that the split names; entries
+    An overlay is drawn for each label that reaches its cut-off or that the split names; entries
     that the split ignores count as not known. Each process draws its images, the first one the
     page.
     """
@@ -115,7 +118,7 @@ def visualize(
         stream = _rows(predictor.stream(split, batch_size, workers), predictor.grid)
         total = -(-len(split) // world.size)
         drawn = [
-            (row, _draw(stage, predictor.labels, split, row, scores, grids, threshold))
+            (row, _draw(stage, predictor.labels, split, row, scores, grids, cutoffs.values))
             for row, scores, grids in bar(stream, "draw", "image", total=total)
         ]
         by_row = dict(itertools.chain.from_iterable(world.gather(drawn)))
@@ -126,7 +129,7 @@ def visualize(
                 stage,
                 pictures,
                 title=f"Heatmaps of {predictor.experiment.path}",
-                facts=f"{len(pictures)} images; labels from a score of {threshold:g}{known}",
+                facts=f"{len(pictures)} images; labels from {cutoffs.words}{known}",
             )
     return target / "index.html"
 
@@ -147,7 +150,7 @@ def _draw(
     row: int,
     scores: np.ndarray,
     grids: np.ndarray,
-    threshold: float,
+    cutoffs: np.ndarray,
 ) -> Picture:
     path = split.paths[row]
     name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
@@ -159,7 +162,7 @@ def _draw(
     save_image(stage / picture.file, image)
     present = (split.targets[row] == 1) & ~split.ignore[row]
     for column in np.argsort(-scores, kind="stable"):
-        predicted = bool(scores[column] >= threshold)
+        predicted = bool(scores[column] >= cutoffs[column])
         if not (predicted or present[column]):
             continue
         label, score = labels[column], float(scores[column])

@@ -23,6 +23,7 @@ from lib.errors import UserError
 from lib.experiment import Experiment
 from lib.manifest import DataFolder, Split
 from lib.transforms import read_image, resize, to_pixels
+from lib.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models import official
 from models.mlic import MLIC
 
@@ -133,6 +134,17 @@ class Predictor:
             output = self.model(self.normalizer(pixels.to(self.device)))
         attention = output.attention.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()
+
+    def tuning(self) -> Tuning | None:
+        """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
+        return load_tuning(self.experiment.path, self.labels, self.experiment.best_checkpoint)
+
+    def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
+        """The score from which each label counts as predicted: `threshold`, or "tuned" ones.
+
+        None takes the tuned ones where the experiment has some, else that of its training.
+        """
+        return choose_cutoffs(threshold, self.tuning, len(self.labels), self.config.threshold)
 
     def stream(
         self, split: Split, batch_size: int | None = None, workers: int | None = None
