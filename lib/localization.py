@@ -24,15 +24,14 @@ def pointing_accuracy(
 
     `peaks` (N, C) is the patch, in row-major order, where alpha is largest. Its centre must lie
     within half a patch of one of the label's boxes `[x0, y0, x1, y1]`, which are in pixels of the
-    original image and scaled to the square that the model saw. Raises `UserError` where `boxes`
-    knows none of the images.
+    original image and scaled to the square that the model saw. Entries that the split ignores take
+    no part. Raises `UserError` where `boxes` knows none of the images.
     """
     hits = pairs = 0
     for row, path in enumerate(split.paths):
         by_label = _boxes_by_label(boxes.get(path, ()))
-        wanted = [
-            column for column in np.flatnonzero(split.targets[row]) if labels[column] in by_label
-        ]
+        present = np.flatnonzero((split.targets[row] == 1) & ~split.ignore[row])
+        wanted = [column for column in present if labels[column] in by_label]
         if not wanted:
             continue
         with open_image(path) as image:

@@ -56,6 +56,8 @@ def test_counts_ground_truth_labels_with_a_box(split):
     }
     peaks = np.full((2, 3), 5)
     assert pointing_accuracy(peaks, (4, 4), split, "xyz", boxes) == 0.5
+    split.ignore[1, 0] = True  # the one that is missed
+    assert pointing_accuracy(peaks, (4, 4), split, "xyz", boxes) == 1
 
 
 def test_boxes_of_other_images_are_refused(split):
