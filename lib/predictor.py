@@ -117,6 +117,7 @@ class Predictor:
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
+        self.amp = self.config.amp
         self.model = make_quick(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
@@ -130,7 +131,7 @@ class Predictor:
         """
         size = self.config.img_size
         pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
-        with torch.inference_mode(), exact_float32(), autocast(self.device, self.config.amp):
+        with torch.inference_mode(), exact_float32(), autocast(self.device, self.amp):
             output = self.model(self.normalizer(pixels.to(self.device)))
         attention = output.attention.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()
@@ -157,9 +158,7 @@ class Predictor:
             workers=workers,
             world=self.world,
         )
-        return predict(
-            [self.model], loader, self.normalizer, self.device, self.config.amp, "predict"
-        )
+        return predict([self.model], loader, self.normalizer, self.device, self.amp, "predict")
 
 
 def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
