@@ -1,6 +1,9 @@
-"""Draw the attention heatmaps of an experiment, on its test images or on any others."""
+"""Draw the attention heatmaps of an experiment, on its test images or any others, or on a page."""
 
-from lib.cli import experiment_parser, positive_int, run_main, share_or_tuned
+from lib.cli import experiment_parser, positive_int, run_main, share_or_tuned, whole_number
+from lib.errors import UserError
+
+PORT = 7860
 
 
 def main() -> None:
@@ -17,7 +20,18 @@ def main() -> None:
         help="pictures to draw (default: the test images of the experiment's data)",
     )
     parser.add_argument("--limit", type=positive_int, help="draw at most so many images")
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="instead, show a page at 127.0.0.1 on which to drop pictures",
+    )
+    parser.add_argument("--port", type=whole_number, help=f"of --serve; 0 is any ({PORT})")
     arguments = parser.parse_args()
+    if arguments.serve:
+        show_page(arguments)
+        return
+    if arguments.port is not None:
+        raise UserError("--port: is of use with --serve alone; leave it out")
 
     from lib.distributed import session
     from lib.inference import infer
@@ -32,6 +46,18 @@ def main() -> None:
             batch_size=arguments.batch_size,
             workers=arguments.workers,
         )
+
+
+def show_page(arguments) -> None:
+    for flag in ("images", "limit", "batch_size", "workers"):
+        if getattr(arguments, flag) is not None:
+            name = flag.replace("_", "-")
+            raise UserError(f"--{name}: is of no use with --serve; leave one of them out")
+
+    from lib.serve import serve
+
+    port = PORT if arguments.port is None else arguments.port
+    serve(arguments.exp_dir, arguments.device, port, arguments.threshold)
 
 
 if __name__ == "__main__":
