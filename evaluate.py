@@ -6,7 +6,14 @@ from lib.cli import experiment_parser, run_main, whole_number
 def main() -> None:
     parser = experiment_parser(
         "Score the best EMA model of an experiment on its data's test split; writes result.txt, "
-        "results.json, prediction.txt and scores.npz into the experiment."
+        "results.json, prediction.txt and scores.npz into the experiment.",
+        threshold="as in training, 0.5",
+    )
+    parser.add_argument(
+        "--tune-thresholds",
+        metavar="f1|precision@X|recall@X",
+        help="learn a threshold for each label, and a temperature, from val.txt first; writes "
+        "thresholds.json too, which infer.py then uses",
     )
     parser.add_argument(
         "--max-bad-images",
@@ -23,6 +30,7 @@ def main() -> None:
             arguments.exp_dir,
             world,
             threshold=arguments.threshold,
+            tune_thresholds=arguments.tune_thresholds,
             batch_size=arguments.batch_size,
             workers=arguments.workers,
             max_bad_images=arguments.max_bad_images,

@@ -1,12 +1,25 @@
-"""Say what an experiment's model sees in pictures, and draw where it looked."""
+"""Say what an experiment's model sees in pictures, and draw where it looked: into a folder, or on a
+local page."""
 
-from lib.cli import experiment_parser, listed, positive_int, run_main
+from lib.cli import (
+    experiment_parser,
+    listed,
+    positive_int,
+    run_main,
+    share_or_tuned,
+    whole_number,
+)
+from lib.errors import UserError
+
+PORT = 7860
 
 
 def main() -> None:
     parser = experiment_parser(
         "Tag pictures and draw the heatmaps of their labels, into the experiment's visualization/: "
-        "index.html (opens from the disk), predictions.jsonl and the raw grids (.npz)."
+        "index.html (opens from the disk), predictions.jsonl and the raw grids (.npz).",
+        threshold="tuned, where evaluate.py --tune-thresholds has been, else as in training, 0.5",
+        kind=share_or_tuned,
     )
     parser.add_argument(
         "--images",
@@ -33,14 +46,39 @@ def main() -> None:
         action="store_true",
         help="also write each label's heatmap over its picture, as a JPEG",
     )
+    parser.add_argument(
+        "--serve",
+        action="store_true",
+        help="instead, show a page at 127.0.0.1 on which to drop pictures",
+    )
+    parser.add_argument("--port", type=whole_number, help=f"of --serve; 0 is any ({PORT})")
     arguments = parser.parse_args()
+    if arguments.serve:
+        show_page(arguments)
+        return
+    if arguments.port is not None:
+        raise UserError("--port: is of use with --serve alone; leave it out")
 
     from lib.distributed import session
     from lib.inference import infer
 
     flags = vars(arguments)
+    del flags["serve"], flags["port"]
     with session(flags.pop("device")) as world:
         infer(flags.pop("exp_dir"), world, **flags)
+
+
+def show_page(arguments) -> None:
+    of_use = ("exp_dir", "device", "threshold", "serve", "port")
+    for flag, value in vars(arguments).items():
+        if flag not in of_use and value not in (None, False):
+            name = flag.replace("_", "-")
+            raise UserError(f"--{name}: is of no use with --serve; leave one of them out")
+
+    from lib.serve import serve
+
+    port = PORT if arguments.port is None else arguments.port
+    serve(arguments.exp_dir, arguments.device, port, arguments.threshold)
 
 
 if __name__ == "__main__":

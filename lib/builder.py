@@ -82,12 +82,15 @@ def build_learner(
         except ModelError as error:
             raise UserError(f"--checkpoint-backbone: {config.arch} {error}") from error
     model = world.synchronized(model).to(world.device, memory_format=torch.channels_last)
+    if config.freeze_backbone:
+        model.backbone.freeze()
     optimizer = make_optimizer(
         model,
         config.optimizer,
         lr=config.lr,
         weight_decay=config.weight_decay,
         true_weight_decay=config.true_weight_decay,
+        backbone_lr=config.backbone_lr,
     )
     schedule = Schedule(
         config.lr_scheduler,
@@ -150,6 +153,8 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
 def notes(config: Config, model: MLIC) -> Iterator[str]:
     """What the user may not have meant by `config`."""
     arch = registry.find_arch(config.arch)
+    if config.freeze_backbone and config.weights == "none" and not config.pretrained_model:
+        yield "--freeze-backbone keeps random weights: --weights none, and no --pretrained-model"
     if config.rm_cls and not model.backbone.trunk_prefix_tokens:
         yield f"--rm-cls changes nothing, {config.arch} has no class token"
     chosen = config.norm or config.orid_norm or config.pretrained_model

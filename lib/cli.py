@@ -53,8 +53,13 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     sys.exit(0)
 
 
-def experiment_parser(description: str) -> Parser:
-    """A parser with the flags that evaluate.py and infer.py share."""
+def experiment_parser(
+    description: str, threshold: str, kind: Callable[[str], float | str] | None = None
+) -> Parser:
+    """A parser with the flags that evaluate.py and infer.py share.
+
+    `threshold` says what is taken where --threshold, of type `kind` (a share), is left out.
+    """
     parser = Parser(description=description)
     parser.add_argument(
         "--exp-dir",
@@ -64,8 +69,8 @@ def experiment_parser(description: str) -> Parser:
     )
     parser.add_argument(
         "--threshold",
-        type=share,
-        help="score from which a label counts as predicted (default: as in training, 0.5)",
+        type=kind or share,
+        help=f"score from which a label counts as predicted (default: {threshold})",
     )
     parser.add_argument(
         "--batch-size",
@@ -141,6 +146,11 @@ def listed(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}: must be names joined by commas")
     return names
+
+
+def share_or_tuned(text: str) -> float | str:
+    """Type of a command's flag that takes a number between 0 and 1, or `tuned`."""
+    return text if text == "tuned" else share(text)
 
 
 def _leave_stdout() -> None:

@@ -109,6 +109,10 @@ class Config:
     clip_grad: float | None = _flag(None, "largest norm of the gradient (default: no limit)")
     max_epochs: int = _flag(60, "epochs")
     lr: float = _flag(1e-4, "learning rate (OneCycleLR: its maximum)")
+    backbone_lr: float = _flag(1.0, "what the rate is multiplied by for the backbone")
+    freeze_backbone: bool = _flag(
+        False, "leave the backbone as it starts, its normalisation statistics included"
+    )
     optimizer: str = _flag("AdamW", "optimiser", choices=("AdamW", "Adam", "SGD"))
     weight_decay: float = _flag(1e-4, "weight decay")
     true_weight_decay: bool = _flag(
@@ -146,7 +150,7 @@ class Config:
                 raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
         _require(
             self,
-            ("lr", "tau", "clip_grad", "cache_limit"),
+            ("lr", "backbone_lr", "tau", "clip_grad", "cache_limit"),
             "more than 0",
             lambda v: v is None or 0 < v < math.inf,
         )
@@ -180,6 +184,12 @@ class Config:
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(
                 f"--orid-norm and --norm {self.norm} contradict each other: pass one of them"
+            )
+
+        if self.freeze_backbone and self.backbone_lr != 1:
+            raise UserError(
+                f"--freeze-backbone and --backbone-lr {self.backbone_lr:g} contradict each other: "
+                "pass one of them"
             )
 
     @property

@@ -145,6 +145,7 @@ class World:
             statistic
             for module in model.modules()
             if isinstance(module, _BatchNorm) and not isinstance(module, nn.SyncBatchNorm)
+            if module.training  # those of a frozen backbone stay as they are, to the bit
             for statistic in (module.running_mean, module.running_var)
             if statistic is not None
         ]

@@ -66,15 +66,15 @@ def infer(
     only_errors: bool = False,
     limit: int | None = None,
     top: int | None = None,
-    threshold: float | None = None,
+    threshold: float | str | None = None,
     overlays: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Show what an experiment says of `images`, or of its data's test split; gives the page.
 
-    None stands for what the experiment was trained with, or for no limit. Raises `UserError` where
-    there is nothing to show.
+    None stands for what the experiment was trained with, or for no limit; for `threshold` see
+    `Predictor.cutoffs`. Raises `UserError` where there is nothing to show.
     """
     with world.together():
         if images and only_errors:
@@ -82,7 +82,7 @@ def infer(
         predictor = Predictor(exp_dir, world=world)
         config, names = predictor.config, predictor.labels
         selection = Selection(
-            threshold=config.threshold if threshold is None else threshold,
+            predictor.cutoffs(threshold),
             top=top,
             columns=columns_of(labels, names) if labels else None,
             only_errors=only_errors,
@@ -96,7 +96,7 @@ def infer(
 
     def show(note: Note) -> None:
         if images:
-            say(summary.table(note, names, selection.threshold))
+            say(summary.table(note, names, selection.cutoffs))
 
     shown = visualize(
         predictor,

@@ -49,14 +49,19 @@ def mean_average_precision(
     return float(average_precision(scores, targets, ignore).mean())
 
 
+def present_labels(targets: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
+    """Marks (C,) of the labels that have a positive among the entries that count."""
+    return _prepared(targets, targets, ignore)[1].any(axis=0)
+
+
 def threshold_f1(
     scores: np.ndarray,
     targets: np.ndarray,
     ignore: np.ndarray | None = None,
     *,
-    threshold: float = 0.5,
+    threshold: float | np.ndarray = 0.5,
 ) -> F1Scores:
-    """Precision, recall and F1 where `score >= threshold` predicts a label.
+    """Precision, recall and F1 where `score >= threshold` predicts a label; (C,) for one each.
 
     CP and CR average over labels, 0/0 (a label never predicted, or never present) counting 1; OP
     and OR pool the counts, 0/0 giving 0; CF1 and OF1 are their harmonic means.

@@ -6,13 +6,20 @@ from torch.optim.lr_scheduler import LRScheduler, OneCycleLR, ReduceLROnPlateau,
 
 
 def make_optimizer(
-    model: nn.Module, name: str, *, lr: float, weight_decay: float, true_weight_decay: bool = False
+    model: nn.Module,
+    name: str,
+    *,
+    lr: float,
+    weight_decay: float,
+    true_weight_decay: bool = False,
+    backbone_lr: float = 1.0,
 ) -> Optimizer:
-    """`AdamW`, `Adam` (coupled L2) or `SGD` (momentum 0.9) over the parameters of `model`.
+    """`AdamW`, `Adam` (coupled L2) or `SGD` (momentum 0.9) over what `model` is to learn.
 
-    With `true_weight_decay`, biases and other 1-d parameters are not decayed.
+    With `true_weight_decay`, biases and other 1-d parameters are not decayed. The rate of
+    `model.backbone` is `backbone_lr` times `lr`.
     """
-    groups = parameter_groups(model, weight_decay, true_weight_decay)
+    groups = parameter_groups(model, weight_decay, true_weight_decay, lr, backbone_lr)
     # one pass over all parameters, where PyTorch has it
     fused = next(model.parameters()).device.type in ("cpu", "cuda")
     if name == "SGD":
@@ -20,19 +27,34 @@ def make_optimizer(
     return {"AdamW": AdamW, "Adam": Adam}[name](groups, lr=lr, eps=1e-8, fused=fused)
 
 
-def parameter_groups(model: nn.Module, weight_decay: float, true_weight_decay: bool) -> list[dict]:
-    """One group with the decay; a second one without, for 1-d parameters, where they are spared."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
-    if not true_weight_decay:
-        return [{"params": parameters, "weight_decay": weight_decay}]
+def parameter_groups(
+    model: nn.Module,
+    weight_decay: float,
+    true_weight_decay: bool,
+    lr: float,
+    backbone_lr: float = 1.0,
+) -> list[dict]:
+    """One group of all parameters that need a gradient; where 1-d ones are spared the decay, or the
+    backbone has a rate of its own, one for each kind, those of the full rate first."""
+    groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scaled = backbone_lr != 1 and name.startswith("backbone.")
+            spared = true_weight_decay and parameter.ndim <= 1
+            groups.setdefault((scaled, spared), []).append(parameter)
     return [
-        {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": groups[scaled, spared],
+            "weight_decay": 0.0 if spared else weight_decay,
+            "lr": lr * backbone_lr if scaled else lr,
+        }
+        for scaled, spared in sorted(groups)
     ]
 
 
 class Schedule:
-    """A learning-rate schedule that knows when it is stepped.
+    """A learning-rate schedule that knows when it is stepped; each group of parameters keeps its
+    ratio to the others' rates.
 
     OneCycleLR after every optimiser step, StepLR and ReduceLROnPlateau (mode max) after an epoch.
     """
@@ -55,8 +77,10 @@ class Schedule:
             if pct_start * steps == 1:
                 # PyTorch divides by the length of the rise, pct_start * steps - 1
                 pct_start = min(pct_start + 1e-9, 1 - 1e-9)
+            groups, rate = optimizer.param_groups, optimizer.defaults["lr"]
+            rates = [group["lr"] / rate * lr for group in groups]
             self.scheduler = OneCycleLR(
-                optimizer, max_lr=lr, total_steps=steps, pct_start=pct_start
+                optimizer, max_lr=rates, total_steps=steps, pct_start=pct_start
             )
         elif name == "StepLR":
             self.scheduler = StepLR(optimizer, step_size=step_size, gamma=0.1)
@@ -65,7 +89,7 @@ class Schedule:
 
     @property
     def lr(self) -> float:
-        """The rate that the next optimiser step takes."""
+        """The rate that the next optimiser step takes, but for a backbone with its own."""
         return self.optimizer.param_groups[0]["lr"]
 
     def after_step(self) -> None:

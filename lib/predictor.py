@@ -24,6 +24,7 @@ from lib.errors import UserError
 from lib.experiment import Experiment
 from lib.manifest import DataFolder, Split
 from lib.transforms import read_image, resize, to_pixels
+from lib.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models import official
 from models.mlic import MLIC
 
@@ -122,8 +123,11 @@ class Predictor:
     """Scores pictures with an experiment's best EMA model.
 
     `device` is one of `--device`'s names; `world`, instead, the processes that share a stream.
+    Raises `UserError` for what is no experiment, or does not fit together.
 
-    >>> scores, attention = Predictor("experiments/mlic_voc2007/exp1")(["a.jpg", "b.jpg"])
+    >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
+    >>> scores, attention = predictor(["a.jpg", "b.jpg"])
+    >>> found = scores >= predictor.cutoffs().values
     """
 
     def __init__(
@@ -133,23 +137,49 @@ class Predictor:
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
+        self.amp = self.config.amp
         self.model = make_quick(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
     def __call__(
         self, images: Sequence[str | Path | Image.Image | np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Score a batch of paths, Pillow images or RGB uint8 arrays (H, W, 3).
+        """Score paths, Pillow images or RGB uint8 arrays (H, W, 3); grey ones may be (H, W).
 
-        Gives scores (B, C) in [0, 1] and attention (B, C, H, W), which sums to 1 over the patches
-        (to less where a class token takes its share).
+        Gives scores (B, C) in [0, 1], of `labels` in their order, and attention (B, C, H, W), which
+        sums to 1 over the patches (to less where a class token takes its share), both float32.
+        Raises `UserError` for a picture that cannot be read, and for arrays of another kind.
         """
+        if isinstance(images, (str, Path, Image.Image)):
+            raise UserError("Predictor: expected a list of pictures, got a single one")
+        step = self.config.eval_batch_size
+        parts = [self._score(images[start : start + step]) for start in range(0, len(images), step)]
+        if not parts:
+            size = len(self.labels)
+            return np.empty((0, size), np.float32), np.empty((0, size, *self.grid), np.float32)
+        scores, attention = zip(*parts, strict=True)
+        return np.concatenate(scores), np.concatenate(attention)
+
+    def tuning(self) -> Tuning | None:
+        """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
+        return load_tuning(self.experiment.path, self.labels, self.experiment.best_checkpoint)
+
+    def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
+        """The score from which each label counts as predicted: `threshold`, or "tuned" ones.
+
+        None takes the tuned ones where the experiment has some, else that of its training.
+        """
+        return choose_cutoffs(threshold, self.tuning, len(self.labels), self.config.threshold)
+
+    def _score(
+        self, images: Sequence[str | Path | Image.Image | np.ndarray]
+    ) -> tuple[np.ndarray, np.ndarray]:
         size = self.config.img_size
         pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
-        with torch.inference_mode(), exact_float32(), autocast(self.device, self.config.amp):
+        with torch.inference_mode(), exact_float32(), autocast(self.device, self.amp):
             output = self.model(self.normalizer(pixels.to(self.device)))
         attention = output.attention.unflatten(-1, self.grid)
-        return output.logits.float().sigmoid().cpu().numpy(), attention.cpu().numpy()
+        return output.logits.float().sigmoid().cpu().numpy(), attention.float().cpu().numpy()
 
     def stream(
         self,
@@ -166,7 +196,7 @@ class Predictor:
             workers=workers,
             world=self.world,
         )
-        how = (self.normalizer, self.device, self.config.amp, "predict", unreadable)
+        how = (self.normalizer, self.device, self.amp, "predict", unreadable)
         return predict([self.model], loader, *how)
 
 
@@ -174,5 +204,11 @@ def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     if isinstance(image, np.ndarray):
+        colors = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
+        if image.dtype != np.uint8 or not colors or not image.size:
+            raise UserError(
+                f"Predictor: an array {image.shape} of {image.dtype}; expected RGB as uint8 "
+                "(height, width, 3)"
+            )
         return Image.fromarray(image).convert("RGB")
     return read_image(image)

@@ -17,6 +17,12 @@ def bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
     return tqdm(iterable, disable=place().rank > 0, **shown, **options)
 
 
+def note(line: str) -> None:
+    """Print what is good to know to stderr, where it does not mix with results on stdout."""
+    if place().rank == 0:
+        tqdm.write(f"note: {line}", file=sys.stderr)
+
+
 def say(line: str) -> None:
     """Print a line to stdout without breaking the bars; bytes that are no UTF-8 as �."""
     if place().rank > 0:

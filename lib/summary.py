@@ -6,17 +6,20 @@ from lib.bad_images import Unreadable
 from lib.gallery import Note
 from lib.manifest import Split
 from lib.tags import CORRECT, FALSE_ALARM, MISSED, Selection
+from lib.tuning import Cutoffs
 
 NAMED = 20  # unreadable files that are listed
 
 
-def table(note: Note, labels: Sequence[str], threshold: float) -> str:
+def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
     """Lines of a picture's path, then its labels with their scores."""
     rows = [(labels[column], score) for column, score, *_ in note["tags"]]
     path = note["path"]
     if not rows:
         column, score = note["best"]
-        return f"{path}\n  none reaches {threshold:g}; the highest is {labels[column]} {score:.3f}"
+        return (
+            f"{path}\n  none reaches {cutoffs.words}; the highest is {labels[column]} {score:.3f}"
+        )
     width = max(len(label) for label, _ in rows)
     return "\n".join([path, *(f"  {label:<{width}}  {score:.3f}" for label, score in rows)])
 
@@ -46,7 +49,7 @@ def facts(split: Split, selection: Selection, pictures: int) -> str:
     what = " with a mistake" if selection.only_errors else ""
     of_all = "" if pictures == len(split) else f" of {len(split)}"
     return (
-        f"{pictures}{of_all} images{what}; {top}labels from a score of {selection.threshold:g}"
+        f"{pictures}{of_all} images{what}; {top}labels from {selection.cutoffs.words}"
         f"{known}. Bright is where the model looked for the label."
     )
 
@@ -60,6 +63,6 @@ def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]
     what = "mistake" if selection.only_errors else "label"
     of_these = "" if selection.columns is None else " among --labels"
     return (
-        f"no image to show: none of {len(split)} has a {what}{of_these} at --threshold "
-        f"{selection.threshold:g}; change these flags"
+        f"no image to show: none of {len(split)} has a {what}{of_these}, counted from "
+        f"{selection.cutoffs.words}; change --threshold or these flags"
     )

@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.errors import UserError
+from lib.tuning import Cutoffs
 
 CORRECT, MISSED, FALSE_ALARM, PREDICTED = "correct", "missed", "false alarm", "predicted"
 ERRORS = (MISSED, FALSE_ALARM)
@@ -29,12 +30,12 @@ class Tag(NamedTuple):
 class Selection:
     """Which labels of a picture are wanted, and which pictures.
 
-    Labels: those that reach `threshold`, at most `top` of them, and those that the ground truth
+    Labels: those that reach their cut-off, at most `top` of them, and those that the ground truth
     names; of `columns` alone, where they are given. Pictures: all; with `columns` those with a
     wanted label; with `only_errors` those with a wanted label that is missed or a false alarm.
     """
 
-    threshold: float
+    cutoffs: Cutoffs
     top: int | None = None
     columns: frozenset[int] | None = None
     only_errors: bool = False
@@ -50,7 +51,7 @@ class Selection:
         for column in np.argsort(-scores, kind="stable").tolist():
             if self.columns is not None and column not in self.columns:
                 continue
-            predicted = bool(scores[column] >= self.threshold)
+            predicted = bool(scores[column] >= self.cutoffs.values[column])
             present = None if ignore[column] else bool(targets[column])
             listed = predicted and left > 0
             left -= listed

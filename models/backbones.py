@@ -47,12 +47,22 @@ class Backbone(nn.Module):
             if "relative_position_index" in dict(module.named_buffers(recurse=False)):
                 # part of the state, since published checkpoints are used with the one they store
                 module.register_buffer("relative_position_index", module.relative_position_index)
+        self.frozen = False
         self.grid = self._probe(image_size)
         self.stride = image_size / self.grid[0]
 
     @property
     def prefix_tokens(self) -> int:
         return 0 if self.drop_class_token else self.trunk_prefix_tokens
+
+    def freeze(self) -> None:
+        """Learn nothing more: no gradients, and eval mode for good, so that the statistics of norms
+        stay and no path is dropped."""
+        self.frozen = True
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "Backbone":
+        return super().train(mode and not self.frozen)
 
     def forward(self, images: Tensor) -> Tensor:
         """Normalised images (B, 3, S, S) -> tokens (B, P + N, D)."""

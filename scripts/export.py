@@ -1,5 +1,8 @@
-"""Export a trained experiment: `--format published` writes an experiment folder of the published
-form, whose config.yaml and checkpoint the published code and this project read.
+"""Export a trained experiment.
+
+--format onnx and torch_export write one program each, from uint8 pictures to scores and attention,
+which is run and compared before it is kept. --format published writes an experiment folder of the
+published form, whose config.yaml and checkpoint the published code and this project read.
 """
 
 import sys
@@ -9,28 +12,75 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.cli import Parser, folder, run_main
 
+COMPARED = 4  # test images on which an export is tried, without --images
+
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
         "--exp-dir", required=True, type=folder, help="experiment folder, or its checkpoint alone"
     )
-    parser.add_argument("--format", required=True, choices=("published",), help="what to write")
     parser.add_argument(
-        "--save-dir", type=folder, help="where to write (default: published/ in the experiment)"
+        "--format", required=True, choices=("onnx", "torch_export", "published"), help="the form"
+    )
+    parser.add_argument(
+        "--save-dir", type=folder, help="where to write (default: a folder in the experiment)"
+    )
+    parser.add_argument(
+        "--images",
+        nargs="+",
+        metavar="FILE_OR_FOLDER",
+        help="pictures to compare the exported program on (default: the first test images)",
     )
     arguments = parser.parse_args()
+    write = export_published if arguments.format == "published" else export_program
+    write(arguments)
 
-    from lib.export import caveats, export_published
+
+def export_published(arguments) -> None:
+    from lib import export
+    from lib.errors import UserError
     from lib.predictor import load_experiment
     from lib.progress import say
 
+    if arguments.images:
+        raise UserError("--images: nothing is compared with --format published; leave it out")
     loaded = load_experiment(arguments.exp_dir)
     target = arguments.save_dir or loaded.experiment.path / arguments.format
-    export_published(loaded, target)
+    export.export_published(loaded, target)
     say(f"published form: {target}")
-    for caveat in caveats(loaded, target):
+    for caveat in export.caveats(loaded, target):
         say(f"note: {caveat}")
+
+
+def export_program(arguments) -> None:
+    from lib.export_graph import FORMATS, export_graph, noise, pictures, require_packages
+    from lib.inference import find_images
+    from lib.predictor import Predictor
+    from lib.progress import say
+
+    require_packages(arguments.format)
+    predictor = Predictor(arguments.exp_dir, device="cpu")
+    paths = find_images(arguments.images) if arguments.images else test_images(predictor)
+    images = pictures(predictor, paths) if paths else noise(predictor, COMPARED)
+    target = arguments.save_dir or predictor.experiment.path / arguments.format
+    difference = export_graph(predictor, arguments.format, target, images)
+    say(f"{arguments.format}: {target / FORMATS[arguments.format].file}")
+    kind = "pictures" if paths else "made-up pictures, as no test image is at hand (see --images)"
+    say(f"differs from PyTorch by at most {difference:.1e} on {len(images)} {kind}")
+    if predictor.config.amp:
+        say("note: the scores are those of float32; evaluate.py's are of --amp, as in training")
+
+
+def test_images(predictor) -> list[str]:
+    """The first images of the experiment's test split; none where it is not at hand."""
+    from lib.errors import UserError
+    from lib.manifest import DataFolder
+
+    try:
+        return DataFolder.open(predictor.config.data).split("test").paths[:COMPARED]
+    except UserError:
+        return []
 
 
 if __name__ == "__main__":

@@ -84,7 +84,7 @@ def test_tags_of_pictures(infer):
 
 def test_a_picture_in_which_nothing_is_found_shows_its_best(infer):
     out, lines = infer("--images", "data/colors/images/test0.png", "--threshold", "1")
-    assert "none reaches 1; the highest is " in out and lines[0]["predicted"] == []
+    assert "none reaches a score of 1; the highest is " in out and lines[0]["predicted"] == []
     assert pictures(infer.folder)[0]["tags"] == []
 
 
@@ -184,8 +184,8 @@ def test_the_model_sees_stored_pixels_and_the_page_upright_ones(infer, tmp_path)
         ("--only-errors --images data", "--only-errors: the truth of --images is not known"),
         ("--images broken", "no image to show: broken/a.jpg: not a readable image: of no known "
          "format, and 1 more like it"),
-        ("--images data --labels red --threshold 1", "none of 27 has a label among --labels at "
-         "--threshold 1"),
+        ("--images data --labels red --threshold 1", "none of 27 has a label among --labels, "
+         "counted from a score of 1"),
         ("--top 0", "0: must be 1 or more"),
         ("--threshold nan", "nan: must be between 0 and 1"),
         ("--images broken/notes", "--images broken/notes: no image in this folder"),

@@ -104,3 +104,39 @@ def literal_f1(scores, targets, ignore, threshold, k=None) -> tuple[float, ...]:
 
 def harmonic(a: float, b: float) -> float:
     return float(2 * a * b / (a + b)) if a + b else 0.0
+
+
+def literal_threshold(scores, targets, ignore, name, level) -> float | None:
+    """One label's best threshold by trying every score, from the highest down."""
+    kept = [i for i in range(len(scores)) if not ignore[i]]
+    positives = sum(targets[i] for i in kept)
+    best = None
+    for threshold in sorted({scores[i] for i in kept}, reverse=True):
+        predicted = [i for i in kept if scores[i] >= threshold]
+        hits = sum(targets[i] for i in predicted)
+        if not positives:
+            continue
+        precision, recall = hits / len(predicted), hits / positives
+        if name == "f1":
+            rank = (2 * hits / (len(predicted) + positives),)
+        elif name == "precision":
+            rank = (recall,) if precision >= level else None
+        else:
+            rank = (precision, recall) if recall >= level else None
+        if rank is not None and (best is None or rank > best[0]):
+            best = rank, threshold
+    return best and best[1]
+
+
+def literal_calibration_error(scores, targets, ignore, bins=15) -> float:
+    """ECE bin by bin."""
+    arrays = (scores.flat, targets.flat, ignore.flat)
+    entries = [(float(s), y) for s, y, skip in zip(*arrays, strict=True) if not skip]
+    total = 0.0
+    for k in range(bins):
+        inside = [(s, y) for s, y in entries if k == min(int(s * bins), bins - 1)]
+        if inside:
+            scores_mean = sum(s for s, _ in inside) / len(inside)
+            share = sum(y for _, y in inside) / len(inside)
+            total += abs(share - scores_mean) * len(inside) / len(entries)
+    return total

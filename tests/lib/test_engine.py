@@ -126,6 +126,27 @@ def test_a_batch_of_unknown_labels_gives_no_loss():
     assert step(one, data, epoch=0) == (0.0, 0)
 
 
+@pytest.mark.parametrize("accum_steps", [1, 3])
+def test_what_is_unknown_moves_nothing(accum_steps):
+    """Unknown entries, unevenly spread over the parts of a batch: their targets do not matter, and
+    the step is that of the entries that are known."""
+    random = torch.Generator().manual_seed(2)
+    ignore = torch.rand(7, 2, generator=random) < 0.4
+    ignore[0] = True
+    moved = []
+    for flip in (False, True):
+        one, data = learner(accum_steps=accum_steps), batch(7)
+        targets = torch.where(ignore & flip, 1 - data.targets, data.targets)
+        data = data._replace(ignore=ignore, targets=targets)
+        moved.append((step(one, data, epoch=0), one.model.state_dict(), one.ema.model.state_dict()))
+    assert moved[0][0] == moved[1][0] and moved[0][0][1] == int((~ignore).sum())
+    for one, other in zip(moved[0][1:], moved[1][1:], strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in one)
+    whole, data = learner(), batch(7)._replace(ignore=ignore)
+    step(whole, data, epoch=0)
+    torch.testing.assert_close(whole.model.main.weight, moved[0][1]["main.weight"])
+
+
 def test_memory_errors_say_what_to_lower(monkeypatch):
     from lib.device import memory_guard
 

@@ -6,6 +6,7 @@ import pytest
 from lib.metrics import (
     average_precision,
     mean_average_precision,
+    present_labels,
     threshold_f1,
     top_labels,
     topk_f1,
@@ -82,6 +83,21 @@ def test_label_without_positives_counts_zero():
     assert average_precision(scores, targets)[0] == 0
     perfect = threshold_f1(np.zeros((3, 2)), np.zeros((3, 2)))
     assert perfect == (1, 1, 1, 0, 0, 0)
+
+
+def test_labels_are_present_where_a_positive_counts():
+    targets = np.array([[1, 0, 1], [1, 0, 0]])
+    assert present_labels(targets).tolist() == [True, False, True]
+    ignore = np.array([[1, 0, 1], [0, 0, 0]])
+    assert present_labels(targets, ignore).tolist() == [True, False, False]
+
+
+def test_each_label_can_have_a_threshold():
+    scores, targets, ignore = random_case(4)
+    limits = np.linspace(0.2, 0.8, 6)
+    shifted = scores - limits + 0.5
+    expected = threshold_f1(shifted.round(9), targets, ignore, threshold=0.5)
+    assert threshold_f1(scores, targets, ignore, threshold=limits) == expected
 
 
 def test_topk_is_chosen_before_ignore():

@@ -91,9 +91,9 @@ def test_schedules_go_on_from_their_state(name, tmp_path):
 
 
 def test_true_weight_decay_spares_one_dimensional_parameters():
-    plain = parameter_groups(model(), 0.3, False)
+    plain = parameter_groups(model(), 0.3, False, lr=1)
     assert len(plain) == 1 and len(plain[0]["params"]) == 4 and plain[0]["weight_decay"] == 0.3
-    decayed, spared = parameter_groups(model(), 0.3, True)
+    decayed, spared = parameter_groups(model(), 0.3, True, lr=1)
     assert [p.ndim for p in decayed["params"]] == [2] and decayed["weight_decay"] == 0.3
     assert [p.ndim for p in spared["params"]] == [1, 1, 1] and spared["weight_decay"] == 0
 
@@ -103,3 +103,42 @@ def test_optimizers_are_those_of_the_method():
     assert type(adamw).__name__ == "AdamW" and adamw.defaults["eps"] == 1e-8
     assert type(make_optimizer(model(), "Adam", lr=1, weight_decay=0.1)).__name__ == "Adam"
     assert make_optimizer(model(), "SGD", lr=1, weight_decay=0).defaults["momentum"] == 0.9
+
+
+def with_backbone():
+    parts = {"backbone": nn.Linear(2, 2), "head": nn.Linear(2, 3)}
+    return nn.ModuleDict(parts)
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "StepLR", "ReduceLROnPlateau"])
+@pytest.mark.parametrize("true_weight_decay", [False, True])
+def test_the_backbones_rate_keeps_its_ratio(name, true_weight_decay):
+    one = with_backbone()
+    options = {"weight_decay": 0.3, "true_weight_decay": true_weight_decay}
+    optimizer = make_optimizer(one, "AdamW", lr=1e-3, backbone_lr=0.1, **options)
+    slow = {id(parameter) for parameter in one["backbone"].parameters()}
+    decays = {}
+    for group in optimizer.param_groups:
+        kinds = {(id(parameter) in slow, parameter.ndim) for parameter in group["params"]}
+        decays |= dict.fromkeys(kinds, group["weight_decay"])
+    spared = 0.0 if true_weight_decay else 0.3
+    assert decays == {(s, n): 0.3 if n == 2 else spared for s in (False, True) for n in (1, 2)}
+    plan = schedule(name, optimizer, epochs=4, step_size=1)
+    rates = []
+    for epoch in range(4):
+        for _ in range(5):
+            for group in optimizer.param_groups:
+                ratio = 0.1 if id(group["params"][0]) in slow else 1
+                assert group["lr"] == pytest.approx(ratio * plan.lr, rel=1e-9)
+            rates.append(plan.lr)
+            optimizer.step()
+            plan.after_step()
+        plan.after_epoch(0.5 - epoch)
+    assert max(rates) == pytest.approx(1e-3) and min(rates) < 2e-4
+
+
+def test_frozen_parameters_are_in_no_group():
+    one = with_backbone()
+    one["backbone"].requires_grad_(False)
+    (group,) = parameter_groups(one, 0.3, False, lr=1, backbone_lr=0.1)
+    assert group["params"] == list(one["head"].parameters()) and group["lr"] == 1

@@ -10,6 +10,7 @@ from PIL import Image
 from lib.gallery import Gallery
 from lib.pages import TEMPLATES
 from lib.tags import Selection
+from lib.tuning import Cutoffs
 from tests.browser import browser  # noqa: F401
 
 HOSTILE = "<script>document.title = 'broken'</script>"
@@ -40,7 +41,7 @@ def gallery(tmp_path_factory):
         *((f"{i}.png", (8, 8), 1, (0, 0.5 + i / 200, 0), (0, i % 2, 0)) for i in range(MANY)),
     ]
     made = Gallery(folder / "visualization", LABELS)
-    selection = Selection(0.5)
+    selection = Selection(Cutoffs.at(0.5, 3))
     known = np.zeros(3, bool)
 
     def notes():

@@ -1,15 +1,19 @@
 """A trained experiment as a library call."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from lib.errors import UserError
 from lib.evaluation import collect
 from lib.manifest import DataFolder
 from lib.predictor import Predictor
-from tests.commands import TINY, make_data, run
+from tests.commands import ROOT, TINY, make_data, run
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +49,51 @@ def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):
     np.testing.assert_array_equal(scores[0], scores[1])
     np.testing.assert_array_equal(scores[0], scores[2])
     assert predictor.labels == ["red", "green", "blue"]
+
+
+def test_any_number_of_images(folder, monkeypatch):
+    """More than a batch, which was 4 in training; none; and what is no list of pictures."""
+    monkeypatch.chdir(folder)
+    predictor = Predictor("experiments/mlic_colors/exp1")
+    pictures = [np.full((9, 5 + n, 3), 20 * n, np.uint8) for n in range(9)]
+    scores, attention = predictor(pictures)
+    assert scores.shape == (9, 3) and attention.shape == (9, 3, 2, 2)
+    np.testing.assert_allclose(scores[8], predictor(pictures[8:])[0][0], atol=1e-6)
+    grey = np.full((4, 4), 7, np.uint8)
+    colored = np.repeat(grey[..., None], 3, axis=2)
+    assert (predictor([grey])[0] == predictor([colored])[0]).all()
+    scores, attention = predictor([])
+    assert scores.shape == (0, 3) and attention.shape == (0, 3, 2, 2)
+    for wrong in (pictures[0] / 255, pictures[0].T, np.zeros((0, 4, 3), np.uint8)):
+        with pytest.raises(UserError, match=r"Predictor: an array \("):
+            predictor([wrong])
+    with pytest.raises(UserError, match="expected a list of pictures"):
+        predictor("data/colors/images/test0.png")
+    with pytest.raises(UserError, match="label.txt: not a readable image"):
+        predictor(["data/colors/label.txt"])
+
+
+def test_importing_it_changes_nothing(tmp_path):
+    """No output, file, thread, signal handler, random number or setting of torch."""
+    code = """
+import logging, os, random, signal, sys, threading, warnings
+import matplotlib, numpy, scipy.special, scipy.sparse
+import torch, torchvision, timm, PIL.Image, torch.utils.tensorboard
+def state():
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    settings = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
+    cuda = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    numbers = torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist()
+    pillow = PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES
+    others = random.getstate(), threading.enumerate(), logging.root.handlers, logging.root.level
+    place = os.getcwd(), dict(os.environ), os.listdir(), matplotlib.get_backend()
+    return handlers, settings, cuda, numbers, pillow, others, place, list(warnings.filters)
+before = state()
+from lib.predictor import Predictor
+assert state() == before
+"""
+    command = [sys.executable, "-c", code]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert not done.stdout and not done.stderr

@@ -5,6 +5,7 @@ import pytest
 
 from lib.errors import UserError
 from lib.tags import Selection, Tag, columns_of
+from lib.tuning import Cutoffs
 
 SCORES = np.array([0.1, 0.9, 0.6, 0.5, 0.2], np.float32)
 TARGETS = np.array([1, 1, 0, 0, 0])
@@ -18,26 +19,35 @@ def tags(selection, targets=TARGETS, ignore=KNOWN):
 def test_labels_that_are_predicted_or_named():
     """Highest first; the threshold itself counts as predicted."""
     found = [(1, "correct"), (2, "false alarm"), (3, "false alarm"), (0, "missed")]
-    assert tags(Selection(0.5)) == found
-    assert tags(Selection(0.51)) == [*found[:2], found[3]]
-    score = Selection(0.5).tags(SCORES, TARGETS, KNOWN)[0].score
+    assert tags(Selection(Cutoffs.at(0.5, 5))) == found
+    assert tags(Selection(Cutoffs.at(0.51, 5))) == [*found[:2], found[3]]
+    score = Selection(Cutoffs.at(0.5, 5)).tags(SCORES, TARGETS, KNOWN)[0].score
     assert score == pytest.approx(0.9) and isinstance(score, float)
 
 
 def test_top_bounds_what_is_predicted_only():
-    assert tags(Selection(0.5, top=2)) == [(1, "correct"), (2, "false alarm"), (0, "missed")]
+    assert tags(Selection(Cutoffs.at(0.5, 5), top=2)) == [
+        (1, "correct"),
+        (2, "false alarm"),
+        (0, "missed"),
+    ]
     named = np.array([0, 0, 0, 1, 0])  # reaches the threshold, though it is not among the highest
-    assert tags(Selection(0.5, top=1), named) == [(1, "false alarm"), (3, "correct")]
+    assert tags(Selection(Cutoffs.at(0.5, 5), top=1), named) == [(1, "false alarm"), (3, "correct")]
 
 
 def test_labels_of_which_nothing_is_known():
     ignore = np.array([1, 1, 0, 0, 0], bool)
-    assert tags(Selection(0.55), ignore=ignore) == [(1, "predicted"), (2, "false alarm")]
+    assert tags(Selection(Cutoffs.at(0.55, 5)), ignore=ignore) == [
+        (1, "predicted"),
+        (2, "false alarm"),
+    ]
 
 
 def test_given_labels_alone():
     """They are chosen before the highest are counted."""
-    assert tags(Selection(0.5, top=1, columns=frozenset([2, 3, 4]))) == [(2, "false alarm")]
+    assert tags(Selection(Cutoffs.at(0.5, 5), top=1, columns=frozenset([2, 3, 4]))) == [
+        (2, "false alarm")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -51,10 +61,13 @@ def test_given_labels_alone():
 )
 def test_wanted_pictures(verdicts, all_of_them, with_labels, with_errors):
     found = [Tag(0, 0.5, verdict) for verdict in verdicts]
-    assert Selection(0.5).wants(found) is all_of_them
-    assert Selection(0.5, columns=frozenset([0])).wants(found) is with_labels
-    assert Selection(0.5, only_errors=True).wants(found) is with_errors
-    assert not Selection(0.5).filters and Selection(0.5, only_errors=True).filters
+    assert Selection(Cutoffs.at(0.5, 5)).wants(found) is all_of_them
+    assert Selection(Cutoffs.at(0.5, 5), columns=frozenset([0])).wants(found) is with_labels
+    assert Selection(Cutoffs.at(0.5, 5), only_errors=True).wants(found) is with_errors
+    assert (
+        not Selection(Cutoffs.at(0.5, 5)).filters
+        and Selection(Cutoffs.at(0.5, 5), only_errors=True).filters
+    )
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,122 @@
+"""Exported programs: written, run without torch, and refused where they are not the same."""
+
+import ast
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from benchmarks.export import rows
+from lib import export_graph
+from lib.predictor import Predictor
+from tests.commands import ROOT, error_line, run_here
+from tests.lib.test_tuning import write_tuning
+
+EXPERIMENT = "experiments/mlic_colors/exp1"
+EXPORT = ("scripts/export.py", "--exp-dir", EXPERIMENT, "--format")
+
+
+@pytest.fixture
+def here(colors, monkeypatch, capsys):
+    return lambda *command: run_here(monkeypatch, capsys, *EXPORT, *command)
+
+
+def example() -> str:
+    """The code of docs/export.md."""
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "export.md").read_text(), re.S)
+    return code
+
+
+def test_the_example_runs_without_torch(colors, here):
+    write_tuning(colors, {"red": 0.0, "green": 1.0, "blue": 0.0})
+    result = here("onnx")
+    assert result.code == 0, result.err
+    assert re.search(r"differs from PyTorch by at most \S+e-0[5-9] on 4 pictures", result.out)
+    folder = colors / "onnx"
+    assert [file.name for file in folder.iterdir()] == ["model.onnx"]
+    picture = Image.open("data/colors/images/test0.png")
+    picture.save(folder / "photo.png")
+    code = "import sys; sys.modules['torch'] = None\n" + example().replace(".jpg", ".png")
+    code += "print(json.dumps([scores.tolist(), attention.tolist()]), sorted(facts))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found, arrays = done.stdout.splitlines()
+    arrays, names = arrays.rsplit(" [", 1)
+    scores, attention = Predictor(EXPERIMENT, device="cpu")([picture])
+    for one, other in zip(json.loads(arrays), (scores, attention), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    assert sorted(ast.literal_eval(found)) == ["blue", "red"]
+    for name in ("arch", "criterion", "image_size", "labels", "temperature", "thresholds"):
+        assert repr(name) in names
+
+
+def test_the_exported_program_of_torch_says_the_same(colors, here):
+    result = here("torch_export", "--images", "data/colors/images", "--save-dir", "out")
+    assert result.code == 0 and "on 72 pictures" in result.out, result.err
+    extra = {"metadata.json": ""}
+    program = torch.export.load("out/model.pt2", extra_files=extra).module()
+    facts = json.loads(extra["metadata.json"])
+    assert json.loads(facts["labels"]) == ["red", "green", "blue"]
+    assert json.loads(facts["thresholds"]) == [0.5] * 3 and facts["criterion"] == "fixed"
+    predictor = Predictor(EXPERIMENT, device="cpu")
+    images = export_graph.pictures(predictor, [f"data/colors/images/val{n}.png" for n in range(5)])
+    scores, attention = program(torch.from_numpy(images))
+    expected = predictor(list(images))
+    np.testing.assert_allclose(scores.detach(), expected[0], atol=1e-5)
+    np.testing.assert_allclose(attention.detach(), expected[1], atol=1e-5)
+    assert "out: exists; remove it" in error_line(here("torch_export", "--save-dir", "out"))
+
+
+def test_a_program_that_differs_is_not_kept(colors, here, monkeypatch):
+    load = export_graph.FORMATS["torch_export"].load
+
+    def off(file):
+        run = load(file)
+        return lambda images: tuple(output + 2e-4 for output in run(images))
+
+    form = export_graph.FORMATS["torch_export"]._replace(load=off)
+    monkeypatch.setitem(export_graph.FORMATS, "torch_export", form)
+    line = error_line(here("torch_export"))
+    assert "differs from PyTorch's scores or attention by 0.0002, more than 0.0001" in line
+    assert not (colors / "torch_export").exists()
+    assert not [path for path in colors.iterdir() if path.name.startswith(".")]
+
+
+def test_what_cannot_be_exported_is_named(here, monkeypatch):
+    def fail(*arguments):
+        raise RuntimeError("no such\noperator")
+
+    form = export_graph.FORMATS["torch_export"]._replace(write=fail)
+    monkeypatch.setitem(export_graph.FORMATS, "torch_export", form)
+    line = error_line(here("torch_export"))
+    assert "--format torch_export: test_resnet cannot be exported: no such operator" in line
+
+
+def test_a_missing_package_is_one_line(colors, here, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None if "onnx" in name else name)
+    line = error_line(here("onnx"))
+    assert "--format onnx: needs the package onnx: pip install onnx onnxscript onnxruntime" in line
+    assert not (colors / "onnx").exists()
+
+
+def test_without_the_data_made_up_pictures_are_compared(colors, here):
+    Path("data").rename("elsewhere")
+    result = here("torch_export")
+    assert result.code == 0 and "4 made-up pictures, as no test image is at hand" in result.out
+    assert "--images: nothing is compared" in error_line(here("published", "--images", "x.png"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+@pytest.mark.parametrize(
+    "arch", ["test_vit", "resnet18", "tresnet_m", "swin_tiny_patch4_window7_224"]
+)
+def test_small_ones_of_each_family(arch, form):
+    ((*_, outcome),) = rows(arch, [form], None)
+    assert float(outcome) < 1e-4
