@@ -20,6 +20,7 @@ from PIL import Image
 from werkzeug.exceptions import (
     Forbidden,
     HTTPException,
+    LengthRequired,
     NotFound,
     RequestEntityTooLarge,
     UnsupportedMediaType,
@@ -112,6 +113,8 @@ class App:
 
     def predict(self, request: Request) -> Response:
         """Scores of the picture in the body, the highest first, and a token for its heatmaps."""
+        if request.content_length is None:
+            raise LengthRequired("say how long the picture is (Content-Length)")
         image = _read(request.get_data(cache=False))
         with self.lock:
             scores, attention = self.predictor([image])
@@ -145,8 +148,9 @@ class App:
 class _Handler(WSGIRequestHandler):
     timeout = SECONDS
 
-    def log_request(self, code: int | str = "-", size: int | str = "-") -> None:
-        """Requests are not worth a line; errors are."""
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Requests, and connections that fall silent, are not worth a line; tracebacks go another
+        way."""
 
 
 def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | None) -> NoReturn:
@@ -195,8 +199,12 @@ def _read(content: bytes) -> Image.Image:
 
 def _drain(request: Request) -> None:
     """Take what is still coming, within reason, or the browser would not read the answer."""
-    stream, left = request.environ["wsgi.input"], min(request.content_length or 0, 8 * MAX_BYTES)
-    while left > 0 and (part := stream.read(min(left, 2**16))):
+    length = request.content_length or 0
+    if length <= MAX_BYTES:
+        request.stream.read()  # knows what has been read
+        return
+    left = min(length, 8 * MAX_BYTES)
+    while left > 0 and (part := request.environ["wsgi.input"].read(min(left, 2**16))):
         left -= len(part)
 
 

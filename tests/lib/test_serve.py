@@ -3,6 +3,7 @@
 import io
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def picture(size=(30, 20), form="PNG"):
 
 
 def post(client, content, **headers):
-    return client.post("/predict", data=content, headers=HOST | headers)
+    length = {"Content-Length": str(len(content))}
+    return client.post("/predict", data=content, headers=HOST | length | headers)
 
 
 def test_a_picture_gets_its_tags_and_heatmaps(client):
@@ -116,19 +118,33 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
 
     def stop_soon(server):
         found["address"] = server.socket.getsockname()
-        thread = threading.Thread(target=server.handle_request)
-        thread.start()
-        with socket.create_connection(found["address"], timeout=30) as connection:
-            connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
-            found["answer"] = connection.makefile("rb").read().decode()
-        thread.join()
+        start = time.monotonic()
+        for request in (
+            b"GET / HTTP/1.1\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 4\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 99999999\r\n",
+            b"POST /nowhere HTTP/1.1\r\nContent-Length: 4\r\n",
+            b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+        ):
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            with socket.create_connection(found["address"], timeout=30) as connection:
+                connection.sendall(request + b"Host: localhost\r\nConnection: close\r\n\r\n")
+                connection.sendall(b"0\r\n\r\n"[:4] if b"99999999" not in request else b"0" * 9)
+                connection.shutdown(socket.SHUT_WR)
+                found.setdefault("answers", []).append(connection.makefile("rb").read().decode())
+            thread.join()
+        found["seconds"] = time.monotonic() - start
 
     monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", stop_soon)
     command = ("infer.py", "--exp-dir", EXPERIMENT, "--serve", "--port")
     result = run_here(monkeypatch, capsys, *command, "0")
     assert result.code == 130 and found["address"][0] == "127.0.0.1"
     assert f"http://127.0.0.1:{found['address'][1]}/" in result.out
-    assert "200 OK" in found["answer"] and "Drop a picture here" in found["answer"]
+    codes = [answer.split()[1] for answer in found["answers"]]
+    assert codes == ["200", "415", "413", "404", "411"]
+    assert "Drop a picture here" in found["answers"][0]
+    assert found["seconds"] < serve.SECONDS  # waits for nothing that does not come
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
         line = error_line(run_here(monkeypatch, capsys, *command, port))
