@@ -18,6 +18,7 @@ from lib.progress import bar
 
 NAMED = 10
 BARS = 60  # labels that a picture shows at the most, the most frequent ones
+LONGEST = 40  # characters of a label in a picture
 
 
 def content_hashes(paths: Sequence[str]) -> dict[str, str]:
@@ -85,7 +86,7 @@ def draw_frequencies(
             if split in shares:
                 widths = shares[split][order]
                 axes.barh(places + 0.4 * offset, widths, height=0.4, color=color, label=split)
-        axes.set_yticks(places + 0.2, [labels[column] for column in order], fontsize=8)
+        axes.set_yticks(places + 0.2, [_short(labels[column]) for column in order], fontsize=8)
         axes.set_ylim(len(places) - 0.2, -0.4)  # the first on top, no room around
         axes.set_xlabel("share of images")
         axes.set_title(f"{name}: labels{shown}")
@@ -101,7 +102,7 @@ def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split
     share = together / np.maximum(together.diagonal()[:, None], 1)
     np.fill_diagonal(share, np.nan)
     side = max(4, 0.19 * len(order) + 2.2)
-    names = [labels[column] for column in order]
+    names = [_short(labels[column]) for column in order]
     with picture(file, (side + 0.8, side)) as figure:
         axes = figure.subplots()
         image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
@@ -111,3 +112,8 @@ def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split
         axes.set_xlabel("... the share that has this one too")
         axes.set_title(f"{name}: labels that come together ({split.name})", fontsize=10)
         figure.colorbar(image, shrink=0.7)
+
+
+def _short(label: str) -> str:
+    """The label, or as much of it as leaves room for the picture."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -74,6 +74,7 @@ class Trainer:
     def fit(self) -> Experiment:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
         progress = self.progress
+        train_loader, validation_loader = self.inputs.loaders()
         self._open_experiment()
         self.steps = StepLog(
             self.world,
@@ -82,7 +83,6 @@ class Trainer:
             scaled=self.learner.scaler.is_enabled(),
             heard=self._note,
         )
-        train_loader, validation_loader = self.inputs.loaders()
         first_step = self.learner.step + 1
         with self.experiment.working(), self.experiment.board(first_step) as board, self.stop:
             self.board = board

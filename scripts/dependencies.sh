@@ -8,8 +8,10 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 work="$(mktemp -d)"
 trap 'rm -rf "$work"' EXIT
 
-# the lower bounds as exact versions
-sed -n 's/^\([A-Za-z0-9_-]*\)>=\([0-9.]*\).*/\1==\2/p' requirements.txt >"$work/oldest.txt"
+# the lower bounds: of 1.26 its last release, of 1.0.22 that one
+sed -n -e 's/^\([A-Za-z0-9_-]*\)>=\([0-9]*\.[0-9]*\)\(,.*\)\{0,1\}$/\1==\2.*/p' \
+  -e 's/^\([A-Za-z0-9_-]*\)>=\([0-9]*\.[0-9]*\.[0-9]*\)\(,.*\)\{0,1\}$/\1==\2/p' \
+  requirements.txt >"$work/oldest.txt"
 : >"$work/newest.txt"
 
 for set in oldest newest; do

@@ -78,7 +78,7 @@ FULL = [
     (16, "events.out.tfevents|best_ema_model.pth", TRAIN),
     (400, "best_ema_model.pth", TRAIN),
     (14_000, "last.pth", TRAIN),
-    (40, "cache/.*.npy", (*TRAIN, "--cache", "cache")),
+    (24, "cache/.*.npy", (*TRAIN, "--cache", "cache")),
     (60, "data/digits/images/", ("scripts/digits.py", "--train", "99", "--test", "9")),
     (4, "data/new/", ("scripts/custom.py", "--name", "new", "--train", "photos.csv")),
     (8, "labels.png|cooccurrence.png", ("scripts/inspect_data.py", "--data", "colors")),

@@ -218,6 +218,9 @@ LABELS = [
 ]
 
 
+PICTURES = {"labels.png", "cooccurrence.png"}
+
+
 def tree(folder):
     return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
 
@@ -242,6 +245,14 @@ def test_hostile_names_are_escaped_and_stay_inside(trained, tmp_path, monkeypatc
         assert not re.search(r"<script>alert|<img src=x|mlic_<b>|data/<b>", text)
     log = (experiment / "train.log").read_text(encoding="utf-8")
     assert "\x1b" not in log and len(log.splitlines()) < 12
+
+
+def test_pictures_have_room_beside_long_labels(trained, tmp_path, monkeypatch, capsys, recwarn):
+    monkeypatch.chdir(trained)
+    flags = ("--data", "<b>&'\"", "--save-dir", str(tmp_path))
+    result = run_here(monkeypatch, capsys, "scripts/inspect_data.py", *flags)
+    assert result.code == 0 and "\x1b" not in result.out and tree(tmp_path) == PICTURES
+    assert not [str(one.message) for one in recwarn if "collapsed" in str(one.message)]
 
 
 def test_a_checkpoint_of_a_larger_model_takes_no_memory(trained, tmp_path, monkeypatch):
