@@ -266,8 +266,8 @@ def test_boxes_for_other_images(copy, monkeypatch, capsys, tmp_path):
         ("--limit 0", "0: must be 1 or more"),
     ],
 )
-def test_infer_flags(copy, monkeypatch, capsys, flags, says):
-    Path("empty").mkdir()
+def test_infer_flags(copy, monkeypatch, capsys, tmp_path, flags, says):
+    (tmp_path / "empty").mkdir()
     command = ("infer.py", "--exp-dir", str(copy), "--workers", "0", *flags.split())
     assert says in error_line(run_here(monkeypatch, capsys, *command))
     assert not (copy / "visualization").exists()
