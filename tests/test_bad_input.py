@@ -260,13 +260,14 @@ def test_boxes_for_other_images(copy, monkeypatch, capsys, tmp_path):
     ("flags", "says"),
     [
         ("--images gone.jpg", "--images gone.jpg: no such file"),
-        ("--images experiments", "--images experiments: no image in this folder"),
+        ("--images empty", "--images empty: no image in this folder"),
         ("--images data/colors/label.txt", "label.txt: not a readable image"),
         ("--threshold 1.5", "1.5: must be between 0 and 1"),
         ("--limit 0", "0: must be 1 or more"),
     ],
 )
-def test_infer_flags(copy, monkeypatch, capsys, flags, says):
+def test_infer_flags(copy, monkeypatch, capsys, tmp_path, flags, says):
+    (tmp_path / "empty").mkdir()
     command = ("infer.py", "--exp-dir", str(copy), "--workers", "0", *flags.split())
     assert says in error_line(run_here(monkeypatch, capsys, *command))
     assert not (copy / "visualization").exists()

@@ -43,8 +43,8 @@ def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
     "note", [b"Exif\0\0 no such thing", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"]
 )
 def test_a_broken_note_turns_nothing(tmp_path, note):
-    Image.new("RGB", (12, 8)).save(tmp_path / "a.jpg", exif=note)
-    assert read_upright(tmp_path / "a.jpg")[1] == 1
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png", exif=note)
+    assert read_upright(tmp_path / "a.png")[1] == 1
 
 
 def test_an_unknown_turn_turns_nothing(tmp_path):
