@@ -62,8 +62,8 @@ def test_it_goes_on_where_it_was_ended(here, monkeypatch, flags):
 
     after_step = Trainer._after_step
 
-    def ending(trainer, loss):
-        after_step(trainer, loss)
+    def ending(trainer):
+        after_step(trainer)
         if trainer.learner.step == 4:
             raise Ended
 
