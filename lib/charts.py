@@ -109,21 +109,24 @@ def reliability_paths(bins: Bins) -> dict[str, str]:
     }
 
 
-def score_paths(precision: np.ndarray, reliability: Bins, histogram: Bins) -> dict[str, str]:
-    """All paths, by key, of the charts that `score_charts` shows."""
+def score_paths(
+    precision: np.ndarray, reliability: Bins, histogram: Bins, cutoff: float | None
+) -> dict[str, str]:
+    """All paths, by key, of the charts that `score_charts` shows; `cutoff` None draws none."""
     return {
         "curve": curve_path(precision),
         **reliability_paths(reliability),
         "positives": bars_path(histogram.positive),
         "negatives": bars_path(histogram.negative),
+        "cutoff": "" if cutoff is None else f"M{x(cutoff):g},{y(0):g}V{y(1):g}",
     }
 
 
-def score_charts(paths: dict[str, str], threshold: float, bins: int) -> list[Chart]:
+def score_charts(paths: dict[str, str], bins: int) -> list[Chart]:
     """Precision-recall curve, reliability diagram and histogram of one label, or of all pooled."""
     keyed = {key: Path(d, key, "", key) for key, d in paths.items()}
     diagonal = Path(f"M{x(0):g},{y(0):g}L{x(1):g},{y(1):g}", "guide", "perfect calibration")
-    cut = Path(f"M{x(threshold):g},{y(0):g}V{y(1):g}", "guide", f"threshold {threshold:g}")
+    cut = keyed["cutoff"]._replace(style="guide", name="counted as predicted from here")
     decades = [(float(log_y(10.0**-n)), f"{10.0**-n:g}") for n in range(5)]
     return [
         Chart(

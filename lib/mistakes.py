@@ -36,9 +36,12 @@ class Entry(NamedTuple):
 
 
 def verdicts(
-    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None, threshold: float
+    scores: np.ndarray,
+    targets: np.ndarray,
+    ignore: np.ndarray | None,
+    threshold: float | np.ndarray,
 ) -> Verdicts:
-    """Compare predictions, `score >= threshold`, with the targets."""
+    """Compare predictions, `score >= threshold` (one, or (C,)), with the targets."""
     kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
     predicted, positive = scores >= threshold, np.asarray(targets) == 1
     return Verdicts(

@@ -12,10 +12,12 @@ import numpy as np
 from lib import bootstrap, charts, mistakes
 from lib.curves import interpolated_precision, mean_curve
 from lib.examples import worst_examples
+from lib.metrics import threshold_f1
 from lib.pages import write_page
 from lib.progress import say
 from lib.reliability import Bins, bin_scores, expected_calibration_error
 from lib.stored import Evaluated, Scores
+from lib.tuning import Cutoffs
 
 CALIBRATION_BINS, HISTOGRAM_BINS = 15, 20
 EXTREMES = 3  # labels at either end whose curves are drawn
@@ -47,9 +49,13 @@ class LabelRow(NamedTuple):
 
 
 def write_report(
-    run: Evaluated, *, threshold: float, resamples: int, seed: int, examples: int
+    run: Evaluated, *, cutoffs: Cutoffs, resamples: int, seed: int, examples: int
 ) -> Path:
-    """Write `report.html` into the experiment's folder, and give its path."""
+    """Write `report.html` into the experiment's folder, and give its path.
+
+    Labels count as predicted from `cutoffs` on; the means over them stand beside those of the
+    threshold that the run was trained with.
+    """
     stored = run.stored
     counts = bootstrap.resample_counts(len(stored.scores), resamples, seed)
     resampled = bootstrap.resampled_average_precision(*stored.arrays, counts)
@@ -57,13 +63,14 @@ def write_report(
         interpolated_precision(*(array[:, column] for array in stored.arrays))
         for column in range(len(stored.labels))
     ]
-    verdicts = mistakes.verdicts(*stored.arrays, threshold)
+    verdicts = mistakes.verdicts(*stored.arrays, cutoffs.values)
     reliability = bin_scores(*stored.arrays, bins=CALIBRATION_BINS)
     rows = list(_label_rows(stored.labels, curves, resampled, verdicts, reliability))
-    summary = stored.summary(threshold, run.topk)
+    summary = stored.summary(run.threshold, run.topk)
+    counted = threshold_f1(*stored.arrays, threshold=cutoffs.values).as_dict("counted")
     low, high = bootstrap.interval(bootstrap.resampled_mean(resampled), summary["mAP"])
     pooled = interpolated_precision(*stored.arrays)
-    details = _details(stored, curves, pooled, reliability, rows)
+    details = _details(stored, curves, pooled, reliability, rows, cutoffs.values)
     found = list(worst_examples(stored, verdicts, examples))
     for part in found:
         if part.gone:
@@ -74,13 +81,15 @@ def write_report(
         "report.html",
         title=f"Report on {run.path}",
         facts=_facts(run),
-        threshold=threshold,
+        threshold=run.threshold,
+        counted_from=cutoffs.words,
+        apart=bool((cutoffs.values != np.float32(run.threshold)).any()),
         topk=run.topk,
         resamples=resamples,
         seed=seed,
         mean_precision=(summary["mAP"], low, high),
         measures=[
-            (name, summary[f"threshold_{key}"], summary[f"topk_{key}"])
+            (name, summary[f"threshold_{key}"], summary[f"topk_{key}"], counted[f"counted_{key}"])
             for key, name in NAMES.items()
             if key != "mAP"
         ],
@@ -90,7 +99,7 @@ def write_report(
         without_positives=sum(row.positives == 0 for row in rows),
         overview=charts.overview_chart(_overview(stored, curves, pooled)),
         details=details,
-        detail_charts=charts.score_charts(details[0]["paths"], threshold, CALIBRATION_BINS),
+        detail_charts=charts.score_charts(details[0]["paths"], CALIBRATION_BINS),
         frame=charts,
         matrix=charts.matrix(
             mistakes.together(verdicts.missed, verdicts.false_alarm), stored.labels, MATRIX_LABELS
@@ -169,16 +178,18 @@ def _details(
     pooled: np.ndarray,
     reliability: Bins,
     rows: Sequence[LabelRow],
+    cutoffs: np.ndarray,
 ) -> list[dict[str, Any]]:
     """What the charts of scores show for all entries pooled, and then for each label."""
     histogram = bin_scores(*stored.arrays, bins=HISTOGRAM_BINS)
     error = float(expected_calibration_error(reliability.pooled))
     precision = pooled.mean() if len(pooled) else 0.0
+    same = float(cutoffs[0]) if (cutoffs == cutoffs[0]).all() else None
     details = [
         {
             "name": "all labels, pooled",
             "facts": f"AP {precision:.3f}, {len(pooled):,} positives{_ece(error)}",
-            "paths": charts.score_paths(pooled, reliability.pooled, histogram.pooled),
+            "paths": charts.score_paths(pooled, reliability.pooled, histogram.pooled, same),
         }
     ]
     for column, row in enumerate(rows):
@@ -189,7 +200,7 @@ def _details(
                 "name": row.label,
                 "facts": f"AP {row.precision_average:.3f}{span}, {row.positives:,} positives"
                 + _ece(row.calibration_error),
-                "paths": charts.score_paths(curves[column], *bins),
+                "paths": charts.score_paths(curves[column], *bins, float(cutoffs[column])),
             }
         )
     return details

@@ -13,6 +13,7 @@ from lib.config import Config
 from lib.errors import UserError
 from lib.metrics import average_precision, threshold_f1, topk_f1
 from lib.readers import read_json
+from lib.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
 THRESHOLD, TOPK = 0.5, 3  # of an experiment without a config.yaml
@@ -46,6 +47,7 @@ class Evaluated(NamedTuple):
     """An evaluated experiment: its folder, scores, `results.json`, and configuration if known."""
 
     path: Path
+    checkpoint: Path
     stored: Scores
     results: dict[str, Any]
     config: Config | None
@@ -69,13 +71,26 @@ class Evaluated(NamedTuple):
             and not name.startswith(("threshold_", "topk_"))
         }
 
+    def tuning(self) -> Tuning | None:
+        """What `evaluate.py --tune-thresholds` has learnt; None where it has not, or where the
+        checkpoint that it was learnt for is gone."""
+        if not self.checkpoint.is_file():
+            return None
+        return load_tuning(self.path, self.stored.labels, self.checkpoint)
+
+    def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
+        """The score from which each label counts as predicted, as `Predictor.cutoffs` says."""
+        return choose_cutoffs(threshold, self.tuning, len(self.stored.labels), self.threshold)
+
 
 def open_evaluated(exp_dir: Path) -> Evaluated:
     """Read an experiment folder (or its checkpoint file's) that evaluate.py has written to.
 
     Raises `UserError` where it has not, and for files that are damaged or of different runs.
     """
-    path = exp_dir.parent if exp_dir.is_file() else exp_dir
+    alone = exp_dir.is_file()
+    path = exp_dir.parent if alone else exp_dir
+    checkpoint = exp_dir if alone else path / "checkpoints" / "best_ema_model.pth"
     if not path.is_dir():
         raise UserError(f"{exp_dir}: no such experiment; train.py prints the one it makes")
     again = f"run python evaluate.py --exp-dir {exp_dir}"
@@ -90,7 +105,7 @@ def open_evaluated(exp_dir: Path) -> Evaluated:
             f"{path}: results.json and scores.npz are not of the same labels; {again} again"
         )
     config = Config.load(path / "config.yaml") if (path / "config.yaml").is_file() else None
-    return Evaluated(path, stored, results, config)
+    return Evaluated(path, checkpoint, stored, results, config)
 
 
 def read_scores(file: Path, again: str) -> Scores:

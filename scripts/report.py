@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, positive_int, run_main, share, whole_number
+from lib.cli import Parser, folder, positive_int, run_main, share_or_tuned, whole_number
 
 
 def main() -> None:
@@ -17,8 +17,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--threshold",
-        type=share,
-        help="score from which a label counts as predicted (default: as in training, 0.5)",
+        type=share_or_tuned,
+        help="score from which a label counts as predicted (default: tuned, where evaluate.py "
+        "--tune-thresholds has been, else as in training, 0.5)",
     )
     parser.add_argument(
         "--resamples",
@@ -42,10 +43,9 @@ def main() -> None:
     from lib.stored import open_evaluated
 
     run = open_evaluated(arguments.exp_dir)
-    threshold = run.threshold if arguments.threshold is None else arguments.threshold
     file = write_report(
         run,
-        threshold=threshold,
+        cutoffs=run.cutoffs(arguments.threshold),
         resamples=arguments.resamples,
         seed=arguments.seed,
         examples=arguments.examples,

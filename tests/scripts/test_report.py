@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from lib.bootstrap import interval, resample_counts, resampled_average_precision, resampled_mean
+from lib.metrics import threshold_f1
 from lib.stored import open_evaluated
+from lib.tuning import Tuning
 from tests.browser import browser  # noqa: F401 (a fixture)
 from tests.commands import error_line, run_here
 from tests.evaluated import make_evaluated
@@ -196,3 +198,27 @@ def test_in_a_browser(here, tmp_path, browser):  # noqa: F811
     assert opened.evaluate("document.documentElement.scrollWidth") == 400
     opened.close()
     assert errors == [] and all(url.startswith(("file:", "data:")) for url in asked)
+
+
+def test_tuned_thresholds_stand_beside_the_fixed_one(here, tmp_path):
+    folder = make_evaluated(tmp_path / "exp1")
+    checkpoint = folder / "checkpoints" / "best_ema_model.pth"
+    checkpoint.parent.mkdir()
+    checkpoint.write_bytes(b"weights")
+    _, fixed = here("--threshold", "0.5")
+    assert "tuned by" not in fixed and error_line(here("--threshold", "tuned")[0])
+    values = np.array([0.2, 0.5, 0.9], np.float32)
+    tuning = Tuning("f1", values, 0.5, {}, 1.0, 0.1, 0.1)
+    (folder / "thresholds.json").write_text(
+        json.dumps(tuning.to_dict(["red", "green", "blue"], checkpoint))
+    )
+    result, page = here()
+    assert result.code == 0 and "from scores of their own, tuned by f1" in page
+    stored = open_evaluated(folder).stored
+    tuned = threshold_f1(*stored.arrays, threshold=values)
+    assert f"{tuned.cf1:.3f}" in page and f"{stored.summary(0.5, 3)['threshold_cf1']:.3f}" in page
+    cuts = [one["paths"]["cutoff"] for one in details(page)]
+    assert cuts[0] == "" and len(set(cuts[1:])) == 3
+    assert here("--threshold", "0.5")[1] == fixed
+    checkpoint.write_bytes(b"other weights")
+    assert "was learnt for other checkpoint" in error_line(here()[0])
