@@ -84,7 +84,7 @@ def test_staged_folder_changes_nothing_on_an_error(tmp_path):
     assert entries(tmp_path) == ["data"] and (target / "train.txt").read_text() == "old"
 
 
-def test_a_signal_waits_until_all_entries_are_in_place(tmp_path, monkeypatch):
+def test_a_signal_waits_until_all_entries_are_in_place(tmp_path, monkeypatch, request):
     """Ctrl-C between two renames would leave new entries beside old ones."""
     target = tmp_path / "data"
     target.mkdir()
@@ -96,6 +96,8 @@ def test_a_signal_waits_until_all_entries_are_in_place(tmp_path, monkeypatch):
         signal.raise_signal(signal.SIGINT)
         replace(source, place)
 
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, former))
     with pytest.raises(KeyboardInterrupt), staged_folder(target) as stage:
         for name in ("label.txt", "train.txt"):
             (stage / name).write_text("new")
