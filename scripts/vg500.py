@@ -5,6 +5,7 @@ images overlaps most with its own (intersection over union). --numeric-labels ke
 """
 
 import sys
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -125,10 +126,17 @@ def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
 
 
 def names_of(one) -> set[str]:
-    """The names of an object in lower case, but those that no label can have."""
+    """The names of an object, as labels have them."""
+    return {name for text in one.names if (name := label_name(text))}
+
+
+@cache  # millions of objects share some ten thousand names
+def label_name(text: str) -> str | None:
+    """`text` in lower case; None where no label can be called so."""
     from lib.manifest import is_label
 
-    return {name for name in (text.lower().strip() for text in one.names) if is_label(name)}
+    name = text.lower().strip()
+    return name if is_label(name) else None
 
 
 if __name__ == "__main__":
