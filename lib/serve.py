@@ -89,7 +89,7 @@ class App:
             _drain(request)
             response = _json({"error": error.description}, error.code)
         response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; img-src 'self' blob:; style-src 'unsafe-inline'; "
+            "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; "
             "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
         )
         response.headers["X-Content-Type-Options"] = "nosniff"

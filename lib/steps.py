@@ -15,6 +15,7 @@ from lib.errors import UserError
 
 READ_EVERY = 10  # steps
 NAMED_IMAGES = 5  # of a step that failed
+MOST_SKIPPED = 50  # in a row: the scale is far below 1 by then
 
 
 @dataclass
@@ -59,7 +60,8 @@ class StepLog:
     """Takes steps, and reads them together: into `progress`, and to `heard`, with their loss.
 
     `paths` are those of the images, for what goes wrong. With `scaled` losses (float16), steps
-    whose gradient is not finite are skipped by the scaler, and are counted.
+    whose gradient is not finite are skipped by the scaler, and are counted; `MOST_SKIPPED` in a row
+    are too many.
     """
 
     def __init__(
@@ -74,6 +76,7 @@ class StepLog:
         self.world, self.progress, self.paths = world, progress, paths
         self.scaled, self.heard = scaled, heard
         self.steps: list[Step] = []
+        self.skipped_in_a_row = 0
 
     def add(self, step: Step) -> None:
         """Note a step, and read the noted ones when there are several."""
@@ -98,8 +101,11 @@ class StepLog:
         ):
             if not math.isfinite(loss_sum):
                 self._refuse(step, "loss", loss_sum, mine=not math.isfinite(own[number]))
-            if not math.isfinite(norm):
-                if not self.scaled:
+            if math.isfinite(norm):
+                self.skipped_in_a_row = 0
+            else:
+                self.skipped_in_a_row += 1
+                if not self.scaled or self.skipped_in_a_row == MOST_SKIPPED:
                     self._refuse(step, "gradient's norm", norm, mine=True)
                 self.progress.skipped_steps += 1
             self.progress.loss_total += loss_sum
@@ -114,7 +120,7 @@ class StepLog:
         with self.world.together():
             raise UserError(
                 f"the {what} is {value} in epoch {step.epoch + 1}, step {step.number} (lr "
-                f"{step.lr:.2e}); the last checkpoint is from before: lower --lr, leave --amp out "
+                f"{step.lr:.2e}); nothing was saved since: lower --lr, leave --amp out "
                 "if it is there, and check --lamda, the gammas, the label embeddings, and the "
                 f"images of that step: {', '.join(names[:NAMED_IMAGES])}{more}"
             )

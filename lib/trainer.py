@@ -3,6 +3,7 @@
 import copy
 import dataclasses
 import itertools
+import math
 import shlex
 import signal
 import sys
@@ -292,9 +293,20 @@ class Trainer:
             }
             checkpoint.save(self.experiment.best_checkpoint, content)
 
+    def _require_finite_weights(self) -> None:
+        """What a step made of the weights shows in the next one's loss only: not to be saved."""
+        norm = torch.nn.utils.get_total_norm(self.learner.model.parameters()).item()
+        if not math.isfinite(norm):
+            with self.world.together():
+                raise UserError(
+                    f"the weights have grown beyond float32 after step {self.learner.step} (lr "
+                    f"{self.progress.lr:.2e}); they were not saved: lower --lr"
+                )
+
     def _save_last(self) -> None:
         """Write all that the run needs to go on from here, as plain types and tensors."""
         self.steps.read()
+        self._require_finite_weights()
         rng = self.world.gather(get_rng_state(self.world.device))
         if self.world.is_first:
             content = {

@@ -65,12 +65,12 @@ def bilinear_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         return scores_forward(patches, labels, weight)
     patches, labels, weight = _promoted(patches, labels, weight)
     scores = patches.new_empty(len(patches), len(labels), patches.shape[1])
-    for images in _blocks(patches):
-        block = patches[images]
+    for images, part in _blocks(patches):
+        block = patches[images, part]
         joint = torch.empty_like(block)
         for column, label in enumerate(labels):
             torch.mul(block, label, out=joint).tanh_()
-            scores[images, column] = joint @ weight
+            scores[images, column, part] = joint @ weight
     return scores
 
 
@@ -88,16 +88,16 @@ def bilinear_scores_backward(
     d_patches = torch.zeros_like(patches)
     d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
     ones = patches.new_ones(len(patches) * patches.shape[1])  # sums rows faster than sum() does
-    for images in _blocks(patches):
-        block = patches[images]
+    for images, part in _blocks(patches):
+        block = patches[images, part]
         joint, product = torch.empty_like(block), torch.empty_like(block)
         for column, label in enumerate(labels):
-            d_scores = gradient[images, column]
+            d_scores = gradient[images, column, part]
             torch.mul(block, label, out=joint).tanh_()
             d_weight += d_scores.flatten() @ joint.flatten(0, 1)
             # from here on `joint` holds d_scores (tanh^2 - 1), the derivative but for -weight
             joint.square_().sub_(1).mul_(d_scores[..., None])
-            d_patches[images].addcmul_(joint, label * weight, value=-1)
+            d_patches[images, part].addcmul_(joint, label * weight, value=-1)
             total = ones[: block[..., 0].numel()] @ torch.mul(joint, block, out=product).flatten(
                 0, 1
             )
@@ -108,7 +108,7 @@ def bilinear_scores_backward(
 
 @bilinear_scores.register_fake
 def _(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
-    dtype = torch.promote_types(patches.dtype, torch.float32)
+    dtype = _precision(patches, labels, weight)
     return patches.new_empty(patches.shape[0], labels.shape[0], patches.shape[1], dtype=dtype)
 
 
@@ -122,7 +122,8 @@ def _keep_inputs(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> 
 
 
 def _backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    return bilinear_scores_backward(*ctx.saved_tensors, gradient)
+    with torch.autocast(gradient.device.type, enabled=False):
+        return bilinear_scores_backward(*ctx.saved_tensors, gradient)
 
 
 bilinear_scores.register_autograd(_backward, setup_context=_keep_inputs)
@@ -133,15 +134,28 @@ def _takes_triton(patches: Tensor) -> bool:
 
 
 def _promoted(patches: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    dtype = torch.promote_types(patches.dtype, torch.float32)
+    dtype = _precision(patches, labels, weight)
     return patches.to(dtype), labels.to(dtype), weight.to(dtype)
 
 
-def _blocks(patches: Tensor) -> list[slice]:
-    """Slices of the images, each with about as many elements as a buffer is to have."""
+def _precision(*tensors: Tensor) -> torch.dtype:
+    """float32, or float64 where one of the inputs has it."""
+    double = any(tensor.dtype == torch.float64 for tensor in tensors)
+    return torch.float64 if double else torch.float32
+
+
+def _blocks(patches: Tensor) -> list[tuple[slice, slice]]:
+    """Slices of images and of patches, each with at most as many elements as a buffer is to have,
+    or those of a single patch."""
     elements = BLOCK_ELEMENTS if patches.device.type == "cpu" else GPU_BLOCK_ELEMENTS
-    step = max(1, elements // max(1, patches[0].numel()))
-    return [slice(start, start + step) for start in range(0, len(patches), step)]
+    images, num_patches, size = patches.shape
+    rows = max(1, elements // max(1, size))
+    image_step, patch_step = max(1, rows // max(1, num_patches)), max(1, min(rows, num_patches))
+    return [
+        (slice(image, image + image_step), slice(patch, patch + patch_step))
+        for image in range(0, images, image_step)
+        for patch in range(0, num_patches, patch_step)
+    ]
 
 
 class BilinearAttention(nn.Module):

@@ -129,6 +129,13 @@ def test_non_finite_loss_is_noted_and_overwrites_nothing(here, tmp_path):
     assert not (experiment / "checkpoints").exists()
 
 
+def test_weights_that_a_step_has_ruined_are_not_saved(here, tmp_path):
+    """Loss and gradient of that step are finite, those of the next one would not be."""
+    line = here("train.py", *TRAIN, "--lr", "1e30", "--save-every", "1")
+    assert "the weights have grown beyond float32 after step 1 " in line
+    assert not (tmp_path / "experiments" / "mlic_colors" / "exp1" / "checkpoints").exists()
+
+
 def test_non_finite_scores_are_no_best_model(here, tmp_path):
     """Weights may be finite and overflow only in eval mode."""
     line = here("train.py", *TRAIN, "--lr", "1e30", "--pct-start", "0.99", "--ema-decay", "0")

@@ -7,7 +7,7 @@ import torch
 
 from lib.distributed import World
 from lib.errors import UserError
-from lib.steps import READ_EVERY, Progress, Step, StepLog
+from lib.steps import MOST_SKIPPED, READ_EVERY, Progress, Step, StepLog
 
 WORLD = World(torch.device("cpu"))
 PATHS = [f"{row}.jpg" for row in range(9)]
@@ -68,3 +68,10 @@ def test_what_loss_scaling_skips_is_counted():
     assert log.progress.skipped_steps == 2 and log.progress.loss_count == 12
     log.progress.begin_epoch(2)
     assert log.progress.skipped_steps == 0
+
+
+def test_steps_that_are_all_skipped_end_the_run():
+    log = StepLog(WORLD, Progress(), PATHS, scaled=True)
+    with pytest.raises(UserError, match=f"norm is nan in epoch 2, step {MOST_SKIPPED + 1} "):
+        for number in range(MOST_SKIPPED + READ_EVERY):
+            log.add(step(number, norm=1.0 if number == 1 else math.nan))

@@ -39,8 +39,10 @@ def test_values_and_gradients_match_the_twin(shape):
         torch.testing.assert_close(one, other, atol=1e-12, rtol=1e-8)
 
 
-def test_gradcheck_over_several_blocks(monkeypatch):
-    monkeypatch.setattr(bilinear, "BLOCK_ELEMENTS", 40)
+@pytest.mark.parametrize("elements", [40, 15, 3])
+def test_gradcheck_over_several_blocks(monkeypatch, elements):
+    """Of two images of 3 patches of 7; of two patches; of one, which is the least."""
+    monkeypatch.setattr(bilinear, "BLOCK_ELEMENTS", elements)
     inputs = [
         torch.randn(*shape, dtype=torch.float64, requires_grad=True)
         for shape in ((5, 3, 7), (4, 7), (7,))
@@ -123,3 +125,21 @@ def test_memory_is_that_of_a_block(monkeypatch):
 
     results = sum(one.numel() for one in arguments) + 4 * 4 * 25 * 80
     assert peak_bytes(step, torch.device("cpu")) < 4 * (results + 4 * 25 * 150)
+
+
+def test_no_images_and_mixed_precision():
+    patches, labels, weight = (one.detach() for one in inputs())
+    assert bilinear_attention(patches[:0], labels, weight).shape == (0, 6, 9)
+    exact = bilinear_attention(patches.double(), labels.double(), weight.double())
+    mixed = bilinear_attention(patches, labels.double(), weight.double())
+    assert mixed.dtype == torch.float64
+    torch.testing.assert_close(mixed, exact, atol=1e-12, rtol=0)
+
+
+def test_a_backward_inside_autocast_is_exact():
+    arguments = inputs()
+    expected = torch.autograd.grad(bilinear_attention(*arguments)[..., 0].sum(), arguments)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = torch.autograd.grad(bilinear_attention(*arguments)[..., 0].sum(), arguments)
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
