@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+CALIBRATION_BINS = 15  # of what is reported
+
 
 class Bins(NamedTuple):
     """Entries by score: how many in each bin, how many of them positive, and the scores' sum; all

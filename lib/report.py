@@ -15,11 +15,11 @@ from lib.examples import worst_examples
 from lib.metrics import threshold_f1
 from lib.pages import write_page
 from lib.progress import say
-from lib.reliability import Bins, bin_scores, expected_calibration_error
+from lib.reliability import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
 from lib.stored import Evaluated, Scores
 from lib.tuning import Cutoffs
 
-CALIBRATION_BINS, HISTOGRAM_BINS = 15, 20
+HISTOGRAM_BINS = 20
 EXTREMES = 3  # labels at either end whose curves are drawn
 MATRIX_LABELS = 25
 PAIRS = 12
