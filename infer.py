@@ -1,6 +1,8 @@
 """Say what an experiment's model sees in pictures, and draw where it looked: into a folder, or on a
 local page."""
 
+from argparse import BooleanOptionalAction
+
 from lib.cli import (
     experiment_parser,
     listed,
@@ -43,8 +45,8 @@ def main() -> None:
     parser.add_argument("--limit", type=positive_int, help="at most so many images")
     parser.add_argument(
         "--overlays",
-        action="store_true",
-        help="also write each label's heatmap over its picture, as a JPEG",
+        action=BooleanOptionalAction,
+        help="write each label's heatmap over its picture as a JPEG too (default: with --images)",
     )
     parser.add_argument(
         "--serve",

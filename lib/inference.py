@@ -67,14 +67,15 @@ def infer(
     limit: int | None = None,
     top: int | None = None,
     threshold: float | str | None = None,
-    overlays: bool = False,
+    overlays: bool | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Show what an experiment says of `images`, or of its data's test split; gives the page.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
-    `Predictor.cutoffs`. Raises `UserError` where there is nothing to show.
+    `Predictor.cutoffs`. Overlays are written of `images`, unless `overlays` says otherwise. Raises
+    `UserError` where there is nothing to show.
     """
     with world.together():
         if images and only_errors:
@@ -104,7 +105,7 @@ def infer(
         selection,
         show,
         limit=limit,
-        overlays=overlays,
+        overlays=bool(images) if overlays is None else overlays,
         batch_size=batch_size,
         workers=workers,
     )

@@ -145,14 +145,14 @@ def test_pictures_of_any_form(infer, tmp_path):
     Image.new("RGBA", (30, 30), (1, 2, 3, 4)).save(folder / "clear.webp")
     Image.fromarray(random.integers(0, 65535, (9, 9), dtype=np.uint16)).save(folder / "deep.png")
     (folder / "no picture.txt").write_text("text")
-    out, lines = infer("--images", "odd", "--threshold", "0", "--overlays")
+    out, lines = infer("--images", "odd", "--threshold", "0")
     assert len(lines) == 5 and "not readable" not in out
     for line in lines:
         assert len(line["predicted"]) == 3
     overlays = sorted((infer.folder / "overlays").rglob("*.jpg"))
     assert len(overlays) == 15
     assert Image.open(overlays[-1]).size[0] == 640  # the wide one
-    infer("--images", "odd")
+    infer("--images", "odd", "--no-overlays")
     assert not (infer.folder / "overlays").exists()
 
 
