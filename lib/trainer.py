@@ -3,17 +3,13 @@
 import copy
 import dataclasses
 import itertools
-import math
 import shlex
 import signal
 import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lib import checkpoint, resume
@@ -21,7 +17,7 @@ from lib.bad_images import BadImages, without_unread
 from lib.builder import build_learner, make_quick, notes
 from lib.config import Config
 from lib.dataset import parts_of
-from lib.device import allow_tf32, get_rng_state, make_deterministic, set_rng_state
+from lib.device import allow_tf32, make_deterministic
 from lib.distributed import World
 from lib.engine import Learner, gather, predict, train_one_epoch
 from lib.errors import UserError
@@ -30,6 +26,7 @@ from lib.inputs import Inputs
 from lib.metrics import mean_average_precision
 from lib.place import launched
 from lib.progress import bar, say
+from lib.run_state import RunState
 from lib.signals import StopRequest
 from lib.steps import Progress, Step, StepLog
 
@@ -64,13 +61,16 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.learner = self._make_learner(weights=state is None)
             self._require_statistics(self.learner.model.grid)
+            self.state = RunState(
+                self.config, world, self.inputs, self.learner, self.progress, self.bad_images
+            )
             if state:
-                self._restore(state, file)
+                self.state.restore(state, file)
         self.learner.network = world.parallel(self.learner.model, config.img_size)
         self.saved_sizes = state["sizes"] if state else None
         if state:
             say(f"going on after step {self.learner.step}, in {self.experiment.path}")
-        self._seed_dropout(state["rng"] if state else [])
+        self.state.seed_dropout(state["rng"] if state else [], file)
 
     def fit(self) -> Experiment:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
@@ -128,32 +128,6 @@ class Trainer:
                 f"{grid[1]} patches; choose another"
             )
 
-    def _restore(self, state: dict[str, Any], file: Path) -> None:
-        resume.require_form(state, self.learner, file)
-        try:
-            self.learner.load_state_dict(state)
-        except Exception as error:  # what comes from elsewhere can fail it in any way
-            reason = " ".join(str(error).split())[:200]
-            raise UserError(
-                f"{file}: the state of another network or optimiser: {reason}"
-            ) from error
-        names = [field.name for field in dataclasses.fields(Progress)]
-        self.progress = Progress(**{name: state[name] for name in names})
-        self.bad_images.reasons = dict.fromkeys(state.get("bad_images", ()))
-
-    def _seed_dropout(self, states: list[dict[str, Tensor]]) -> None:
-        """Go on with the random numbers of the processes, or begin with other ones in each."""
-        world = self.world
-        if len(states) == world.size:
-            try:
-                set_rng_state(world.device, states[world.rank])
-            except Exception as error:  # what comes from elsewhere can fail it in any way
-                raise UserError(
-                    f"{self.experiment.last_checkpoint}: its random numbers are damaged"
-                ) from error
-        elif states or world.rank:
-            torch.manual_seed(hash((self.config.seed, world.rank, self.learner.step)))
-
     def _from_first(self, make: Callable[[], Experiment | None]) -> Experiment | None:
         """What the first process finds or makes; the others do not write there."""
         made: list[Experiment | None] = []
@@ -195,7 +169,7 @@ class Trainer:
         progress.best_score = max(progress.best_score, ema)
         progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
         if better:
-            self._save_best()
+            self.state.save_best(self.experiment)
 
         number, seconds = progress.epoch + 1, time.perf_counter() - start
         row = {
@@ -284,40 +258,6 @@ class Trainer:
             f"{self.config.select_on} images, {len(self.inputs.data.labels)} labels; on {place}"
         )
 
-    def _save_best(self) -> None:
-        if self.world.is_first:
-            content = {
-                "model": self.learner.ema.model.state_dict(),
-                "labels": list(self.inputs.data.labels),
-                "config": self.config.to_dict(),
-            }
-            checkpoint.save(self.experiment.best_checkpoint, content)
-
-    def _require_finite_weights(self) -> None:
-        """What a step made of the weights shows in the next one's loss only: not to be saved."""
-        norm = torch.nn.utils.get_total_norm(self.learner.model.parameters()).item()
-        if not math.isfinite(norm):
-            with self.world.together():
-                raise UserError(
-                    f"the weights have grown beyond float32 after step {self.learner.step} (lr "
-                    f"{self.progress.lr:.2e}); they were not saved: lower --lr"
-                )
-
     def _save_last(self) -> None:
-        """Write all that the run needs to go on from here, as plain types and tensors."""
         self.steps.read()
-        self._require_finite_weights()
-        rng = self.world.gather(get_rng_state(self.world.device))
-        if self.world.is_first:
-            content = {
-                **self.learner.state_dict(),
-                **dataclasses.asdict(self.progress),
-                "rng": rng,
-                "labels": list(self.inputs.data.labels),
-                "data": self.inputs.digests,
-                "config": self.config.to_dict(),
-                "sizes": self.experiment.sizes(),
-                "bad_images": list(self.bad_images.reasons),
-            }
-            files = (self.experiment.last_checkpoint, content, self.experiment.former_checkpoint)
-            checkpoint.save(*files)
+        self.state.save_last(self.experiment)
