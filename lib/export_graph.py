@@ -28,6 +28,7 @@ from models.mlic import MLIC
 
 TOLERANCE = 1e-4
 ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keeps them beside it
+TOGETHER = 8  # images on which a program is tried at once
 INPUT, OUTPUTS = "images", ("scores", "attention")
 
 Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
@@ -62,8 +63,8 @@ def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarr
     """Write the program of `predictor`, on the CPU, as `form` ("onnx" or "torch_export") to the
     folder `target`.
 
-    What is written is loaded and run on `images` (B, S, S, 3), all at once and the first one alone;
-    gives the largest difference from the predictor's float32 scores and attention. Raises
+    What is written is loaded and run on `images` (B, S, S, 3), a few at once and the first one
+    alone; gives the largest difference from the predictor's float32 scores and attention. Raises
     `UserError` where that is more than 1e-4, where the network cannot be exported, or `target`
     exists; nothing is written then.
     """
@@ -135,7 +136,8 @@ def metadata(predictor: Predictor) -> dict[str, str]:
 
 def _compare(predictor: Predictor, run: Run, images: np.ndarray, form: str) -> float:
     largest = 0.0
-    for part in (images, images[:1]):
+    groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
+    for part in (images[:1], *groups):
         for one, other in zip(run(part), predictor(list(part)), strict=True):
             if one.shape != other.shape:
                 raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")

@@ -75,15 +75,24 @@ def test_the_exported_program_of_torch_says_the_same(colors, here):
 
 def test_a_program_that_differs_is_not_kept(colors, here, monkeypatch):
     load = export_graph.FORMATS["torch_export"].load
+    monkeypatch.setattr(export_graph, "TOGETHER", 3)
+    calls = []
 
     def off(file):
+        """Right for the first image alone and for the first three, not for the fourth."""
         run = load(file)
-        return lambda images: tuple(output + 2e-4 for output in run(images))
+
+        def run_off(images):
+            calls.append(len(images))
+            return tuple(output + 2e-4 * (len(calls) == 3) for output in run(images))
+
+        return run_off
 
     form = export_graph.FORMATS["torch_export"]._replace(load=off)
     monkeypatch.setitem(export_graph.FORMATS, "torch_export", form)
     line = error_line(here("torch_export"))
     assert "differs from PyTorch's scores or attention by 0.0002, more than 0.0001" in line
+    assert calls == [1, 3, 1]
     assert not (colors / "torch_export").exists()
     assert not [path for path in colors.iterdir() if path.name.startswith(".")]
 
