@@ -3,6 +3,7 @@
 Machines are noisy, so what is compared is run in turn, and medians are compared.
 """
 
+import os
 import platform
 import statistics
 import time
@@ -42,6 +43,7 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
         function()
         _finish(device)
         return torch.cuda.max_memory_allocated() - before
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of its own affairs
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:
         function()

@@ -157,6 +157,8 @@ def notes(config: Config, model: MLIC) -> Iterator[str]:
         yield "--freeze-backbone keeps random weights: --weights none, and no --pretrained-model"
     if config.rm_cls and not model.backbone.trunk_prefix_tokens:
         yield f"--rm-cls changes nothing, {config.arch} has no class token"
+    if config.tf32 and next(model.parameters()).device.type != "cuda":
+        yield "--tf32 changes nothing, it is for CUDA"
     chosen = config.norm or config.orid_norm or config.pretrained_model
     if config.weights != "none" and not chosen and arch.expects != "imagenet":
         flag = "--orid-norm" if arch.expects == "none" else "--norm weights"

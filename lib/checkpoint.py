@@ -16,9 +16,10 @@ from torch import Tensor
 
 from lib.errors import UserError
 from lib.files import atomic_write, sync_folder
+from lib.manifest import check_labels
 from models import official
 from models.mlic import MLIC
-from models.weights import is_plain, require_honest_size
+from models.weights import is_finite, is_plain, require_honest_size
 
 # what names and shapes in a part of the model depend on
 NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
@@ -112,11 +113,13 @@ class ModelCheckpoint(NamedTuple):
                 f"({len(missing)} names missing, {len(extra)} unknown)"
             )
         for name, tensor in own.items():
-            if tensor.shape != state[name].shape or _kind(tensor) != _kind(state[name]):
+            found = state[name]
+            if tensor.shape != found.shape or _kind(tensor) != _kind(found):
+                other = tensor.shape != found.shape
+                reason = f"of another {_source(name, SHAPES_DEPEND_ON)}" if other else "of no model"
                 raise UserError(
-                    f"{self.file}: a checkpoint of another {_source(name, SHAPES_DEPEND_ON)}: "
-                    f"{shown.get(name, name)} is {_describe(state[name])}, expected "
-                    f"{_describe(tensor)}"
+                    f"{self.file}: a checkpoint {reason}: {shown.get(name, name)} is "
+                    f"{_describe(found)}, expected {_describe(tensor)}"
                 )
 
 
@@ -139,8 +142,15 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
         weights, labels, config = content["model"], content["labels"], content["config"]
         if not all(isinstance(label, str) for label in labels):
             raise UserError(f"{path}: its labels are not text")
-    if not all(map(is_plain, weights.values())):
-        raise UserError(f"{path}: its model holds values that are not plain tensors")
+        check_labels(labels, lambda row: f"{path}: labels[{row}]")
+    for name, value in weights.items():
+        if not isinstance(name, str) or not is_plain(value):
+            raise UserError(f"{path}: its model holds {name!r}, which is no plain tensor by name")
+        if not is_finite(value):
+            raise UserError(
+                f"{path}: {name} holds numbers that are not finite: a training that failed, or a "
+                "damaged file"
+            )
     return ModelCheckpoint(path, weights, labels, config)
 
 

@@ -134,7 +134,10 @@ def folder(text: str) -> Path:
 
 def share(text: str) -> float:
     """Type of a command's flag that takes a number between 0 and 1."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"{text}: must be between 0 and 1")
     return value
@@ -167,7 +170,10 @@ def _terminate(signum: int, frame: object) -> NoReturn:
 
 
 def _at_least(least: int, text: str) -> int:
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        value = least - 1
     if value < least:
-        raise argparse.ArgumentTypeError(f"{text}: must be {least} or more")
+        raise argparse.ArgumentTypeError(f"{text}: must be {least} or more, a whole number")
     return value

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from lib.errors import UserError
-from lib.manifest import check_label
+from lib.manifest import check_labels
 from lib.preprocess import Sample
 from lib.readers import decode_json
 
@@ -56,8 +56,8 @@ def samples_of(
         place = f"{file}: categories[{number}]"
         if category.id in names:
             raise UserError(f"{place}: id {category.id} stands there twice")
-        check_label(category.name.strip(), list(names.values()), place)
         names[category.id] = category.name.strip()
+    check_labels(list(names.values()), lambda row: f"{file}: categories[{row}]")
     images: dict[int, str] = {}
     for number, image in enumerate(instances.images):
         if image.id in images:

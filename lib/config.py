@@ -151,13 +151,13 @@ class Config:
         _require(
             self,
             ("lr", "backbone_lr", "tau", "clip_grad", "cache_limit"),
-            "more than 0",
+            "more than 0, and finite",
             lambda v: v is None or 0 < v < math.inf,
         )
         _require(
             self,
             ("gamma_pos", "gamma_neg", "weight_decay", "lamda"),
-            "0 or more",
+            "0 or more, and finite",
             lambda v: 0 <= v < math.inf,
         )
         _require(self, ("clip", "pct_start", "threshold"), "between 0 and 1", lambda v: 0 <= v <= 1)
@@ -170,7 +170,7 @@ class Config:
             lambda v: v is None or v >= 1,
         )
         # files of others may ask for these too: no more than a machine can bear
-        _require(self, ("img_size",), "4096 or less", lambda v: v <= 4096)
+        _require(self, ("img_size",), "2048 or less", lambda v: v <= 2048)
         _require(self, ("num_layers",), "64 or less", lambda v: v <= 64)
         _require(self, ("workers",), "1024 or less", lambda v: v is None or v <= 1024)
         _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())

@@ -124,7 +124,8 @@ def train_one_epoch(
             images += share.images
             log.add(step)
             speed = images / (time.perf_counter() - start)
-            state = f"loss {progress.loss:.3f}, lr {progress.lr:.2e}, {speed:.1f} images/s"
+            loss = f"loss {progress.loss:.3f}, " if progress.loss_count else ""
+            state = f"{loss}lr {progress.lr:.2e}, {speed:.1f} images/s"
             batches.set_postfix_str(state, refresh=progress.batch == len(loader))
             after_step()
     log.read()

@@ -7,7 +7,7 @@ which is the root of the repository.
 import difflib
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -159,11 +159,8 @@ def folder_of(data: str) -> Path:
 def read_labels(folder: Path) -> list[str]:
     """Read `label.txt`: one label a line, unique, without comma, tab or a leading `?`."""
     file = folder / "label.txt"
-    labels: list[str] = []
-    for number, line in numbered_lines(file):
-        label = line.strip()
-        check_label(label, labels, f"{file}:{number}")
-        labels.append(label)
+    labels = [line.strip() for _, line in numbered_lines(file)]
+    check_labels(labels, lambda row: f"{file}:{row + 1}")
     if not labels:
         raise UserError(f"{file}: no labels; write one label a line")
     return labels
@@ -213,7 +210,18 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
     return paths, targets, ignore
 
 
-def check_label(label: str, earlier: Sequence[str], place: str) -> None:
+def check_labels(labels: Sequence[str], place: Callable[[int], str]) -> None:
+    """Raise `UserError`, naming the `place` of its row, for a label that stands there twice or that
+    the line format has no room for."""
+    earlier = set()
+    for row, label in enumerate(labels):
+        check_label(label, place(row))
+        if label in earlier:
+            raise UserError(f"{place(row)}: label {label!r} stands there twice")
+        earlier.add(label)
+
+
+def check_label(label: str, place: str) -> None:
     """Raise `UserError`, naming `place`, for a label that the line format has no room for."""
     if not label.strip():
         raise UserError(f"{place}: empty label")
@@ -222,8 +230,6 @@ def check_label(label: str, earlier: Sequence[str], place: str) -> None:
             f"{place}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
             "allowed"
         )
-    if label in earlier:
-        raise UserError(f"{place}: label {label!r} stands there twice")
 
 
 def is_label(text: str) -> bool:

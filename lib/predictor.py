@@ -58,8 +58,8 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
         config, labels, embeddings = _parts_of_published(experiment, content)
     else:
         config, labels, embeddings = _parts_of_own(content)
+    _require_fit(content, config, len(labels), embeddings)
     try:
-        _require_fit(content, config, len(labels), embeddings)
         model = build_model(config, len(labels), embeddings, weights="none")
     except UserError as error:
         source = experiment.config_file if content.published else content.file

@@ -21,7 +21,7 @@ import numpy as np
 
 from lib.errors import UserError
 from lib.files import staged_folder, write_npy, write_text
-from lib.manifest import check_label, check_path, missing_images
+from lib.manifest import check_labels, check_path, missing_images
 from lib.progress import bar, say
 from lib.transforms import read_image
 
@@ -72,8 +72,7 @@ def write_data_folder(
     `left_out` counts what the script itself left out, by reason. Raises `UserError` for labels that
     the contract has no place for, for images that are missing or broken, and for empty splits.
     """
-    for number, label in enumerate(labels):
-        check_label(label, labels[:number], "label")
+    check_labels(labels, lambda row: "label")
     _require_once(splits)
     left_out = dict(left_out)
     splits = _with_images(splits, options, left_out)

@@ -4,6 +4,7 @@ comes from elsewhere, and nothing of a picture goes elsewhere or stays on the di
 Shapes: C labels, H x W patches.
 """
 
+import contextlib
 import io
 import json
 import secrets
@@ -18,6 +19,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from werkzeug.exceptions import (
+    ClientDisconnected,
     Forbidden,
     HTTPException,
     LengthRequired,
@@ -115,6 +117,10 @@ class App:
         """Scores of the picture in the body, the highest first, and a token for its heatmaps."""
         if request.content_length is None:
             raise LengthRequired("say how long the picture is (Content-Length)")
+        if request.content_length > MAX_BYTES:
+            raise RequestEntityTooLarge(
+                f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
+            )
         image = _read(request.get_data(cache=False))
         with self.lock:
             scores, attention = self.predictor([image])
@@ -193,6 +199,10 @@ def _read(content: bytes) -> Image.Image:
                 )
             return read_image(file)
         except UserError as error:
+            if isinstance(error.__cause__, Image.DecompressionBombError):
+                raise RequestEntityTooLarge(
+                    f"more than {MAX_PIXELS // 10**6} million pixels: make it smaller first"
+                ) from error
             reason = str(error).removeprefix(f"{file}: ")
             raise UnsupportedMediaType(f"no picture that can be read: {reason}") from error
 
@@ -201,7 +211,8 @@ def _drain(request: Request) -> None:
     """Take what is still coming, within reason, or the browser would not read the answer."""
     length = request.content_length or 0
     if length <= MAX_BYTES:
-        request.stream.read()  # knows what has been read
+        with contextlib.suppress(ClientDisconnected):
+            request.stream.read()  # knows what has been read
         return
     left = min(length, 8 * MAX_BYTES)
     while left > 0 and (part := request.environ["wsgi.input"].read(min(left, 2**16))):

@@ -133,7 +133,7 @@ def _row(path: str, labels: str | list[str], split: object, images: Path | None,
     unknown = [name[1:] for name in names if name.startswith(UNKNOWN)]
     known = [name for name in names if not name.startswith(UNKNOWN)]
     for label in (*known, *unknown):
-        check_label(label, (), place)
+        check_label(label, place)
     if both := set(known) & set(unknown):
         raise UserError(f"{place}: label {both.pop()!r} is both known and unknown")
     if not path.strip():

@@ -36,6 +36,11 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             raise
         except FileNotFoundError as error:
             raise UserError(f"{path}: no such image") from error
+        except Image.DecompressionBombError as error:
+            most = round(2e-6 * (Image.MAX_IMAGE_PIXELS or 0))
+            raise UserError(
+                f"{path}: not a readable image: more than {most} million pixels"
+            ) from error
         except UnidentifiedImageError as error:
             raise UserError(f"{path}: not a readable image: of no known format") from error
         except Exception as error:  # bytes from elsewhere can fail a decoder in any way

@@ -173,7 +173,7 @@ def choose_cutoffs(
     """
     known = None if isinstance(asked, float) else tuning()
     if known is not None:
-        return Cutoffs(known.thresholds, f"scores of their own, tuned by {known.criterion}")
+        return Cutoffs(known.thresholds, f"tuned thresholds ({known.criterion})")
     if asked == TUNED:
         raise UserError(
             f"--threshold {TUNED}: the experiment has no {FILE} yet; learn it from val.txt: {HOW}"

@@ -23,7 +23,7 @@ def read_objects(file: Path, labels: Collection[str] | None = None) -> list[dict
             label = label.lower()
             if label not in labels:
                 raise UserError(f"{file}: {label!r} is not one of the {len(labels)} labels")
-        check_label(label, (), f"{file}: an object's name")
+        check_label(label, f"{file}: an object's name")
         try:
             box = [
                 _number(element.findtext(f"bndbox/{edge}"))

@@ -83,20 +83,28 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise ModelError(f"--weights {path}: holds no tensors by name")
     if not all(map(is_plain, tensors)):
         raise ModelError(f"--weights {path}: holds values that are not plain tensors")
-    if not all(tensor.isfinite().all() for tensor in tensors):
+    if not all(map(is_finite, tensors)):
         raise ModelError(f"--weights {path}: holds values that are not finite numbers")
     return {"state_dict": state}
 
 
 def is_plain(value: object) -> bool:
-    """Whether `value` is a dense tensor that holds its numbers: not sparse, quantized, on meta, or
-    few numbers that a stride of 0 shows as many."""
+    """Whether `value` is a dense tensor that holds its numbers: not sparse, quantized, of 8-bit
+    floats, on meta, or few numbers that a stride of 0 shows as many."""
     return (
         isinstance(value, Tensor)
         and value.layout == torch.strided
         and not (value.is_meta or value.is_quantized)
+        and not (value.is_floating_point() and value.itemsize < 2)
         and value.nbytes <= value.untyped_storage().nbytes()
     )
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether the numbers of a plain tensor are; floats take no memory for it."""
+    if tensor.is_floating_point() and tensor.numel():
+        return all(bool(edge.isfinite()) for edge in tensor.aminmax())
+    return bool(tensor.isfinite().all())
 
 
 def require_honest_size(path: Path) -> None:

@@ -22,15 +22,14 @@ def main() -> None:
 
     import numpy as np
 
-    from lib.manifest import check_label
+    from lib.manifest import check_labels
     from lib.preprocess import Options, Sample, write_data_folder
     from lib.progress import bar
     from lib.readers import require_list
 
     source = arguments.data_dir
     labels = require_list(source / "Concepts81.txt", REMEDY)
-    for number, label in enumerate(labels):
-        check_label(label, labels[:number], str(source / "Concepts81.txt"))
+    check_labels(labels, lambda row: str(source / "Concepts81.txt"))
     images = read_images(source / "ImageList" / "Imagelist.txt")
     row_of = {image: row for row, image in enumerate(images)}
     matrix = np.zeros((len(images), len(labels)), np.uint8)

@@ -59,7 +59,7 @@ def here(tmp_path, monkeypatch, capsys):
             "--arch test_efficientnet --output-stride 5",
             "--output-stride 5: test_efficientnet gives",
         ),
-        ("--img-size 99999999999999999999", "must be 4096 or less"),
+        ("--img-size 99999999999999999999", "must be 2048 or less"),
         ("--data colors/nothing", "colors/nothing: no such data folder"),
     ],
 )

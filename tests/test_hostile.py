@@ -283,11 +283,45 @@ def test_a_checkpoint_of_a_larger_model_takes_no_memory(trained, tmp_path, monke
     assert len(built) == 3
 
 
+def odd(model, name, value):
+    return {"model": {**model, name: value}}
+
+
+@pytest.mark.parametrize(
+    "change, says",
+    [
+        (lambda m: {"labels": ["a\nb", *LABELS[1:]]}, r"labels\[0\]: label 'a.nb': no comma, tab"),
+        (lambda m: {"labels": ["a"] * 6}, r"labels\[1\]: label 'a' stands there twice"),
+        (lambda m: odd(m, 5, torch.zeros(1)), "holds 5, which is no plain tensor by name"),
+        (
+            lambda m: odd(m, "a", torch.zeros(2, dtype=torch.uint8).view(torch.float8_e4m3fn)),
+            "holds '?a'?.*plain tensor|plain tensors",
+        ),
+        (
+            lambda m: odd(m, "inter_modal.score.bias", torch.tensor([torch.nan])),
+            "inter_modal.score.bias holds numbers that are not finite",
+        ),
+        (
+            lambda m: odd(m, "inter_modal.score.bias", torch.tensor([1])),
+            r"a checkpoint of no model: inter_modal.score.bias is int64 \(1,\), expected float32",
+        ),
+    ],
+)
+def test_parts_of_checkpoints_that_are_none(trained, tmp_path, change, says):
+    source = trained / "experiments" / "mlic_<b>&'\"" / "exp1" / "checkpoints"
+    content = torch.load(source / "best_ema_model.pth", weights_only=True)
+    file = tmp_path / "a.pth"
+    torch.save({**content, **change(content["model"])}, file)
+    with pytest.raises(UserError, match=says) as error:
+        load_experiment(file)
+    assert str(error.value).count(str(file)) == 1
+
+
 @pytest.mark.parametrize(
     "changes, says",
     [
         ({"num_layers": 10**9}, "--num-layers 1000000000: must be 64 or less"),
-        ({"img_size": 10**6}, "--img-size 1000000: must be 4096 or less"),
+        ({"img_size": 10**6}, "--img-size 1000000: must be 2048 or less"),
         ({"workers": 10**6}, "--workers 1000000: must be 1024 or less"),
     ],
 )

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.errors import UserError
-from lib.manifest import DataFolder, check_label, check_path, read_labels, read_split
+from lib.manifest import DataFolder, check_labels, check_path, read_labels, read_split
 from lib.preprocess import (
     Options,
     Sample,
@@ -169,7 +169,7 @@ def test_what_is_written_reads_back(tmp_path_factory, names, rows):
     """Any label and path either is refused by the writer's checks, or comes back as it was."""
     labels = []
     for name in names:
-        if fits(check_label, name, labels, "label"):
+        if fits(check_labels, [*labels, name], lambda row: "label"):
             labels.append(name)
     rows = [(path, {n for n in columns if n < len(labels)}) for path, columns in rows]
     rows = [(path, columns) for path, columns in rows if fits(check_path, path)]

@@ -24,9 +24,9 @@ def client(colors):
     return Client(serve.App(Predictor(EXPERIMENT, device="cpu")))
 
 
-def picture(size=(30, 20), form="PNG"):
+def picture(size=(30, 20), mode="RGB", form="PNG"):
     buffer = io.BytesIO()
-    Image.new("RGB", size, (200, 30, 90)).save(buffer, form)
+    Image.new("RGB", (1, 1), (200, 30, 90)).convert(mode).resize(size).save(buffer, form)
     return buffer.getvalue()
 
 
@@ -57,7 +57,7 @@ def test_tuned_thresholds_and_probabilities_are_shown(colors):
     write_tuning(colors, {"red": 0.0, "green": 1.0, "blue": 0.25})
     client = Client(serve.App(Predictor(EXPERIMENT, device="cpu")))
     page = client.get("/", headers=HOST).text
-    assert "scores of their own, tuned by recall@0.9" in page and 'id="own" checked' in page
+    assert "tuned thresholds (recall@0.9)" in page and 'id="own" checked' in page
     tags = {tag["label"]: tag for tag in post(client, picture()).json["tags"]}
     assert {name: tag["cutoff"] for name, tag in tags.items()} == {
         "red": 0.0,
@@ -83,9 +83,10 @@ def test_the_page_asks_nothing_of_elsewhere(client):
         (b"no picture at all", 415, "no picture that can be read: not a readable image"),
         (picture()[:60], 415, "no picture that can be read"),
         (picture((9000, 6000)), 413, "9000 x 6000 pixels, more than 50 million"),
-        (b"x" * (serve.MAX_BYTES + 1), 413, ""),
+        (picture((20000, 20000), "1"), 413, "more than 50 million pixels: make it smaller"),
+        (b"x" * (serve.MAX_BYTES + 1), 413, "more than 20 MB: make the picture smaller first"),
     ],
-    ids=["empty", "text", "truncated", "pixels", "bytes"],
+    ids=["empty", "text", "truncated", "pixels", "bomb", "bytes"],
 )
 def test_what_is_no_picture_or_too_large_is_refused(client, content, code, says):
     answer = post(client, content)
@@ -125,6 +126,7 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
             b"POST /predict HTTP/1.1\r\nContent-Length: 99999999\r\n",
             b"POST /nowhere HTTP/1.1\r\nContent-Length: 4\r\n",
             b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 1000\r\n",  # breaks off
         ):
             thread = threading.Thread(target=server.handle_request)
             thread.start()
@@ -142,7 +144,8 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
     assert result.code == 130 and found["address"][0] == "127.0.0.1"
     assert f"http://127.0.0.1:{found['address'][1]}/" in result.out
     codes = [answer.split()[1] for answer in found["answers"]]
-    assert codes == ["200", "415", "413", "404", "411"]
+    assert codes == ["200", "415", "413", "404", "411", "400"]
+    assert "Traceback" not in result.err
     assert "Drop a picture here" in found["answers"][0]
     assert found["seconds"] < serve.SECONDS  # waits for nothing that does not come
     with socket.create_server(("127.0.0.1", 0)) as taken:

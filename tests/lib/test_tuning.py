@@ -79,7 +79,7 @@ def test_inference_takes_the_tuned_thresholds_unless_told_otherwise(colors, here
     assert predictor.cutoffs(0.25).values.tolist() == [0.25] * 3
     assert here(*INFER).code == 0
     page = (colors / "visualization" / "index.html").read_text()
-    assert "labels from scores of their own, tuned by recall@0.9" in page
+    assert "labels from tuned thresholds (recall@0.9)" in page
     lines = (colors / "visualization" / "predictions.jsonl").read_text().splitlines()
     found = [{item["label"] for item in json.loads(line)["predicted"]} for line in lines]
     assert found == [{"red", "blue"}] * len(found) and found

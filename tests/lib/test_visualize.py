@@ -84,6 +84,12 @@ def test_thumbnails_are_smaller():
     assert display_size(Image.new("RGB", (256, 256)), 240).size == (240, 240)
 
 
+def test_captions_take_any_text():
+    image = Image.new("RGB", (100, 50))
+    for text in ("dog 0.5", "a\nb\x1b[2J 0.5", "\U0001f600 0.5", "x" * 300):
+        assert add_caption(image, text).size == (100, 75)
+
+
 def test_levels_are_stretched():
     found = levels(np.array([[0.25, 0.4], [0.75, 0.25]], np.float32))
     assert found.dtype == np.uint8 and found.tolist() == [[0, 76], [255, 0]]

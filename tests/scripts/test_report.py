@@ -213,7 +213,7 @@ def test_tuned_thresholds_stand_beside_the_fixed_one(here, tmp_path):
         json.dumps(tuning.to_dict(["red", "green", "blue"], checkpoint))
     )
     result, page = here()
-    assert result.code == 0 and "from scores of their own, tuned by f1" in page
+    assert result.code == 0 and "from tuned thresholds (f1)" in page
     stored = open_evaluated(folder).stored
     tuned = threshold_f1(*stored.arrays, threshold=values)
     assert f"{tuned.cf1:.3f}" in page and f"{stored.summary(0.5, 3)['threshold_cf1']:.3f}" in page
