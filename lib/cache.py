@@ -20,30 +20,38 @@ from PIL import Image
 
 from lib.bad_images import Unreadable, refuse
 from lib.errors import UserError
-from lib.files import write_json, writing
+from lib.files import UMASK, write_json, writing
 from lib.progress import bar, say
-from lib.readers import read_json
+from lib.readers import read_array, read_json
 from lib.transforms import read_image, resize
 
 GIGABYTE = 1e9
 
 
 class ImageCache:
-    """The resized images of one list of paths; `image(row)` gives one, as Pillow's, or raises the
-    `UserError` with which it could not be read."""
+    """The resized images of one list of paths, uint8 of `shape` (N, S, S, 3); `image(row)` gives
+    one, as Pillow's, or raises the `UserError` with which it could not be read."""
 
-    def __init__(self, file: Path) -> None:
-        self.file = file
+    def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
+        self.file, self.shape = file, shape
         unread = _unread_file(file)
         self.unread: dict[str, str] = read_json(unread) if unread.exists() else {}
-        self._pixels: np.ndarray | None = None
+        if not all(isinstance(reason, str) for reason in self.unread.values()):
+            raise UserError(f"{unread}: not what --cache writes")
+        self._pixels: np.ndarray | None = self._mapped()
 
     def image(self, row: int) -> Image.Image:
         if str(row) in self.unread:
             raise UserError(self.unread[str(row)])
         if self._pixels is None:
-            self._pixels = np.load(self.file, mmap_mode="r", allow_pickle=False)
+            self._pixels = self._mapped()
         return Image.fromarray(self._pixels[row])
+
+    def _mapped(self) -> np.ndarray:
+        pixels = read_array(self.file)
+        if pixels.shape != self.shape or pixels.dtype != np.uint8:
+            raise UserError(f"{self.file}: not what --cache writes")
+        return pixels
 
     def __getstate__(self) -> dict[str, object]:
         """Other processes map the file themselves."""
@@ -60,13 +68,17 @@ def cached_images(
 ) -> ImageCache:
     """The cache of `paths` at `size` x `size` in `folder`, written in parallel where it is missing.
 
-    Whole or not at all; pictures are checked by their sizes and times. Raises `UserError` for more
-    than `limit` gigabytes. `unreadable` hears of pictures that cannot be read, and may raise, as by
-    default.
+    Whole or not at all; pictures are checked by sizes and times, and a damaged file is written
+    anew. Raises `UserError` for more than `limit` gigabytes. `unreadable` hears of pictures that
+    cannot be read, and may raise, as by default.
     """
     file = folder / f"{_digest(paths, size)}-{size}px.npy"
+    shape = (len(paths), size, size, 3)
     if file.exists():
-        return ImageCache(file)
+        try:
+            return ImageCache(file, shape)
+        except UserError as error:
+            say(f"warning: {error}; it is written anew")
     needed = len(paths) * size * size * 3 / GIGABYTE
     if needed > limit:
         raise UserError(
@@ -80,7 +92,6 @@ def cached_images(
     try:
         with writing(file):
             # the room is taken now: a full disk would kill who writes to a mapped file
-            shape = (len(paths), size, size, 3)
             open_memmap(name, mode="w+", dtype=np.uint8, shape=shape).flush()
             if hasattr(os, "posix_fallocate"):
                 with open(name, "rb+") as opened:
@@ -102,12 +113,13 @@ def cached_images(
         else:
             _unread_file(file).unlink(missing_ok=True)  # of a cache that somebody removed
         with writing(file):
+            os.chmod(name, 0o666 & ~UMASK)
             os.replace(name, file)
     except BaseException:
         os.unlink(name)
         raise
     say(f"cache: {len(paths)} images, {needed:.2f} GB in {file}")
-    return ImageCache(file)
+    return ImageCache(file, shape)
 
 
 def _unread_file(file: Path) -> Path:

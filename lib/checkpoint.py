@@ -62,6 +62,8 @@ def load(path: str | Path) -> dict[str, Any]:
         raise UserError(
             f"{path}: not a checkpoint of plain tensors, or a damaged one; nothing was run from it"
         ) from error
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # bytes from elsewhere can fail the reader in any way
         raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
     if not isinstance(content, dict):

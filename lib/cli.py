@@ -30,8 +30,9 @@ class Parser(argparse.ArgumentParser):
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run an entry point and leave with its exit code.
 
-    0 done, 2 after a `UserError` (its line on stderr, no traceback), 130 and 143 after SIGINT and
-    SIGTERM; any other exception is a bug and keeps its traceback (exit code 1).
+    0 done, 2 after a `UserError` or for want of a permission (a line on stderr, no traceback), 130
+    and 143 after SIGINT and SIGTERM; any other exception is a bug and keeps its traceback (exit
+    code 1).
     """
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # names may hold what a terminal's encoding lacks
@@ -41,16 +42,35 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main()
     except UserError as error:
         _leave_stdout()
-        first = error.printed_by == "first" and place().local_rank == 0
-        if first or error.printed_by == "this":
-            line = plain(" ".join(str(error).split()))
-            line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
-            print(f"{program}: error: {line}", file=sys.stderr)
+        _print_error(program, error)
+        sys.exit(2)
+    except PermissionError as error:  # folders that may not even be looked into, wherever they are
+        if error.filename is None:
+            raise
+        _print_error(program, UserError(f"{error.filename}: {error.strerror}"))
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
     sys.exit(0)
+
+
+def at_least(least: int) -> Callable[[str], int]:
+    """Type of a command's flag that takes a whole number of `least` or more."""
+
+    def parse(text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = least - 1
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{text}: must be {least} or more, a whole number")
+        return value
+
+    return parse
+
+
+positive_int, whole_number = at_least(1), at_least(0)
 
 
 def experiment_parser(
@@ -115,16 +135,6 @@ def preprocess_parser(description: str, data_dir: str | None, save_dir: str | No
     return parser
 
 
-def positive_int(text: str) -> int:
-    """Type of a command's flag that takes 1 or more."""
-    return _at_least(1, text)
-
-
-def whole_number(text: str) -> int:
-    """Type of a command's flag that takes 0 or more."""
-    return _at_least(0, text)
-
-
 def folder(text: str) -> Path:
     """Type of a command's flag that takes a folder whose path can stand in train.txt."""
     if not text.strip() or set(text) & set("\t\n\r"):
@@ -156,6 +166,14 @@ def share_or_tuned(text: str) -> float | str:
     return text if text == "tuned" else share(text)
 
 
+def _print_error(program: str, error: UserError) -> None:
+    first = error.printed_by == "first" and place().local_rank == 0
+    if first or error.printed_by == "this":
+        line = plain(" ".join(str(error).split()))
+        line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
+        print(f"{program}: error: {line}", file=sys.stderr)
+
+
 def _leave_stdout() -> None:
     """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
     try:
@@ -167,13 +185,3 @@ def _leave_stdout() -> None:
 def _terminate(signum: int, frame: object) -> NoReturn:
     """Leave through `SystemExit`, so that half-written files are removed on the way out."""
     sys.exit(128 + signum)
-
-
-def _at_least(least: int, text: str) -> int:
-    try:
-        value = int(text)
-    except ValueError:
-        value = least - 1
-    if value < least:
-        raise argparse.ArgumentTypeError(f"{text}: must be {least} or more, a whole number")
-    return value

@@ -272,12 +272,19 @@ def missing_images(paths: Sequence[str]) -> list[str]:
         if folder not in listed:
             try:
                 with os.scandir(folder or ".") as entries:
-                    listed[folder] = {entry.name for entry in entries if entry.is_file()}
+                    listed[folder] = {entry.name for entry in entries if _is_file(entry)}
             except (OSError, ValueError):  # the latter for what can be no path
                 listed[folder] = set()
         if name not in listed[folder]:
             missing.append(path)
     return missing
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def labels_hash(labels: Sequence[str]) -> str:
@@ -289,7 +296,7 @@ def _how_to_make(data: str) -> str:
     data = data.rstrip(os.sep)
     if os.sep not in data and (SCRIPTS / f"{data}.py").exists():
         return f"make it with: python scripts/{data}.py"
-    known = sorted(folder.name for folder in DATA_ROOT.glob("*") if (folder / "label.txt").exists())
+    known = sorted(file.parent.name for file in DATA_ROOT.glob("*/label.txt") if file.is_file())
     close = difflib.get_close_matches(data, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}the README's section 'Data' says what it must hold"

@@ -33,6 +33,11 @@ NAMES = {
     "of1": "F1 of these (OF1)",
 }
 
+NAMES_OF_FURTHER = {
+    "mAP_present": "mAP of labels with positives",
+    "ece_calibrated": "calibration error, pooled, with the temperature",
+}
+
 
 class LabelRow(NamedTuple):
     """A label's line in the table: counts and scores, nan where they are not defined."""
@@ -93,7 +98,7 @@ def write_report(
             for key, name in NAMES.items()
             if key != "mAP"
         ],
-        further=[(name.replace("_", " "), value) for name, value in run.further.items()],
+        further=list(_further(run)),
         calibration_errors=_calibration_errors(reliability),
         rows=sorted(rows, key=lambda row: (row.precision_average, row.label)),
         without_positives=sum(row.positives == 0 for row in rows),
@@ -108,6 +113,14 @@ def write_report(
         examples=found,
     )
     return file
+
+
+def _further(run: Evaluated) -> Iterator[tuple[str, float]]:
+    """What only evaluate.py knows; the table of thresholds has what was tuned."""
+    learnt = ("temperature", "ece_calibrated") if run.tuning() else ()
+    for name, value in run.further.items():
+        if name in learnt or not name.startswith(("tuned_", "temperature", "ece")):
+            yield NAMES_OF_FURTHER.get(name, name.replace("_", " ")), value
 
 
 def _facts(run: Evaluated) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import math
 import re
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
 from lib.inputs import Inputs
 from lib.progress import say
+from models.weights import is_finite, is_plain
 
 AUTO = "auto"
 OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
@@ -147,6 +149,8 @@ def _are_moments(values: Any, parameter: Tensor) -> bool:
         isinstance(value, Tensor)
         and value.is_floating_point()
         and value.shape in ((), parameter.shape)
+        and is_finite(value)
+        and (value.ndim or value >= 0 or not parameter.ndim)
         for value in values.values()
     )
 
@@ -164,7 +168,8 @@ def _same_form(own: Any, found: Any) -> bool:
             and all(map(_same_form, own, found))
         )
     if isinstance(own, (int, float)) and not isinstance(own, bool):
-        return isinstance(found, (int, float)) and not isinstance(found, bool)
+        number = isinstance(found, (int, float)) and not isinstance(found, bool)
+        return number and (math.isfinite(found) or not math.isfinite(own))
     return own is None or type(own) is type(found)
 
 
@@ -207,6 +212,17 @@ def _require_state(file: Path) -> None:
     for name, kind in kinds.items():
         if not isinstance(state.get(name), kind):
             raise UserError(f"{file}: not the state of a run of train.py: it lacks {name}")
+        if kind is int and state[name] < 0 or kind is float and not math.isfinite(state[name]):
+            raise UserError(f"{file}: a damaged state: {name} is {state[name]}")
+    for part in ("model", "ema"):
+        for name, value in state[part].items():
+            if not (isinstance(name, str) and is_plain(value) and is_finite(value)):
+                raise UserError(f"{file}: a damaged state: {name!r} of its {part} holds no numbers")
+    sizes, unread = state["sizes"], state.get("bad_images", [])
+    if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
+        raise UserError(f"{file}: a damaged state: sizes are {sizes}")
+    if not isinstance(unread, list) or not all(isinstance(path, str) for path in unread):
+        raise UserError(f"{file}: a damaged state: bad_images are no paths")
 
 
 def _fixed(config: Config) -> dict[str, Any]:

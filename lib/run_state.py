@@ -78,6 +78,12 @@ class RunState:
             raise UserError(
                 f"{file}: the state of another network or optimiser: {reason}"
             ) from error
+        batches = len(self.inputs.train_batches)
+        if state["epoch"] > self.config.max_epochs or state["batch"] > batches:
+            raise UserError(
+                f"{file}: a damaged state: epoch {state['epoch']}, batch {state['batch']} of "
+                f"{self.config.max_epochs} epochs of {batches} batches"
+            )
         for field in dataclasses.fields(Progress):
             setattr(self.progress, field.name, state[field.name])
         self.bad_images.reasons = dict.fromkeys(state.get("bad_images", ()))

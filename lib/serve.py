@@ -165,6 +165,7 @@ def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | 
         listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
+        reason = str(reason).removeprefix("bind(): ").rstrip(".")
         raise UserError(f"--port {port}: cannot be used: {reason}; choose another") from error
     with listening:
         app = App(Predictor(exp_dir, device=device), threshold)

@@ -15,7 +15,7 @@ from lib.calibration import calibrate, calibration_error, fit_temperature
 from lib.errors import UserError
 from lib.manifest import DataFolder, Split, labels_hash
 from lib.readers import read_json
-from lib.thresholds import Criterion, tune_thresholds
+from lib.thresholds import FEWEST, Criterion, tune_thresholds
 
 FILE = "thresholds.json"
 TUNED = "tuned"  # the --threshold that asks for them
@@ -104,8 +104,21 @@ def learn(
     *,
     default: float,
 ) -> Tuning:
-    """Thresholds and temperature from the `scores` (N, C) of held-out images."""
+    """Thresholds and temperature from the `scores` (N, C) of held-out images.
+
+    Raises `UserError` where all labels together have too few positives or negatives for one.
+    """
     arrays = (scores, split.targets, split.ignore)
+    positives = int(split.targets[~split.ignore].sum())
+    for kind, count in (
+        ("positives", positives),
+        ("negatives", int((~split.ignore).sum()) - positives),
+    ):
+        if count < FEWEST:
+            raise UserError(
+                f"--tune-thresholds: {count} {kind} in val.txt, fewer than {FEWEST}: too few to "
+                "learn from: move more of train.txt there, and train again"
+            )
     found = tune_thresholds(*arrays, criterion, default=default)
     temperature = fit_temperature(*arrays)
     return Tuning(

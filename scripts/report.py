@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, positive_int, run_main, share_or_tuned, whole_number
+from lib.cli import Parser, at_least, folder, run_main, share_or_tuned, whole_number
 
 
 def main() -> None:
@@ -23,9 +23,9 @@ def main() -> None:
     )
     parser.add_argument(
         "--resamples",
-        type=positive_int,
+        type=at_least(20),
         default=500,
-        help="resamples of the bootstrap intervals (%(default)s)",
+        help="resamples of the bootstrap intervals, 20 or more (%(default)s)",
     )
     parser.add_argument(
         "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"

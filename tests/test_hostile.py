@@ -353,6 +353,25 @@ def test_nothing_is_fetched(trained, tmp_path, monkeypatch, capsys):
         run_here(monkeypatch, capsys, "train.py", *flags, "--weights", "pretrained")
 
 
+def test_a_missing_permission_is_one_line(capsys):
+    """As of folders that may not be looked into, which root may."""
+    from lib.cli import run_main
+
+    def main():
+        raise PermissionError(13, "Permission denied", "checkpoints/last.pth")
+
+    with pytest.raises(SystemExit) as end:
+        run_main(main)
+    assert end.value.code == 2
+    assert "error: checkpoints/last.pth: Permission denied\n" in capsys.readouterr().err
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        pytest.raises(UserError, match="cannot be read: Perm"),
+    ):
+        patch.setattr("lib.checkpoint.require_honest_size", lambda path: main())
+        checkpoint.load(__file__)
+
+
 def test_error_lines_are_short(capsys):
     from lib.cli import run_main
 

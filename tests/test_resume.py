@@ -1,7 +1,9 @@
 """A run that was ended at any moment and resumed is the run that nothing ended."""
 
+import copy
 import hashlib
 import json
+import math
 import os
 import pkgutil
 import random
@@ -205,6 +207,47 @@ def test_a_run_of_which_no_state_is_intact_is_refused(here, ended):
     assert "last.pth: a truncated or damaged" in line and "last.prev.pth: a truncated" in line
     assert f"start a new one, from its best weights with --pretrained-model {ended}" in line
     assert snapshot(ended) == before
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"epoch": -1},
+        {"epoch": 9},
+        {"batch": -3},
+        {"batch": 10**6},
+        {"best_score": math.nan},
+        {"bad_images": 7},
+        {"bad_images": [1]},
+        {"sizes": {"train.log": -1}},
+        {"model": {5: torch.zeros(1)}},
+        {"ema": {"a": torch.tensor(math.nan)}},
+    ],
+    ids=lambda change: "-".join(map(str, change)),
+)
+def test_a_state_of_impossible_numbers_is_refused(here, ended, change):
+    file = ended / "checkpoints" / "last.pth"
+    torch.save({**torch.load(file), **change}, file)
+    (ended / "checkpoints" / "last.prev.pth").unlink()
+    before = snapshot(ended)
+    assert "last.pth: a damaged state: " in error_line(here("--resume", str(ended)))
+    assert snapshot(ended) == before
+
+
+def test_an_optimizer_of_impossible_numbers_is_refused(here, ended):
+    file = ended / "checkpoints" / "last.pth"
+    whole = torch.load(file)
+    (ended / "checkpoints" / "last.prev.pth").unlink()
+    for change in (
+        lambda optimizer: optimizer["param_groups"][0].update(lr=math.nan),
+        lambda optimizer: optimizer["state"][0].update(step=torch.tensor(-1.0)),
+        lambda optimizer: optimizer["state"][0]["exp_avg"].fill_(math.inf),
+    ):
+        state = copy.deepcopy(whole)
+        change(state["optimizer"])
+        torch.save(state, file)
+        line = error_line(here("--resume", str(ended)))
+        assert "last.pth: the state of another optimiser or schedule, or a damaged one" in line
 
 
 def test_a_second_damaged_state_does_not_replace_the_first(here, ended):

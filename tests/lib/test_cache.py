@@ -12,6 +12,7 @@ from PIL import Image
 from lib.cache import cached_images
 from lib.dataset import ImageDataset, TrainingBatches, make_loader, training_view
 from lib.errors import UserError
+from lib.files import UMASK
 from lib.manifest import Split
 
 
@@ -70,6 +71,29 @@ def test_an_unreadable_picture_leaves_nothing_behind(split, tmp_path):
     with pytest.raises(UserError, match="3.png: not a readable image: of no known format; mend it"):
         make(split, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: np.save(file, np.zeros((4, 16, 16, 3), np.uint8)),
+        lambda file: np.save(file, np.zeros((5, 16, 16, 3))),
+        lambda file: file.with_suffix(".unread.json").write_text("{"),
+        lambda file: file.with_suffix(".unread.json").write_text('{"1": 2}'),
+    ],
+    ids=["empty", "short", "rows", "type", "no JSON", "other JSON"],
+)
+def test_a_damaged_cache_is_written_anew(split, tmp_path, capsys, damage):
+    cache = make(split, tmp_path / "cache")
+    expected = [np.asarray(cache.image(row)) for row in range(5)]
+    damage(cache.file)
+    cache = make(split, tmp_path / "cache")
+    assert f"warning: {cache.file.parent}" in capsys.readouterr().out
+    np.testing.assert_array_equal([np.asarray(cache.image(row)) for row in range(5)], expected)
+    assert [file.name for file in cache.file.parent.iterdir()] == [cache.file.name]
+    assert cache.file.stat().st_mode & 0o777 == 0o666 & ~UMASK  # others may use it too
 
 
 def test_other_processes_get_the_file_and_not_its_content(split, tmp_path):

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from lib.errors import UserError
-from lib.manifest import DataFolder, labels_hash, read_split
+from lib.manifest import DataFolder, labels_hash, missing_images, read_split
 
 LABELS = ["cat", "dog", "tv monitor"]
 
@@ -172,6 +172,14 @@ def test_boxes(folder):
 def test_experiments_of_other_labels_are_refused(folder):
     with pytest.raises(UserError, match="exp1: was trained on"):
         DataFolder.open("pets").require_labels(LABELS[::-1], "exp1")
+
+
+def test_a_link_that_leads_to_itself_hides_nothing(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "far.png").symlink_to("a.png")
+    paths = [str(tmp_path / f"{name}.png") for name in ("a", "loop", "far", "none")]
+    assert missing_images(paths) == [paths[1], paths[3]]
 
 
 def test_split_reads_many_lines_in_order(tmp_path):

@@ -132,6 +132,11 @@ def test_images_to_tune_on_are_held_out(colors, failing, here):
     line = failing(*command, "f1")
     assert "data/colors/val.txt: no such file; neither train nor test will do" in line
     assert not (colors / "thresholds.json").exists() and not (colors / "results.json").exists()
+    for kind, labels in (("positives", "?red,?green,?blue"), ("negatives", "red,green,blue")):
+        lines = (f"{line.split(chr(9))[0]}\t{labels}\n" for line in own.splitlines())
+        (data / "val.txt").write_text("".join(lines))
+        assert f"--tune-thresholds: 0 {kind} in val.txt, fewer than 5" in failing(*command, "f1")
+    assert not (colors / "thresholds.json").exists()
     (data / "val.txt").write_text("".join(own.splitlines(keepends=True)[:4]))
     said = here(*command, "f1")
     assert said.code == 0 and "note: 3 of 3 labels take the threshold of all, 0." in said.err

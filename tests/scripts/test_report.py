@@ -145,7 +145,7 @@ def test_hundreds_of_labels_stay_small(here, tmp_path):
         ("--exp-dir gone", "gone: no such experiment"),
         ("--exp-dir data", "scores.npz: no such file; run python evaluate.py --exp-dir data first"),
         ("--exp-dir exp1 --threshold 1.5", "1.5: must be between 0 and 1"),
-        ("--exp-dir exp1 --resamples 0", "0: must be 1 or more"),
+        ("--exp-dir exp1 --resamples 19", "19: must be 20 or more"),
         ("--exp-dir exp1 --bars", "unrecognized arguments: --bars"),
         ("", "the following arguments are required: --exp-dir"),
     ],
