@@ -27,7 +27,7 @@ def picture(
     from matplotlib.figure import Figure
 
     with matplotlib.rc_context({"text.parse_math": False}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # drawn as a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # drawn as a box
         figure = Figure(figsize=size, layout=layout)
         yield figure
         with atomic_write(file, "wb") as out:
