@@ -75,6 +75,13 @@ def environments(processes: int) -> list[dict[str, str]]:
     ]
 
 
+class NoCapture:
+    """Stands for pytest's `capsys` where a fixture of a wider scope runs a command."""
+
+    def readouterr(self):
+        return type("Captured", (), {"out": "", "err": ""})
+
+
 def run_here(monkeypatch, capsys, *command: str) -> Result:
     """A command inside this process, in the present working folder: quicker, for many cases."""
     monkeypatch.setattr(sys, "argv", [command[0], *map(str, command[1:])])

@@ -10,7 +10,7 @@ from PIL import Image
 
 from lib.device import memory_guard
 from lib.errors import UserError
-from tests.commands import TINY, error_line, make_data, run_here
+from tests.commands import TINY, NoCapture, error_line, make_data, run_here
 
 TRAIN = ("train.py", *TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "2")
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -26,13 +26,6 @@ def trained(tmp_path_factory):
         patch.setattr("sys.argv", [])
         assert run_here(patch, NoCapture(), *TRAIN).code == 0
     return folder
-
-
-class NoCapture:
-    """Stands for `capsys` where a fixture of the module runs a command."""
-
-    def readouterr(self):
-        return type("Captured", (), {"out": "", "err": ""})
 
 
 @pytest.fixture

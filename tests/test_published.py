@@ -12,7 +12,7 @@ import yaml
 from lib.predictor import DECISIVE
 from models import backbones
 from models.weights import resize_table
-from tests.commands import TINY, error_line, make_data, run_here
+from tests.commands import TINY, NoCapture, error_line, make_data, run_here
 
 FLAGS = "--data colors --batch-size 6 --max-epochs 1 --pos --embed-type bert".split()
 
@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
     np.save(make_data(folder) / "bert.npy", np.random.default_rng(0).normal(size=(3, 12)))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        capture = Silence()
+        capture = NoCapture()
         for command in (
             ("train.py", *TINY, *FLAGS),
             ("evaluate.py", "--exp-dir", EXPERIMENT, "--workers", "0"),
@@ -37,13 +37,6 @@ def trained(tmp_path_factory):
         ):
             assert run_here(patch, capture, *command).code == 0
     return folder
-
-
-class Silence:
-    """Stands for pytest's `capsys` where a fixture of a wider scope cannot have it."""
-
-    def readouterr(self):
-        return type("Captured", (), {"out": "", "err": ""})
 
 
 @pytest.fixture
