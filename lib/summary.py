@@ -6,6 +6,7 @@ from lib.bad_images import Unreadable
 from lib.gallery import Note
 from lib.manifest import Split
 from lib.tags import CORRECT, FALSE_ALARM, MISSED, Selection
+from lib.text import plain
 from lib.tuning import Cutoffs
 
 NAMED = 20  # unreadable files that are listed
@@ -14,7 +15,7 @@ NAMED = 20  # unreadable files that are listed
 def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
     """Lines of a picture's path, then its labels with their scores."""
     rows = [(labels[column], score) for column, score, *_ in note["tags"]]
-    path = note["path"]
+    path = plain(note["path"])
     if not rows:
         column, score = note["best"]
         return (
@@ -30,7 +31,7 @@ def closing(
     """Lines for the end: the files that could not be read, and what was found in the others."""
     if unreadable:
         yield f"not readable, left out: {len(unreadable)}"
-        yield from (f"  {image.reason}" for image in unreadable[:NAMED])
+        yield from (f"  {plain(image.reason)}" for image in unreadable[:NAMED])
         if len(unreadable) > NAMED:
             more = len(unreadable) - NAMED
             yield f"  and {more} more; all stand in predictions.jsonl"

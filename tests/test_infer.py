@@ -55,12 +55,12 @@ def scores_of(folder, name):
 def test_tags_of_pictures(infer):
     """A table per picture in the order given, the unreadable one in the end."""
     names = [f"data/colors/images/test{i}.png" for i in (3, 1)]
-    names.append(b"caf\xe9.png".decode("utf-8", "surrogateescape"))  # no UTF-8
+    names.append(b"caf\xe9\n.png".decode("utf-8", "surrogateescape"))  # no UTF-8, two lines
     shutil.copy("data/colors/images/test2.png", names[2])
     open(names[1], "wb").write(b"no picture")
     out, lines = infer("--images", *names, "--top", "2", "--threshold", "0")
     rows = out.splitlines()
-    assert [rows[0], rows[3]] == [names[0], "caf\ufffd.png"]
+    assert [rows[0], rows[3]] == [names[0], "caf\\udce9\\n.png"]
     assert [line["path"] for line in lines] == [names[0], names[2], names[1]]
     for line, place in zip(lines, (1, 4), strict=False):
         scores = scores_of(infer.folder, line["heatmaps"])
