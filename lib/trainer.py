@@ -122,10 +122,11 @@ class Trainer:
         values = max(1, images // parts // self.world.size)
         values *= min(grid[0] * grid[1], len(self.inputs.data.labels))
         if values == 1:
+            remedy = "choose another" if self.inputs.train_batches.count > 1 else "add images"
             raise UserError(
                 f"--batch-size {self.config.batch_size}: leaves one image at a time, too little "
-                f"for batch statistics over {len(self.inputs.data.labels)} labels and {grid[0]} x "
-                f"{grid[1]} patches; choose another"
+                f"for batch statistics (labels: {len(self.inputs.data.labels)}, patches: {grid[0]} "
+                f"x {grid[1]}); {remedy}"
             )
 
     def _from_first(self, make: Callable[[], Experiment | None]) -> Experiment | None:
