@@ -2,7 +2,6 @@
 
 import argparse
 import io
-import os
 import signal
 import sys
 from collections.abc import Callable
@@ -41,7 +40,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
-        _leave_stdout()
+        from lib.progress import leave_stdout  # with it comes what --help can do without
+
+        leave_stdout()
         _print_error(program, error)
         sys.exit(2)
     except PermissionError as error:  # folders that may not even be looked into, wherever they are
@@ -172,14 +173,6 @@ def _print_error(program: str, error: UserError) -> None:
         line = plain(" ".join(str(error).split()))
         line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
         print(f"{program}: error: {line}", file=sys.stderr)
-
-
-def _leave_stdout() -> None:
-    """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
-    try:
-        sys.stdout.flush()
-    except OSError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _terminate(signum: int, frame: object) -> NoReturn:

@@ -54,7 +54,7 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
         tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
         model = AutoModel.from_pretrained(model_name, **how).eval().float()
     except Exception as error:  # a name or files of the user's can fail it in any way
-        reason = " ".join(str(error).split())[:300]
+        reason = " ".join(str(getattr(error, "reason", error)).split())[:300]
         raise UserError(f"--text-model {model_name}: cannot be loaded: {reason}") from error
     if tokenizer.cls_token_id is None:
         raise UserError(f"--text-model {model_name}: its tokenizer has no class token")

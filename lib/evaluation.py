@@ -48,6 +48,7 @@ def evaluate(
         data = DataFolder.open(config.data)
         data.require_labels(labels, str(exp_dir))
         split, boxes = data.split("test"), data.boxes()
+        split.require_known()
         known = boxes is not None
         heatmaps = Localization(split, labels, boxes, predictor.grid) if known else None
         held_out = validation_split(data) if criterion else None

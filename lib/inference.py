@@ -30,7 +30,8 @@ IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2
 
 
 def find_images(names: Sequence[str]) -> list[str]:
-    """The image files of `names`: files as they are, folders searched through, in sorted order."""
+    """The image files of `names`, each once: files as they are, folders searched through, in sorted
+    order."""
     found: list[str] = []
     for name in names:
         if not name.strip():
@@ -47,7 +48,7 @@ def find_images(names: Sequence[str]) -> list[str]:
             found.append(name)
         else:
             raise UserError(f"--images {name}: no such file or folder")
-    return found
+    return list(dict.fromkeys(found))
 
 
 def unlabelled(paths: Sequence[str], num_labels: int) -> Split:

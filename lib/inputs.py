@@ -39,6 +39,8 @@ class Inputs:
         self.train_split = self.data.split("train")
         self.validation_split = self.data.split(config.select_on).head(config.limit)
         splits = (self.train_split, self.validation_split)
+        for split in splits:
+            split.require_known()
         self.digests = {split.name: split.digest for split in splits}
         self.train_batches = TrainingBatches(
             len(self.train_split),

@@ -49,6 +49,14 @@ class Split:
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()
 
+    def require_known(self) -> None:
+        """Raise `UserError` where nothing is known of any image, so nothing can be measured."""
+        if self.ignore.all():
+            raise UserError(
+                f"{self.name}.txt: no label of any image is known (all are ?label, or marked in "
+                "ignore.npy): nothing can be measured on it"
+            )
+
     def head(self, count: int | None) -> "Split":
         """The first `count` images; all of them for None."""
         return self if count is None else self.rows(range(len(self))[:count])

@@ -1,5 +1,6 @@
 """Progress bars, and lines printed between them; the first process of a run shows them."""
 
+import os
 import sys
 from collections.abc import Iterable
 
@@ -29,5 +30,16 @@ def say(line: str) -> None:
         return
     line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     with writing("standard output"):
-        tqdm.write(plain(line, keep="\n\t"))
+        try:
+            tqdm.write(plain(line, keep="\n\t"))
+            sys.stdout.flush()
+        except BrokenPipeError:  # who reads has seen enough; the files are still to be written
+            leave_stdout()
+
+
+def leave_stdout() -> None:
+    """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
+    try:
         sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -3,6 +3,7 @@
 Needs neither the model nor the data set. Shapes: N images, C labels.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,7 +94,7 @@ def open_evaluated(exp_dir: Path) -> Evaluated:
     checkpoint = exp_dir if alone else path / "checkpoints" / "best_ema_model.pth"
     if not path.is_dir():
         raise UserError(f"{exp_dir}: no such experiment; train.py prints the one it makes")
-    again = f"run python evaluate.py --exp-dir {exp_dir}"
+    again = f"run python evaluate.py --exp-dir {shlex.quote(str(exp_dir))}"
     for name in ("scores.npz", "results.json"):
         if not (path / name).is_file():
             raise UserError(f"{path / name}: no such file; {again} first")

@@ -1,7 +1,8 @@
 """Turn MS-COCO 2014, in its official form, into data/mscoco/.
 
 Train is train2014, test is val2014. Labels stand in the order of the JSON's categories, images in
-that of their ids; crowd annotations count, images without annotations are left out.
+that of their ids; crowd annotations count as labels, but get no box; images without
+annotations are left out.
 """
 
 import sys

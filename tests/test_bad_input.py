@@ -121,6 +121,17 @@ def test_weight_files_without_numbers_are_not_passed_over(here, tmp_path):
     assert "--weights jax.npz: test_resnet has no reader" in line
 
 
+def test_splits_of_which_nothing_is_known(here, tmp_path):
+    data = tmp_path / "data" / "colors"
+    for name in ("train", "test"):
+        file = data / f"{name}.txt"
+        own = file.read_text()
+        paths = [line.partition("\t")[0] for line in own.splitlines()]
+        file.write_text("".join(f"{path}\t?red,?green,?blue\n" for path in paths))
+        assert f"{name}.txt: no label of any image is known" in here("train.py", *TRAIN)
+        file.write_text(own)
+
+
 def test_non_finite_loss_is_noted_and_overwrites_nothing(here, tmp_path):
     line = here("train.py", *TRAIN, "--gamma-neg", "0", "--lamda", "1e300")
     assert re.search(r"the loss is (nan|inf) in epoch 1, step 1 .lr .*--lamda", line)

@@ -213,9 +213,10 @@
 
   function view(place, label) {
     current = place;
-    if (label >= 0) chosen = label;
     const picture = shown[current];
-    if (!picture.tags.some((tag) => tag[0] === chosen)) chosen = ordered(picture)[0]?.[0] ?? -1;
+    const kept = (tag) => tag[0] === chosen && passes(tag);
+    if (label >= 0) chosen = label;
+    else if (!picture.tags.some(kept)) chosen = ordered(picture)[0]?.[0] ?? -1;
     const box = frame(picture, `images/${picture.name}.jpg`, false);
     box.id = "viewer-frame";
     $("viewer-frame").replaceWith(box);
