@@ -37,46 +37,42 @@ def main() -> None:
     score = torch.nn.Linear(size, 1, device=device)
     mix = torch.randn(images, labels, patches, device=device)
 
-    def literal():
+    def literal(weight):
         return bilinear.literal_attention(
             x, e, (hidden.weight, hidden.bias), (score.weight[0], score.bias)
         )
 
-    def weight():
-        return score.weight[0] @ hidden.weight
+    def folded(weight):
+        return torch.softmax(bilinear.folded_scores(x, e, weight()), dim=-1)
 
-    def folded(w=None):
-        return torch.softmax(bilinear.folded_scores(x, e, weight() if w is None else w), dim=-1)
-
-    def unstored(w=None):
-        return bilinear.bilinear_attention(x, e, weight() if w is None else w)
+    def unstored(weight):
+        return bilinear.bilinear_attention(x, e, weight())
 
     forms = {"literal": literal, "folded": folded, "blocked": unstored}
     if device.type == "cuda":
         forms["triton"] = unstored
 
-    def step(name, attention, sources):
+    def mixed():
+        return score.weight[0] @ hidden.weight
+
+    def step(name, weight, sources):
         def run() -> None:
             bilinear.USE_TRITON = name == "triton"
-            torch.autograd.grad(attention(), sources, mix)
+            torch.autograd.grad(forms[name](weight), sources, mix)
 
         return run
 
-    parameters = [hidden.weight, score.weight]
-    steps = {name: step(name, form, [x, e, *parameters]) for name, form in forms.items()}
+    parameters = [x, e, hidden.weight, score.weight]
+    steps = {name: step(name, mixed, parameters) for name in forms}
     seconds = median_seconds(steps, arguments.repeats, device)
 
     # of the function alone: with W^T w as an input, every output is there when most is held
-    known = weight().detach().requires_grad_()
-
-    def beyond(name, attention, sources):
-        outputs = 4 * (mix.numel() + sum(source.numel() for source in sources))
-        return peak_bytes(step(name, attention, sources), device) - outputs
-
-    memory = {"literal": beyond("literal", literal, [x, e, *parameters])}
+    known = mixed().detach().requires_grad_()
+    memory = {}
     for name in forms:
-        if name != "literal":
-            memory[name] = beyond(name, lambda form=forms[name]: form(known), [x, e, known])
+        sources = parameters if name == "literal" else [x, e, known]
+        outputs = 4 * (mix.numel() + sum(source.numel() for source in sources))
+        memory[name] = peak_bytes(step(name, lambda: known, sources), device) - outputs
     fastest = "triton" if "triton" in steps else "blocked"
     report(
         "bilinear attention, forward and backward",

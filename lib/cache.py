@@ -20,7 +20,7 @@ from PIL import Image
 
 from lib.bad_images import Unreadable, refuse
 from lib.errors import UserError
-from lib.files import UMASK, write_json, writing
+from lib.files import put_in_place, write_json, writing
 from lib.progress import bar, say
 from lib.readers import read_array, read_json
 from lib.transforms import read_image, resize
@@ -113,8 +113,7 @@ def cached_images(
         else:
             _unread_file(file).unlink(missing_ok=True)  # of a cache that somebody removed
         with writing(file):
-            os.chmod(name, 0o666 & ~UMASK)
-            os.replace(name, file)
+            put_in_place(name, file)
     except BaseException:
         os.unlink(name)
         raise

@@ -145,15 +145,20 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
         if not all(isinstance(label, str) for label in labels):
             raise UserError(f"{path}: its labels are not text")
         check_labels(labels, lambda row: f"{path}: labels[{row}]")
+    require_weights(weights, f"{path}: model")
+    return ModelCheckpoint(path, weights, labels, config)
+
+
+def require_weights(weights: Mapping[Any, Any], place: str) -> None:
+    """Raise `UserError`, naming `place`, unless these are plain, finite tensors by name."""
     for name, value in weights.items():
         if not isinstance(name, str) or not is_plain(value):
-            raise UserError(f"{path}: its model holds {name!r}, which is no plain tensor by name")
+            raise UserError(f"{place}: {name!r} is no plain tensor by name")
         if not is_finite(value):
             raise UserError(
-                f"{path}: {name} holds numbers that are not finite: a training that failed, or a "
+                f"{place}: {name} holds numbers that are not finite: a training that failed, or a "
                 "damaged file"
             )
-    return ModelCheckpoint(path, weights, labels, config)
 
 
 def _tensors(content: Any) -> Iterator[Tensor]:

@@ -105,6 +105,19 @@ def experiment_parser(
     return parser
 
 
+def add_bootstrap_flags(parser: Parser) -> None:
+    """The flags of scripts that draw resamples of the images."""
+    parser.add_argument(
+        "--resamples",
+        type=at_least(20),
+        default=500,
+        help="resamples of the bootstrap intervals, 20 or more (%(default)s)",
+    )
+    parser.add_argument(
+        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
+    )
+
+
 def preprocess_parser(description: str, data_dir: str | None, save_dir: str | None) -> Parser:
     """A parser with the flags that the preprocessing scripts share."""
     parser = Parser(description=description)

@@ -54,14 +54,20 @@ def atomic_write(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(name, 0o666 & ~UMASK)
-            if former is not None and path.exists():
-                os.replace(path, former)
-            os.replace(name, path)
+            put_in_place(name, path, former)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
+
+
+def put_in_place(name: str, path: Path, former: str | Path | None = None) -> None:
+    """Rename a finished temporary file, which its maker alone may read, to `path`, for all to read;
+    what stood there is kept as `former`, where that is given."""
+    os.chmod(name, 0o666 & ~UMASK)
+    if former is not None and path.exists():
+        os.replace(path, former)
+    os.replace(name, path)
 
 
 def sync_folder(folder: Path) -> None:

@@ -17,7 +17,7 @@ from lib.pages import write_page
 from lib.progress import say
 from lib.reliability import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
 from lib.stored import Evaluated, Scores
-from lib.tuning import Cutoffs
+from lib.tuning import FILE, Cutoffs
 
 HISTOGRAM_BINS = 20
 EXTREMES = 3  # labels at either end whose curves are drawn
@@ -117,7 +117,7 @@ def write_report(
 
 def _further(run: Evaluated) -> Iterator[tuple[str, float]]:
     """What only evaluate.py knows; the table of thresholds has what was tuned."""
-    learnt = ("temperature", "ece_calibrated") if run.tuning() else ()
+    learnt = ("temperature", "ece_calibrated") if (run.path / FILE).is_file() else ()
     for name, value in run.further.items():
         if name in learnt or not name.startswith(("tuned_", "temperature", "ece")):
             yield NAMES_OF_FURTHER.get(name, name.replace("_", " ")), value

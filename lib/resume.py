@@ -8,6 +8,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from lib import checkpoint
@@ -18,7 +19,7 @@ from lib.experiment import Busy, Experiment, family_of
 from lib.files import writing
 from lib.inputs import Inputs
 from lib.progress import say
-from models.weights import is_finite, is_plain
+from models.weights import is_finite
 
 AUTO = "auto"
 OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
@@ -144,15 +145,15 @@ def require_form(state: dict[str, Any], learner: Learner, file: Path) -> None:
 
 
 def _are_moments(values: Any, parameter: Tensor) -> bool:
-    """Whether an optimiser may have kept `values` of `parameter`: a number of steps, averages."""
-    return isinstance(values, dict) and all(
+    """Whether an optimiser may have kept `values` of `parameter`: a number of `step`s, averages."""
+    tensors = isinstance(values, dict) and all(
         isinstance(value, Tensor)
         and value.is_floating_point()
         and value.shape in ((), parameter.shape)
         and is_finite(value)
-        and (value.ndim or value >= 0 or not parameter.ndim)
         for value in values.values()
     )
+    return tensors and bool((torch.as_tensor(values.get("step", 0)) >= 0).all())
 
 
 def _same_form(own: Any, found: Any) -> bool:
@@ -215,9 +216,7 @@ def _require_state(file: Path) -> None:
         if kind is int and state[name] < 0 or kind is float and not math.isfinite(state[name]):
             raise UserError(f"{file}: a damaged state: {name} is {state[name]}")
     for part in ("model", "ema"):
-        for name, value in state[part].items():
-            if not (isinstance(name, str) and is_plain(value) and is_finite(value)):
-                raise UserError(f"{file}: a damaged state: {name!r} of its {part} holds no numbers")
+        checkpoint.require_weights(state[part], f"{file}: a damaged state: {part}")
     sizes, unread = state["sizes"], state.get("bad_images", [])
     if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
         raise UserError(f"{file}: a damaged state: sizes are {sizes}")

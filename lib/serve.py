@@ -54,9 +54,8 @@ URLS = Map(
 
 
 class Upload(Request):
-    """A request of limited size, to this machine by one of its own names."""
+    """A request to this machine by one of its own names."""
 
-    max_content_length = MAX_BYTES
     trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
 
 

@@ -61,16 +61,16 @@ class Trainer:
             torch.manual_seed(config.seed)
             self.learner = self._make_learner(weights=state is None)
             self._require_statistics(self.learner.model.grid)
-            self.state = RunState(
+            self.run_state = RunState(
                 self.config, world, self.inputs, self.learner, self.progress, self.bad_images
             )
             if state:
-                self.state.restore(state, file)
+                self.run_state.restore(state, file)
         self.learner.network = world.parallel(self.learner.model, config.img_size)
         self.saved_sizes = state["sizes"] if state else None
         if state:
             say(f"going on after step {self.learner.step}, in {self.experiment.path}")
-        self.state.seed_dropout(state["rng"] if state else [], file)
+        self.run_state.seed_dropout(state["rng"] if state else [], file)
 
     def fit(self) -> Experiment:
         """Train to the end, or to the early stop. Gives the experiment with its best checkpoint."""
@@ -170,7 +170,7 @@ class Trainer:
         progress.best_score = max(progress.best_score, ema)
         progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
         if better:
-            self.state.save_best(self.experiment)
+            self.run_state.save_best(self.experiment)
 
         number, seconds = progress.epoch + 1, time.perf_counter() - start
         row = {
@@ -261,4 +261,4 @@ class Trainer:
 
     def _save_last(self) -> None:
         self.steps.read()
-        self.state.save_last(self.experiment)
+        self.run_state.save_last(self.experiment)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, at_least, folder, run_main, share, whole_number
+from lib.cli import Parser, add_bootstrap_flags, folder, run_main, share
 
 
 def main() -> None:
@@ -30,15 +30,7 @@ def main() -> None:
         type=share,
         help="score from which a label counts as predicted (default: as in each run's training)",
     )
-    parser.add_argument(
-        "--resamples",
-        type=at_least(20),
-        default=500,
-        help="resamples of the bootstrap intervals, 20 or more (%(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
-    )
+    add_bootstrap_flags(parser)
     arguments = parser.parse_args()
 
     from lib.comparison import compare

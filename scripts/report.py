@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, at_least, folder, run_main, share_or_tuned, whole_number
+from lib.cli import Parser, add_bootstrap_flags, folder, run_main, share_or_tuned, whole_number
 
 
 def main() -> None:
@@ -21,15 +21,7 @@ def main() -> None:
         help="score from which a label counts as predicted (default: tuned, where evaluate.py "
         "--tune-thresholds has been, else as in training, 0.5)",
     )
-    parser.add_argument(
-        "--resamples",
-        type=at_least(20),
-        default=500,
-        help="resamples of the bootstrap intervals, 20 or more (%(default)s)",
-    )
-    parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
-    )
+    add_bootstrap_flags(parser)
     parser.add_argument(
         "--examples",
         type=whole_number,
