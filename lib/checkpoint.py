@@ -16,7 +16,7 @@ from torch import Tensor
 
 from lib.errors import UserError
 from lib.files import atomic_write, sync_folder
-from lib.manifest import check_labels
+from lib.lists import check_labels
 from models import official
 from models.mlic import MLIC
 from models.weights import is_finite, is_plain, require_honest_size

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from lib.errors import UserError
-from lib.manifest import check_labels
+from lib.lists import check_labels
 from lib.preprocess import Sample
 from lib.readers import decode_json
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from lib.errors import UserError
 from lib.files import staged_folder, write_npy, write_text
-from lib.manifest import check_labels, check_path, missing_images
+from lib.lists import check_labels, check_path
+from lib.manifest import missing_images
 from lib.progress import bar, say
 from lib.transforms import read_image
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from lib.coco import read_instances, samples_of
 from lib.errors import UserError
-from lib.manifest import UNKNOWN, check_label
+from lib.lists import UNKNOWN, check_label
 from lib.preprocess import Sample
 from lib.readers import numbered_lines
 from lib.voc import read_annotation, read_objects

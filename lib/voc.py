@@ -7,7 +7,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lib.errors import UserError
-from lib.manifest import check_label
+from lib.lists import check_label
 
 
 def read_objects(file: Path, labels: Collection[str] | None = None) -> list[dict[str, Any]]:

@@ -22,7 +22,7 @@ def main() -> None:
 
     import numpy as np
 
-    from lib.manifest import check_labels
+    from lib.lists import check_labels
     from lib.preprocess import Options, Sample, write_data_folder
     from lib.progress import bar
     from lib.readers import require_list

@@ -133,7 +133,7 @@ def names_of(one) -> set[str]:
 @cache  # millions of objects share some ten thousand names
 def label_name(text: str) -> str | None:
     """`text` in lower case; None where no label can be called so."""
-    from lib.manifest import is_label
+    from lib.lists import is_label
 
     name = text.lower().strip()
     return name if is_label(name) else None

@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from lib.errors import UserError
-from lib.manifest import DataFolder, labels_hash, missing_images, read_split
+from lib.lists import read_split
+from lib.manifest import DataFolder, labels_hash, missing_images
 
 LABELS = ["cat", "dog", "tv monitor"]
 

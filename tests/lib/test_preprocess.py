@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.errors import UserError
-from lib.manifest import DataFolder, check_labels, check_path, read_labels, read_split
+from lib.lists import check_labels, check_path, read_labels, read_split
+from lib.manifest import DataFolder
 from lib.preprocess import (
     Options,
     Sample,
