@@ -8,7 +8,7 @@ import numpy as np
 
 from lib.bootstrap import interval
 from lib.comparison import Comparison, Group
-from lib.config import flag_name
+from lib.fields import flag_name
 from lib.pictures import INK, PALE, picture
 
 DIFFERENCE = ("difference", "difference low", "difference high")

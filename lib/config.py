@@ -4,20 +4,18 @@ Read by the entry points, the trainer and the predictor only; models, losses and
 arguments. Imports no torch, so that `train.py --help` is quick.
 """
 
-import argparse
 import dataclasses
 import math
-import types
-import typing
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from lib.cli import DEVICES, Parser
+from lib.cli import DEVICES
 from lib.errors import UserError
+from lib.fields import flag, flag_name, parse_flags, read_values
 from lib.readers import read_settings
 
 # flags that no number of a run depends on
@@ -27,121 +25,116 @@ FREE = (
 )
 
 
-def _flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):
-    """A config field with what its flag needs beside it: help, choices and a short form."""
-    return field(default=default, metadata={"help": text, "choices": choices, "short": short})
-
-
 @dataclass(frozen=True)
 class Config:
     """One training run. Raises `UserError`, naming the flag, for values that cannot work."""
 
     # what is trained, on what
-    model: str = _flag("mlic", "network", choices=("mlic",))
-    arch: str = _flag("resnet101", "backbone: an architecture of the method or any timm model")
-    data: str = _flag("voc2007", "name of a folder under data/, or the path of a data folder")
-    weights: str = _flag("pretrained", "backbone weights: pretrained (download), none, or a file")
-    pretrained_model: str | None = _flag(
+    model: str = flag("mlic", "network", choices=("mlic",))
+    arch: str = flag("resnet101", "backbone: an architecture of the method or any timm model")
+    data: str = flag("voc2007", "name of a folder under data/, or the path of a data folder")
+    weights: str = flag("pretrained", "backbone weights: pretrained (download), none, or a file")
+    pretrained_model: str | None = flag(
         None, "checkpoint or experiment to start from, all but its classifiers"
     )
-    seed: int = _flag(0, "seed of weights, sampling, augmentation and dropout")
-    device: str = _flag("auto", "where to compute", choices=DEVICES)
-    workers: int | None = _flag(None, "image loading processes (default: one per core)")
-    resume: str | None = _flag(
+    seed: int = flag(0, "seed of weights, sampling, augmentation and dropout")
+    device: str = flag("auto", "where to compute", choices=DEVICES)
+    workers: int | None = flag(None, "image loading processes (default: one per core)")
+    resume: str | None = flag(
         None, "go on with an experiment folder, or auto: the newest unfinished run of these flags"
     )
-    save_every: int | None = _flag(
+    save_every: int | None = flag(
         None, "steps after which the run is saved, besides each epoch's end"
     )
-    timeout: int = _flag(600, "seconds to wait for a process of the run that does not answer")
-    max_bad_images: int = _flag(
+    timeout: int = flag(600, "seconds to wait for a process of the run that does not answer")
+    max_bad_images: int = flag(
         0, "images that cannot be read which are skipped and listed at the end; one more stops"
     )
-    cache: str | None = _flag(
+    cache: str | None = flag(
         None, "folder for resized images, which then are decoded once, not in every epoch"
     )
-    cache_limit: float = _flag(100.0, "gigabytes that a split may take in --cache")
-    limit: int | None = _flag(
+    cache_limit: float = flag(100.0, "gigabytes that a split may take in --cache")
+    limit: int | None = flag(
         None, "images an epoch, in training and validation alike, for a dry run (default: all)"
     )
 
     # the images
-    img_size: int = _flag(448, "image side in pixels")
-    augment: str = _flag(
+    img_size: int = flag(448, "image side in pixels")
+    augment: str = flag(
         "published",
         "train transform: flip, cut-out and random policy; flip alone; or none",
         choices=("published", "flip", "none"),
     )
-    norm: str | None = _flag(
+    norm: str | None = flag(
         None,
         "normalisation: ImageNet's mean and std, none (pixels in 0..1), or what the weights "
         "expect (default: imagenet, or none with --orid-norm)",
         choices=("imagenet", "none", "weights"),
     )
-    orid_norm: bool = _flag(False, "mean 0 and std 1, TResNet's own normalisation")
+    orid_norm: bool = flag(False, "mean 0 and std 1, TResNet's own normalisation")
 
     # the network
-    embed_type: str = _flag(
+    embed_type: str = flag(
         "bert",
         "label embeddings: bert.npy or glove.npy of the data folder, or learned ones",
         choices=("bert", "glove", "random"),
     )
-    output_stride: int | None = _flag(
+    output_stride: int | None = flag(
         None, "pixels per patch, where the backbone can change it (default: the backbone's own)"
     )
-    num_layers: int = _flag(1, "encoder layers")
-    num_heads: int = _flag(8, "heads of the encoder's attention")
-    pos: bool = _flag(False, "add the 2-D sine position code to queries and keys")
-    normalize_before: bool = _flag(False, "pre-norm encoder layers (default: post-norm)")
-    rm_cls: bool = _flag(False, "drop the class token of a ViT")
-    tau: float = _flag(1.0, "temperature of the inter-modal attention")
+    num_layers: int = flag(1, "encoder layers")
+    num_heads: int = flag(8, "heads of the encoder's attention")
+    pos: bool = flag(False, "add the 2-D sine position code to queries and keys")
+    normalize_before: bool = flag(False, "pre-norm encoder layers (default: post-norm)")
+    rm_cls: bool = flag(False, "drop the class token of a ViT")
+    tau: float = flag(1.0, "temperature of the inter-modal attention")
 
     # the loss
-    loss: str = _flag("asl", "asymmetric loss or binary cross entropy", choices=("asl", "bce"))
-    gamma_pos: float = _flag(0.0, "asl: focusing power for positives")
-    gamma_neg: float = _flag(2.0, "asl: focusing power for negatives")
-    clip: float = _flag(0.0, "asl: probability margin that discards easy negatives")
-    lamda: float = _flag(1.0, "weight of the object classifier's loss")
+    loss: str = flag("asl", "asymmetric loss or binary cross entropy", choices=("asl", "bce"))
+    gamma_pos: float = flag(0.0, "asl: focusing power for positives")
+    gamma_neg: float = flag(2.0, "asl: focusing power for negatives")
+    clip: float = flag(0.0, "asl: probability margin that discards easy negatives")
+    lamda: float = flag(1.0, "weight of the object classifier's loss")
 
     # optimisation
-    batch_size: int = _flag(64, "images per step, over all processes")
-    accum_steps: int = _flag(1, "parts of a batch that are computed one after the other")
-    clip_grad: float | None = _flag(None, "largest norm of the gradient (default: no limit)")
-    max_epochs: int = _flag(60, "epochs")
-    lr: float = _flag(1e-4, "learning rate (OneCycleLR: its maximum)")
-    backbone_lr: float = _flag(1.0, "what the rate is multiplied by for the backbone")
-    freeze_backbone: bool = _flag(
+    batch_size: int = flag(64, "images per step, over all processes")
+    accum_steps: int = flag(1, "parts of a batch that are computed one after the other")
+    clip_grad: float | None = flag(None, "largest norm of the gradient (default: no limit)")
+    max_epochs: int = flag(60, "epochs")
+    lr: float = flag(1e-4, "learning rate (OneCycleLR: its maximum)")
+    backbone_lr: float = flag(1.0, "what the rate is multiplied by for the backbone")
+    freeze_backbone: bool = flag(
         False, "leave the backbone as it starts, its normalisation statistics included"
     )
-    optimizer: str = _flag("AdamW", "optimiser", choices=("AdamW", "Adam", "SGD"))
-    weight_decay: float = _flag(1e-4, "weight decay")
-    true_weight_decay: bool = _flag(
+    optimizer: str = flag("AdamW", "optimiser", choices=("AdamW", "Adam", "SGD"))
+    weight_decay: float = flag(1e-4, "weight decay")
+    true_weight_decay: bool = flag(
         False, "no weight decay on biases and other 1-d parameters", short="-twd"
     )
-    lr_scheduler: str = _flag(
+    lr_scheduler: str = flag(
         "OneCycleLR", "schedule", choices=("OneCycleLR", "StepLR", "ReduceLROnPlateau")
     )
-    pct_start: float = _flag(0.2, "OneCycleLR: share of the steps in which the rate rises")
-    step_size: int = _flag(20, "StepLR: epochs until the rate falls to a tenth")
-    ema_decay: float = _flag(0.9997, "decay of the moving average of the weights")
-    ema_epoch: int = _flag(0, "epochs in which the average just copies the weights")
-    amp: bool = _flag(False, "mixed precision")
-    tf32: bool = _flag(False, "let CUDA round products to TF32 in training, where it would not")
-    checkpoint_backbone: bool = _flag(
+    pct_start: float = flag(0.2, "OneCycleLR: share of the steps in which the rate rises")
+    step_size: int = flag(20, "StepLR: epochs until the rate falls to a tenth")
+    ema_decay: float = flag(0.9997, "decay of the moving average of the weights")
+    ema_epoch: int = flag(0, "epochs in which the average just copies the weights")
+    amp: bool = flag(False, "mixed precision")
+    tf32: bool = flag(False, "let CUDA round products to TF32 in training, where it would not")
+    checkpoint_backbone: bool = flag(
         False, "keep little of the backbone for the backward and compute it again: less memory"
     )
-    deterministic: bool = _flag(
+    deterministic: bool = flag(
         False, "the same bits each time, where that costs speed (--seed alone: up to rounding)"
     )
-    compile: bool = _flag(False, "compile the network for training (torch.compile)")
-    estop: bool = _flag(False, "stop after 3 epochs without a better EMA mAP")
+    compile: bool = flag(False, "compile the network for training (torch.compile)")
+    estop: bool = flag(False, "stop after 3 epochs without a better EMA mAP")
 
     # scores
-    select_on: str = _flag(
+    select_on: str = flag(
         "test", "split whose EMA mAP picks the checkpoint", choices=("test", "val")
     )
-    topk: int = _flag(3, "labels per image in the top-k scores and prediction.txt")
-    threshold: float = _flag(0.5, "score from which a label counts as predicted")
+    topk: int = flag(3, "labels per image in the top-k scores and prediction.txt")
+    threshold: float = flag(0.5, "score from which a label counts as predicted")
 
     def __post_init__(self) -> None:
         for item in dataclasses.fields(self):
@@ -210,22 +203,11 @@ class Config:
     @classmethod
     def flags(cls, argv: Sequence[str] | None = None) -> dict[str, Any]:
         """The fields that the flags of train.py set; others are at their defaults."""
-        parser = Parser(
-            description="Train a multi-label image classifier on data/<name>/; writes "
+        description = (
+            "Train a multi-label image classifier on data/<name>/; writes "
             "experiments/<model>_<data>/expN/."
         )
-        hints = typing.get_type_hints(cls)
-        for item in dataclasses.fields(cls):
-            names = [name for name in (item.metadata["short"], flag_name(item.name)) if name]
-            options = {"help": item.metadata["help"], "default": argparse.SUPPRESS}
-            if _base_type(hints[item.name]) is bool:
-                parser.add_argument(*names, action="store_true", **options)
-                continue
-            if item.default is not None:
-                options["help"] += f" (default: {item.default})"
-            kind, choices = _base_type(hints[item.name]), item.metadata["choices"]
-            parser.add_argument(*names, type=kind, choices=choices, **options)
-        return vars(parser.parse_args(argv))
+        return parse_flags(cls, description, argv)
 
     @classmethod
     def from_dict(cls, values: dict[str, Any], source: str) -> "Config":
@@ -234,11 +216,7 @@ class Config:
         Text is read as the field's type, so that `9e-05`, `True` and `None` mean what they say
         however they were written. `source` names the file in errors.
         """
-        hints = typing.get_type_hints(cls)
-        known = {}
-        for item in dataclasses.fields(cls):
-            if item.name in values:
-                known[item.name] = _coerce(values[item.name], hints[item.name], item.name, source)
+        known = read_values(cls, values, source)
         try:
             return cls(**known)
         except UserError as error:
@@ -272,43 +250,8 @@ class Config:
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def flag_name(field_name: str) -> str:
-    """`batch_size` -> `--batch-size`."""
-    return "--" + field_name.replace("_", "-")
-
-
 def _require(config: Config, names: Sequence[str], text: str, holds) -> None:
     for name in names:
         value = getattr(config, name)
         if not holds(value):
             raise UserError(f"{flag_name(name)} {value}: must be {text}")
-
-
-def _base_type(hint: Any) -> type:
-    """`int | None` -> `int`."""
-    if isinstance(hint, types.UnionType):
-        return next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    return hint
-
-
-def _coerce(value: Any, hint: Any, name: str, source: str) -> Any:
-    """`value` as the type of field `name`; a `UserError` where it is something else."""
-    kind = _base_type(hint)
-    if value in (None, "None", "null", "") and kind is not hint:
-        return None
-    if value is None:
-        pass
-    elif kind is bool:
-        if str(value).lower() in ("true", "false"):
-            return str(value).lower() == "true"
-    elif kind is str:
-        if isinstance(value, (str, int, float)):
-            return str(value)
-    elif isinstance(value, (str, int, float)) and not isinstance(value, bool):
-        try:
-            number = kind(value)
-            if number == float(value) or math.isnan(number):
-                return number
-        except (ValueError, OverflowError):
-            pass
-    raise UserError(f"{source}: {name}: {value!r} is not of type {kind.__name__}")

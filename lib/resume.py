@@ -12,10 +12,11 @@ import torch
 from torch import Tensor
 
 from lib import checkpoint
-from lib.config import FREE, Config, flag_name
+from lib.config import FREE, Config
 from lib.engine import Learner
 from lib.errors import UserError
 from lib.experiment import Busy, Experiment, family_of
+from lib.fields import flag_name
 from lib.files import writing
 from lib.inputs import Inputs
 from lib.progress import say

@@ -5,8 +5,9 @@ import shlex
 
 import pytest
 
-from lib.config import Config, flag_name
+from lib.config import Config
 from lib.errors import UserError
+from lib.fields import flag_name
 from tests import goldens
 
 PUBLISHED_COMMANDS = """
