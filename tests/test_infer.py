@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.inference import in_threads
+from lib.inference import find_images, in_threads
 from tests.commands import error_line, make_data, make_experiment, run_here
 
 LABELS = ["red", "green", "blue"]
@@ -50,6 +50,13 @@ def pictures(folder):
 def scores_of(folder, name):
     with np.load(folder / name, allow_pickle=False) as stored:
         return stored["scores"]
+
+
+def test_a_picture_that_is_named_twice_is_shown_once(tmp_path):
+    names = [str(tmp_path / name) for name in ("b.png", "a.png")]
+    for name in names:
+        open(name, "wb").close()
+    assert find_images([names[0], str(tmp_path)]) == names
 
 
 def test_tags_of_pictures(infer):

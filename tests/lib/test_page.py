@@ -194,6 +194,17 @@ def test_the_viewer_opens_on_the_label_that_is_filtered_for(page):
     assert page.locator("#viewer-frame canvas").get_attribute("data-label") == "dog"
 
 
+def test_the_viewer_turns_to_a_label_with_the_verdict_that_is_filtered_for(page):
+    """Whatever was looked at before."""
+    shown = page.locator("#viewer-frame canvas")
+    page.locator(".open").nth(2).click()
+    assert shown.get_attribute("data-label") == "cat"
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Missed (1)").click()
+    page.locator(".open").first.click()
+    assert shown.get_attribute("data-label") == "dog"
+
+
 def test_pictures_come_as_they_are_scrolled_to(page):
     cards = page.locator("#cards > li")
     assert cards.count() == 60

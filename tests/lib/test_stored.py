@@ -36,9 +36,9 @@ def test_what_was_not_evaluated(tmp_path):
     with pytest.raises(UserError, match="gone: no such experiment"):
         open_evaluated(tmp_path / "gone")
     for name in ("results.json", "scores.npz"):
-        folder = make_evaluated(tmp_path / name)
+        folder = make_evaluated(tmp_path / f"the {name}")
         (folder / name).unlink()
-        says = f"{name}: no such file; run python evaluate.py --exp-dir {folder} first"
+        says = f"{name}: no such file; run python evaluate.py --exp-dir '{folder}' first"
         with pytest.raises(UserError, match=says):
             open_evaluated(folder)
 
