@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from lib.cli import Parser, run_main
-from lib.embeddings import OUT_OF_VOCABULARY
-from lib.errors import UserError
+from lib.common.cli import Parser, run_main
+from lib.common.errors import UserError
+from lib.data.label_embeddings import OUT_OF_VOCABULARY
 
 TEXT_MODEL = "bert-base-uncased"
 
@@ -28,9 +28,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.embeddings import bert_embeddings, glove_embeddings, write_embeddings
-    from lib.manifest import DataFolder
-    from lib.progress import say
+    from lib.common.console import say
+    from lib.data.folder import DataFolder
+    from lib.data.label_embeddings import bert_embeddings, glove_embeddings, write_embeddings
 
     data = DataFolder.open(arguments.data)
     text_model = arguments.text_model or TEXT_MODEL

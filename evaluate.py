@@ -1,6 +1,6 @@
 """Score an experiment on the test split of its data folder."""
 
-from lib.cli import experiment_parser, run_main, whole_number
+from lib.common.cli import experiment_parser, run_main, whole_number
 
 
 def main() -> None:
@@ -22,8 +22,8 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.distributed import session
-    from lib.evaluation import evaluate
+    from lib.inference.evaluate import evaluate
+    from lib.runtime.world import session
 
     with session(arguments.device) as world:
         evaluate(

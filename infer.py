@@ -3,7 +3,7 @@ local page."""
 
 from argparse import BooleanOptionalAction
 
-from lib.cli import (
+from lib.common.cli import (
     experiment_parser,
     listed,
     positive_int,
@@ -11,7 +11,7 @@ from lib.cli import (
     share_or_tuned,
     whole_number,
 )
-from lib.errors import UserError
+from lib.common.errors import UserError
 
 PORT = 7860
 
@@ -61,8 +61,8 @@ def main() -> None:
     if arguments.port is not None:
         raise UserError("--port: is of use with --serve alone; leave it out")
 
-    from lib.distributed import session
-    from lib.inference import infer
+    from lib.inference.infer import infer
+    from lib.runtime.world import session
 
     flags = vars(arguments)
     del flags["serve"], flags["port"]
@@ -77,7 +77,7 @@ def show_page(arguments) -> None:
             name = flag.replace("_", "-")
             raise UserError(f"--{name}: is of no use with --serve; leave one of them out")
 
-    from lib.serve import serve
+    from lib.inference.serve import serve
 
     port = PORT if arguments.port is None else arguments.port
     serve(arguments.exp_dir, arguments.device, port, arguments.threshold)

@@ -1,18 +1,18 @@
 """Train a multi-label image classifier on `data/<name>/`."""
 
-from lib.cli import run_main
+from lib.common.cli import run_main
 from lib.config import Config
 
 
 def main() -> None:
     flags = Config.flags()
-    from lib.distributed import processes_to_start, session, start_processes
-    from lib.resume import planned_config
+    from lib.runtime.world import processes_to_start, session, start_processes
+    from lib.training.resume import planned_config
 
     config = planned_config(flags)
     if count := processes_to_start(config.device):
         start_processes(count)
-    from lib.trainer import Trainer
+    from lib.training.fit import Trainer
 
     with session(config.device, config.timeout) as world:
         Trainer(config, world).fit()

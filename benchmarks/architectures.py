@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import DEVICES, Parser, positive_int, run_main
+from lib.common.cli import DEVICES, Parser, positive_int, run_main
 
 SIX = (
     "resnet101",
@@ -47,9 +47,9 @@ def main() -> None:
 
     import torch
 
-    from lib.device import select_device
-    from lib.experiment import versions
-    from lib.progress import say
+    from lib.common.console import say
+    from lib.experiment.folder import versions
+    from lib.runtime.device import select_device
 
     device = select_device(arguments.device)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else str(device)
@@ -69,12 +69,12 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
     """Time `arch` at its own image side, with `NUM_LABELS` labels, on noise."""
     import torch
 
-    from lib.builder import build_learner
     from lib.config import Config
-    from lib.dataset import Batch
-    from lib.device import autocast
-    from lib.distributed import World
-    from lib.engine import agree_on, train_step
+    from lib.data.dataset import Batch
+    from lib.experiment.network import build_learner
+    from lib.runtime.device import autocast
+    from lib.runtime.world import World
+    from lib.training.step import agree_on, train_step
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides

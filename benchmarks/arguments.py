@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lib.cli import DEVICES, Parser, positive_int
+from lib.common.cli import DEVICES, Parser, positive_int
 from lib.config import Config
 
 

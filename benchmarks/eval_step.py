@@ -9,7 +9,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.arguments import step_arguments, step_config, step_facts
-from lib.cli import run_main
+from lib.common.cli import run_main
 
 
 def main() -> None:
@@ -19,8 +19,8 @@ def main() -> None:
 
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BareBackbone, literal, make_batch, make_learner
-    from lib.builder import make_quick
-    from lib.device import autocast, select_device
+    from lib.experiment.network import make_quick
+    from lib.runtime.device import autocast, select_device
 
     device = select_device(arguments.device)
     config = step_config(arguments)

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.architectures import SIX
-from lib.cli import Parser, run_main
+from lib.common.cli import Parser, run_main
 
 NUM_LABELS = 80
 
@@ -22,7 +22,7 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", help="two or more pictures (default: noise)")
     arguments = parser.parse_args()
 
-    from lib.progress import say
+    from lib.common.console import say
 
     say("| arch | pixels | format | seconds | MB | scores | largest difference |")
     say("|---|---|---|---|---|---|---|")
@@ -35,8 +35,8 @@ def rows(arch: str, formats: list[str], images: list[str] | None):
     """Side, form, seconds to write and compare, size, range of scores, and difference or reason."""
     import numpy as np
 
-    from lib.errors import UserError
-    from lib.export_graph import export_graph, noise, pictures
+    from lib.common.errors import UserError
+    from lib.export.graph import export_graph, noise, pictures
     from lib.predictor import Predictor
 
     with tempfile.TemporaryDirectory() as folder:
@@ -60,9 +60,9 @@ def random_experiment(arch: str, folder: Path) -> Path:
     """A checkpoint of `arch` as it is initialised, at its own side."""
     import torch
 
-    from lib import checkpoint
-    from lib.builder import build_model
     from lib.config import Config
+    from lib.experiment import checkpoint
+    from lib.experiment.network import build_model
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides

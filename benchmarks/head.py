@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import DEVICES, Parser, positive_int, run_main
+from lib.common.cli import DEVICES, Parser, positive_int, run_main
 
 
 def main() -> None:
@@ -24,7 +24,7 @@ def main() -> None:
     import torch
 
     from benchmarks.measure import median_seconds, peak_bytes, report
-    from lib.device import select_device
+    from lib.runtime.device import select_device
     from models import bilinear
 
     device = select_device(arguments.device)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, positive_int, run_main
+from lib.common.cli import Parser, positive_int, run_main
 
 
 def main() -> None:
@@ -25,10 +25,10 @@ def main() -> None:
     from torchvision.transforms import functional
 
     from benchmarks.measure import median_seconds, report
-    from lib.cache import cached_images
-    from lib.dataset import Key, training_view
-    from lib.inference import find_images
-    from lib.transforms import read_image, resize, to_pixels, train_transform
+    from lib.data.cache import cached_images
+    from lib.data.dataset import Key, training_view
+    from lib.data.transforms import read_image, resize, to_pixels, train_transform
+    from lib.inference.infer import find_images
 
     torch.set_num_threads(1)
     size, cpu = arguments.img_size, torch.device("cpu")

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from lib.experiment import versions
-from lib.files import write_json
-from lib.progress import bar, say
+from lib.common.console import bar, say
+from lib.common.files import write_json
+from lib.experiment.folder import versions
 
 
 def median_seconds(

@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, positive_int, run_main
+from lib.common.cli import Parser, positive_int, run_main
 
 
 def main() -> None:
@@ -20,7 +20,7 @@ def main() -> None:
     import torch
 
     from benchmarks.measure import median_seconds, report
-    from lib.metrics import average_precision, threshold_f1, topk_f1
+    from lib.scoring.metrics import average_precision, threshold_f1, topk_f1
 
     random = np.random.default_rng(0)
     shape = (arguments.images, arguments.num_labels)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO = {"train2014": (82783, 604907), "val2014": (40504, 291875)}  # images, annotations

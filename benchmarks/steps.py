@@ -9,12 +9,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from lib.builder import build_learner
 from lib.config import Config
-from lib.dataset import Batch
-from lib.device import autocast
-from lib.distributed import World
-from lib.engine import Learner
+from lib.data.dataset import Batch
+from lib.experiment.network import build_learner
+from lib.runtime.device import autocast
+from lib.runtime.world import World
+from lib.training.step import Learner
 from models.bilinear import BilinearAttention, literal_attention
 from models.mlic import MLIC
 

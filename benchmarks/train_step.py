@@ -8,7 +8,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.arguments import step_arguments, step_config, step_facts
-from lib.cli import run_main
+from lib.common.cli import run_main
 
 
 def main() -> None:
@@ -16,8 +16,8 @@ def main() -> None:
 
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BackboneStep, LiteralStep, make_batch, make_learner
-    from lib.device import select_device
-    from lib.engine import agree_on, train_step
+    from lib.runtime.device import select_device
+    from lib.training.step import agree_on, train_step
 
     device = select_device(arguments.device)
     config = step_config(arguments)

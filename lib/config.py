@@ -13,10 +13,10 @@ from typing import Any
 
 import yaml
 
-from lib.cli import DEVICES
-from lib.errors import UserError
-from lib.fields import flag, flag_name, parse_flags, read_values
-from lib.readers import read_settings
+from lib.common.cli import DEVICES
+from lib.common.errors import UserError
+from lib.common.flags import flag, flag_name, parse_flags, read_values
+from lib.common.readers import read_settings
 
 # flags that no number of a run depends on
 FREE = (

@@ -12,19 +12,19 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from lib import checkpoint
-from lib.bad_images import Unreadable, refuse
-from lib.builder import build_model, build_normalizer, make_quick
+from lib.common.errors import UserError
 from lib.config import Config
-from lib.dataset import evaluation_loader
-from lib.device import autocast, exact_float32, select_device
-from lib.distributed import World
-from lib.engine import Prediction, predict
-from lib.errors import UserError
-from lib.experiment import Experiment
-from lib.manifest import DataFolder, Split
-from lib.transforms import read_image, resize, to_pixels
-from lib.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
+from lib.data.bad_images import Unreadable, refuse
+from lib.data.dataset import evaluation_loader
+from lib.data.folder import DataFolder, Split
+from lib.data.transforms import read_image, resize, to_pixels
+from lib.experiment import checkpoint
+from lib.experiment.folder import Experiment
+from lib.experiment.network import build_model, build_normalizer, make_quick
+from lib.runtime.device import autocast, exact_float32, select_device
+from lib.runtime.world import World
+from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
+from lib.training.step import Prediction, predict
 from models import official
 from models.mlic import MLIC
 

@@ -2,4 +2,4 @@
 
 
 class ModelError(ValueError):
-    """Says in one line what was expected and found; `lib.builder` makes it a user error."""
+    """What was expected and found, in one line; `lib.experiment.network` makes it a user error."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, add_bootstrap_flags, folder, run_main, share
+from lib.common.cli import Parser, add_bootstrap_flags, folder, run_main, share
 
 
 def main() -> None:
@@ -33,11 +33,11 @@ def main() -> None:
     add_bootstrap_flags(parser)
     arguments = parser.parse_args()
 
-    from lib.comparison import compare
-    from lib.comparison_views import draw, markdown, table
-    from lib.files import staged_folder, write_csv, write_text
-    from lib.progress import say
-    from lib.stored import open_evaluated
+    from lib.common.console import say
+    from lib.common.files import staged_folder, write_csv, write_text
+    from lib.reports.comparison import compare
+    from lib.reports.comparison_views import draw, markdown, table
+    from lib.reports.results import open_evaluated
 
     comparison = compare(
         [open_evaluated(path) for path in arguments.experiments],

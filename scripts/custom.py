@@ -11,8 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import folder, preprocess_parser, run_main, share
-from lib.errors import UserError
+from lib.common.cli import folder, preprocess_parser, run_main, share
+from lib.common.errors import UserError
 
 
 def main() -> None:
@@ -37,8 +37,8 @@ def main() -> None:
     if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):
         raise UserError(f"--name {arguments.name}: must be the name of a folder")
 
-    from lib.preprocess import Options, split_off, write_data_folder
-    from lib.sources import read_source
+    from lib.data.sources.tables import read_source
+    from lib.data.writer import Options, split_off, write_data_folder
 
     arguments.save_dir = Path("data") / arguments.name
     images = arguments.images
@@ -73,7 +73,7 @@ def main() -> None:
 
 def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
     """The labels of `file`, or all that the images have, in alphabetical order."""
-    from lib.readers import require_list
+    from lib.common.readers import require_list
 
     used = {
         label

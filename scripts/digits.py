@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, positive_int, run_main, whole_number
-from lib.errors import UserError
+from lib.common.cli import Parser, folder, positive_int, run_main, whole_number
+from lib.common.errors import UserError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN_SHARE = 0.8  # of the scans
@@ -44,8 +44,8 @@ def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> 
     import numpy as np
     from sklearn.datasets import load_digits
 
-    from lib.files import staged_folder, write_json, write_text, writing
-    from lib.progress import bar, say
+    from lib.common.console import bar, say
+    from lib.common.files import staged_folder, write_json, write_text, writing
 
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.images))

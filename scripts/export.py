@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder, run_main
 
 COMPARED = 4  # test images on which an export is tried, without --images
 
@@ -38,10 +38,10 @@ def main() -> None:
 
 
 def export_published(arguments) -> None:
-    from lib import export
-    from lib.errors import UserError
+    from lib.common.console import say
+    from lib.common.errors import UserError
+    from lib.export import published as export
     from lib.predictor import load_experiment
-    from lib.progress import say
 
     if arguments.images:
         raise UserError("--images: nothing is compared with --format published; leave it out")
@@ -54,10 +54,16 @@ def export_published(arguments) -> None:
 
 
 def export_program(arguments) -> None:
-    from lib.export_graph import FORMATS, export_graph, noise, pictures, require_packages
-    from lib.inference import find_images
+    from lib.common.console import say
+    from lib.export.graph import (
+        FORMATS,
+        export_graph,
+        noise,
+        pictures,
+        require_packages,
+    )
+    from lib.inference.infer import find_images
     from lib.predictor import Predictor
-    from lib.progress import say
 
     require_packages(arguments.format)
     predictor = Predictor(arguments.exp_dir, device="cpu")
@@ -74,8 +80,8 @@ def export_program(arguments) -> None:
 
 def test_images(predictor) -> list[str]:
     """The first images of the experiment's test split; none where it is not at hand."""
-    from lib.errors import UserError
-    from lib.manifest import DataFolder
+    from lib.common.errors import UserError
+    from lib.data.folder import DataFolder
 
     try:
         return DataFolder.open(predictor.config.data).split("test").paths[:COMPARED]

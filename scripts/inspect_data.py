@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder, run_main
 
 
 def main() -> None:
@@ -18,7 +18,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.inspection import (
+    from lib.common.console import say
+    from lib.data.folder import DataFolder
+    from lib.data.inspection import (
         NAMED,
         across_splits,
         content_hashes,
@@ -27,9 +29,7 @@ def main() -> None:
         draw_frequencies,
         overview,
     )
-    from lib.manifest import DataFolder
-    from lib.preprocess import find_broken
-    from lib.progress import say
+    from lib.data.writer import find_broken
 
     data = DataFolder.open(arguments.data)
     names = [name for name in ("train", "val", "test") if (data.path / f"{name}.txt").exists()]

@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, run_main
-from lib.errors import UserError
+from lib.common.cli import Parser, run_main
+from lib.common.errors import UserError
 
 REQUIREMENTS = Path(__file__).resolve().parents[1] / "requirements.txt"
 # of packages that their licences bind whoever passes them on; the LGPL does not bind who imports
@@ -20,7 +20,7 @@ COPYLEFT = re.compile(r"\b(A?GPL|GNU (Affero )?General Public)", re.IGNORECASE)
 
 def main() -> None:
     Parser(description=__doc__).parse_args()
-    from lib.progress import say
+    from lib.common.console import say
 
     found = {}
     for name in sorted(needed(requirement_names(REQUIREMENTS.read_text().splitlines()))):

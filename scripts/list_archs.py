@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, run_main
+from lib.common.cli import Parser, run_main
 
 USUAL_SIDE = 448
 COLUMNS = ("--arch", "timm weights", "features", "stride", "--img-size", "pixels expected")
@@ -24,7 +24,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.progress import say
+    from lib.common.console import say
     from models.registry import ARCHS
 
     rows = [COLUMNS, *(describe(name) for name in arguments.archs or ARCHS)]
@@ -39,7 +39,7 @@ def describe(name: str) -> tuple[str, ...]:
     import timm
     import torch
 
-    from lib.errors import UserError
+    from lib.common.errors import UserError
     from models.backbones import build_backbone
     from models.errors import ModelError
     from models.registry import describe_sides, find_arch

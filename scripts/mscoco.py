@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import preprocess_parser, run_main
-from lib.errors import UserError
+from lib.common.cli import preprocess_parser, run_main
+from lib.common.errors import UserError
 
 SPLITS = {"train": "train2014", "test": "val2014"}
 
@@ -20,9 +20,9 @@ def main() -> None:
     parser = preprocess_parser(__doc__, "datasets/MSCOCO", "data/mscoco")
     arguments = parser.parse_args()
 
-    from lib.coco import read_instances, samples_of
-    from lib.preprocess import Options, write_data_folder
-    from lib.progress import bar
+    from lib.common.console import bar
+    from lib.data.sources.coco import read_instances, samples_of
+    from lib.data.writer import Options, write_data_folder
 
     labels: list[str] = []
     splits, without = {}, 0

@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import preprocess_parser, run_main
-from lib.errors import UserError
+from lib.common.cli import preprocess_parser, run_main
+from lib.common.errors import UserError
 
 REMEDY = "--data-dir takes the folder with Flickr, Groundtruth, ImageList and Concepts81.txt"
 SPLITS = {"train": "TrainImagelist", "test": "TestImagelist"}
@@ -22,10 +22,10 @@ def main() -> None:
 
     import numpy as np
 
-    from lib.lists import check_labels
-    from lib.preprocess import Options, Sample, write_data_folder
-    from lib.progress import bar
-    from lib.readers import require_list
+    from lib.common.console import bar
+    from lib.common.readers import require_list
+    from lib.data.lists import check_labels
+    from lib.data.writer import Options, Sample, write_data_folder
 
     source = arguments.data_dir
     labels = require_list(source / "Concepts81.txt", REMEDY)
@@ -55,7 +55,7 @@ def main() -> None:
 
 def read_images(file: Path) -> list[str]:
     """The image paths of a list, with `/`; a path that stands there twice is an error."""
-    from lib.readers import require_list
+    from lib.common.readers import require_list
 
     images = [line.replace("\\", "/") for line in require_list(file, REMEDY)]
     if len(set(images)) < len(images):

@@ -7,7 +7,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import Parser, add_bootstrap_flags, folder, run_main, share_or_tuned, whole_number
+from lib.common.cli import (
+    Parser,
+    add_bootstrap_flags,
+    folder,
+    run_main,
+    share_or_tuned,
+    whole_number,
+)
 
 
 def main() -> None:
@@ -30,9 +37,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.progress import say
-    from lib.report import write_report
-    from lib.stored import open_evaluated
+    from lib.common.console import say
+    from lib.reports.report import write_report
+    from lib.reports.results import open_evaluated
 
     run = open_evaluated(arguments.exp_dir)
     file = write_report(

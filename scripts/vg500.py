@@ -10,8 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import preprocess_parser, run_main
-from lib.errors import UserError
+from lib.common.cli import preprocess_parser, run_main
+from lib.common.errors import UserError
 
 NUM_LABELS = 500
 WEAK = 0.5  # overlap below which a name says little
@@ -26,9 +26,9 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.manifest import missing_images
-    from lib.preprocess import Options, Sample, write_data_folder
-    from lib.readers import decode_json, require_list
+    from lib.common.readers import decode_json, require_list
+    from lib.data.folder import missing_images
+    from lib.data.writer import Options, Sample, write_data_folder
 
     source, partition = arguments.data_dir, arguments.data_dir / "ssgrl_partition"
     index_file = partition / "vg_category_500_labels_index.json"
@@ -68,8 +68,8 @@ def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
     """Label names, and the objects `{label, box, difficult}` of each image under these names."""
     import numpy as np
 
-    from lib.progress import say
-    from lib.vg_names import indicator_matrix, names_by_overlap
+    from lib.common.console import say
+    from lib.data.sources.visual_genome import indicator_matrix, names_by_overlap
 
     objects = read_objects(file, images)
     column: dict[str, int] = {}
@@ -110,7 +110,7 @@ def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
     """Image -> its objects with names, x, y, w and h, of the listed images."""
     import msgspec
 
-    from lib.readers import decode_json
+    from lib.common.readers import decode_json
 
     numbers = [(name, float) for name in ("x", "y", "w", "h")]
     # no garbage collection over millions of objects, which hold nothing that could refer back
@@ -133,7 +133,7 @@ def names_of(one) -> set[str]:
 @cache  # millions of objects share some ten thousand names
 def label_name(text: str) -> str | None:
     """`text` in lower case; None where no label can be called so."""
-    from lib.lists import is_label
+    from lib.data.lists import is_label
 
     name = text.lower().strip()
     return name if is_label(name) else None

@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.cli import preprocess_parser, run_main
+from lib.common.cli import preprocess_parser, run_main
 
 LABELS = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
@@ -23,7 +23,7 @@ def main() -> None:
     parser = preprocess_parser(__doc__, "datasets/VOC2007", "data/voc2007")
     arguments = parser.parse_args()
 
-    from lib.preprocess import Options, write_data_folder
+    from lib.data.writer import Options, write_data_folder
 
     splits = {
         split: read_split(arguments.data_dir, list_name) for split, list_name in SPLITS.items()
@@ -33,10 +33,10 @@ def main() -> None:
 
 def read_split(source: Path, list_name: str) -> list:
     """The images of one official list, in its order."""
-    from lib.preprocess import Sample
-    from lib.progress import bar
-    from lib.readers import require_list
-    from lib.voc import read_objects
+    from lib.common.console import bar
+    from lib.common.readers import require_list
+    from lib.data.sources.voc import read_objects
+    from lib.data.writer import Sample
 
     samples = []
     names = require_list(source / "ImageSets" / "Main" / f"{list_name}.txt", REMEDY)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from tests.commands import ROOT, TINY, make_data
+from tests.helpers.commands import ROOT, TINY, make_data
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ import re
 import pytest
 
 from lib.config import Config
-from tests.commands import ROOT
+from tests.helpers.commands import ROOT
 
 PAGES = sorted(
     path.relative_to(ROOT).as_posix()

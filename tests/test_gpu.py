@@ -7,12 +7,12 @@ import pytest
 import torch
 
 from benchmarks.architectures import SIX, measure
-from lib.device import exact_float32
+from lib.runtime.device import exact_float32
 from models.backbones import build_backbone
 from models.mlic import MLIC
 from models.registry import find_arch
-from tests import goldens
-from tests.commands import run
+from tests.helpers import goldens
+from tests.helpers.commands import run
 
 pytestmark = [
     pytest.mark.gpu,

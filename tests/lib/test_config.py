@@ -5,10 +5,10 @@ import shlex
 
 import pytest
 
+from lib.common.errors import UserError
+from lib.common.flags import flag_name
 from lib.config import Config
-from lib.errors import UserError
-from lib.fields import flag_name
-from tests import goldens
+from tests.helpers import goldens
 
 PUBLISHED_COMMANDS = """
 --model mlic --arch resnet101 --data voc2007 --loss asl --batch-size 128 --lr 0.00009 --lamda 0.1 \

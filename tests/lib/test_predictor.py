@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.errors import UserError
-from lib.evaluation import collect
-from lib.manifest import DataFolder
+from lib.common.errors import UserError
+from lib.data.folder import DataFolder
+from lib.inference.evaluate import collect
 from lib.predictor import Predictor
-from tests.commands import ROOT, TINY, make_data, run
+from tests.helpers.commands import ROOT, TINY, make_data, run
 
 
 @pytest.fixture(scope="module")

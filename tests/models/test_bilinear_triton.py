@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.commands import ROOT
+from tests.helpers.commands import ROOT
 
 pytest.importorskip("triton", reason="Triton is not installed, as outside Linux")
 

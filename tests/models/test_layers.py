@@ -15,7 +15,7 @@ from models.layers import (
     position_code,
 )
 from models.mlic import MLIC
-from tests.twins import literal_position
+from tests.helpers.twins import literal_position
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 4), (3, 5, 8), (2, 2, 6)])

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from lib.ema import Ema
-from lib.losses import asymmetric_loss
-from lib.optim import Schedule, make_optimizer
+from lib.training.ema import Ema
+from lib.training.losses import asymmetric_loss
+from lib.training.optim import Schedule, make_optimizer
 from models.mlic import MLIC
 from models.official import from_published, own_name
-from tests import goldens
+from tests.helpers import goldens
 
 VARIANTS = {
     "post": {"position": True, "tau": 1.0, "lamda": 0.4},

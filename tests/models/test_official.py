@@ -9,8 +9,8 @@ from models.backbones import build_backbone
 from models.mlic import MLIC
 from models.official import from_published, is_published, own_name, to_published
 from models.registry import find_arch
-from tests import goldens
-from tests.twins import literal_position
+from tests.helpers import goldens
+from tests.helpers.twins import literal_position
 
 PUBLISHED_ARCHS = goldens.shapes("arch_keys")
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from lib.stored import open_evaluated
-from tests.commands import error_line, run_here
-from tests.evaluated import make_evaluated
+from lib.reports.results import open_evaluated
+from tests.helpers.commands import error_line, run_here
+from tests.helpers.evaluated import make_evaluated
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import TINY, error_line, run_here
+from tests.helpers.commands import TINY, error_line, run_here
 
 OBJECT = """<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>1</xmin><ymin>2</ymin>
 <xmax>3</xmax><ymax>4</ymax></bndbox></object>"""

@@ -4,7 +4,7 @@ import importlib.util
 
 import numpy as np
 
-from tests.commands import ROOT
+from tests.helpers.commands import ROOT
 
 
 def load_script():

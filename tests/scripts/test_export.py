@@ -13,10 +13,10 @@ import torch
 from PIL import Image
 
 from benchmarks.export import rows
-from lib import export_graph
+from lib.export import graph as export_graph
 from lib.predictor import Predictor
-from tests.commands import ROOT, error_line, run_here
-from tests.lib.test_tuning import write_tuning
+from tests.helpers.commands import ROOT, error_line, run_here
+from tests.lib.scoring.test_tuning import write_tuning
 
 EXPERIMENT = "experiments/mlic_colors/exp1"
 EXPORT = ("scripts/export.py", "--exp-dir", EXPERIMENT, "--format")

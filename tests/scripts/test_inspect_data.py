@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.commands import error_line, make_data, run_here
+from tests.helpers.commands import error_line, make_data, run_here
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from importlib import metadata
 
 import pytest
 
-from tests.commands import error_line, run_here
+from tests.helpers.commands import error_line, run_here
 
 
 def test_every_needed_package_has_a_licence(monkeypatch, capsys):

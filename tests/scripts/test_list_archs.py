@@ -1,6 +1,6 @@
 """The table of architectures."""
 
-from tests.commands import error_line, run_here
+from tests.helpers.commands import error_line, run_here
 
 
 def rows(result):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.commands import error_line, run_here
+from tests.helpers.commands import error_line, run_here
 
 CATEGORIES = [{"id": 9, "name": "person"}, {"id": 3, "name": "hot dog"}]
 

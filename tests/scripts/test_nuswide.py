@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.commands import error_line, run_here
+from tests.helpers.commands import error_line, run_here
 
 SOURCE = Path("datasets/NUS-WIDE")
 IMAGES = ["actor\\0002_2.jpg", "zoo\\0001_1.jpg", "actor\\0001_7.jpg", "bear\\0004_4.jpg"]

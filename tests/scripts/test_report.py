@@ -9,13 +9,18 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.bootstrap import interval, resample_counts, resampled_average_precision, resampled_mean
-from lib.metrics import threshold_f1
-from lib.stored import open_evaluated
-from lib.tuning import Tuning
-from tests.browser import browser  # noqa: F401 (a fixture)
-from tests.commands import error_line, run_here
-from tests.evaluated import make_evaluated
+from lib.reports.results import open_evaluated
+from lib.scoring.bootstrap import (
+    interval,
+    resample_counts,
+    resampled_average_precision,
+    resampled_mean,
+)
+from lib.scoring.metrics import threshold_f1
+from lib.scoring.tuning import Tuning
+from tests.helpers.browser import browser  # noqa: F401 (a fixture)
+from tests.helpers.commands import error_line, run_here
+from tests.helpers.evaluated import make_evaluated
 
 HOSTILE = "<script>document.title = 'broken'</script>"
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.vg_names import indicator_matrix, names_by_overlap
-from tests.commands import error_line, run_here
+from lib.data.sources.visual_genome import indicator_matrix, names_by_overlap
+from tests.helpers.commands import error_line, run_here
 
 SOURCE = Path("datasets/VisualGenome")
 INDEX = {"1.jpg": [0, 499], "2.jpg": [0], "3.jpg": [499, 7], "4.jpg": [7]}

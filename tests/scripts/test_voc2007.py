@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands import ROOT, error_line, run, run_here
+from tests.helpers.commands import ROOT, error_line, run, run_here
 
 OBJECT = """<object><name>{name}</name><difficult>{difficult}</difficult>
 <bndbox><xmin>1</xmin><ymin>2</ymin><xmax>30</xmax><ymax>40.5</ymax></bndbox></object>"""
@@ -109,7 +109,7 @@ def test_real_photographs(tmp_path, monkeypatch, capsys):
     source = str(Path(samples) / "VOC2007")
     result = run_here(monkeypatch, capsys, "scripts/voc2007.py", "--data-dir", source)
     assert result.code == 0, result.err
-    from lib.manifest import DataFolder
+    from lib.data.folder import DataFolder
 
     data = DataFolder.open("voc2007")
     train, test = data.split("train"), data.split("test")

@@ -1,0 +1,226 @@
+"""The data folder `data/<name>/`: its splits, label embeddings and boxes, checked.
+
+Shapes: N images of a split, C labels, T text size. Image paths are relative to the working folder,
+which is the root of the repository.
+"""
+
+import difflib
+import hashlib
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from lib.common.errors import UserError
+from lib.common.readers import read_array, read_json
+from lib.data.lists import SPLIT_LINE, read_labels, read_split
+
+DATA_ROOT = Path("data")
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+FLOAT32_MAX = float(np.finfo(np.float32).max)
+
+
+@dataclass(frozen=True)
+class Split:
+    """One list of images.
+
+    `targets` (N, C) uint8 in {0, 1}; `ignore` (N, C) bool marks the entries that take no part in
+    loss and metrics.
+    """
+
+    name: str
+    paths: list[str]
+    targets: np.ndarray
+    ignore: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def digest(self) -> str:
+        """A hash of all that the split says."""
+        content = hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape"))
+        for array in (self.targets, self.ignore):
+            content.update(np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
+    def require_known(self) -> None:
+        """Raise `UserError` where nothing is known of any image, so nothing can be measured."""
+        if self.ignore.all():
+            raise UserError(
+                f"{self.name}.txt: no label of any image is known (all are ?label, or marked in "
+                "ignore.npy): nothing can be measured on it"
+            )
+
+    def head(self, count: int | None) -> "Split":
+        """The first `count` images; all of them for None."""
+        return self if count is None else self.rows(range(len(self))[:count])
+
+    def rows(self, numbers: Sequence[int]) -> "Split":
+        """The images of these row numbers."""
+        paths, numbers = [self.paths[number] for number in numbers], np.asarray(numbers, int)
+        return Split(self.name, paths, self.targets[numbers], self.ignore[numbers])
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """An opened data folder; `labels` gives the column order everywhere."""
+
+    path: Path
+    labels: list[str]
+
+    @property
+    def name(self) -> str:
+        return self.path.name
+
+    @classmethod
+    def open(cls, data: str) -> "DataFolder":
+        """Open the folder that `--data` names."""
+        path = folder_of(data)
+        if not path.is_dir():
+            raise UserError(f"{path}: no such data folder; {_how_to_make(data)}")
+        if not (path / "label.txt").is_file():
+            raise UserError(f"{path / 'label.txt'}: no such file; {_how_to_make(data)}")
+        return cls(path if path.name not in ("", "..") else path.resolve(), read_labels(path))
+
+    def require_labels(self, labels: Sequence[str], source: str) -> None:
+        """Raise `UserError` unless the labels are those of the experiment `source`, in order."""
+        if list(labels) != self.labels:
+            raise UserError(
+                f"{source}: was trained on other labels, or in another order, than stand in "
+                f"{self.path / 'label.txt'}: restore that list, or train again"
+            )
+
+    def split(self, name: str) -> Split:
+        """Read `<name>.txt` ("train", "val" or "test"), and `ignore.npy` for the test split."""
+        file = self.path / f"{name}.txt"
+        if not file.exists():
+            remedy = {"val": "move some lines of train.txt there, or leave --select-on val out"}
+            raise UserError(f"{file}: no such file; {remedy.get(name, SPLIT_LINE)}")
+        paths, targets, ignore = read_split(file, self.labels)
+        check_images(file, paths)
+        marks = self.path / "ignore.npy"
+        if name == "test" and marks.exists():
+            marked = read_array(marks)
+            if marked.shape != targets.shape:
+                raise UserError(
+                    f"{marks}: has shape {marked.shape}, expected {targets.shape}: one row per "
+                    f"line of {file}, one column per label"
+                )
+            if marked.dtype.kind not in "biuf" or not np.isin(marked, (0, 1)).all():
+                raise UserError(f"{marks}: holds other values than 0 and 1")
+            ignore = ignore | (marked == 1)
+        return Split(name, paths, targets, ignore)
+
+    def label_embeddings(self, kind: str) -> np.ndarray:
+        """Read `<kind>.npy` ("bert" or "glove") -> float32 (C, T)."""
+        file = self.path / f"{kind}.npy"
+        if not file.exists():
+            raise UserError(
+                f"{file}: no such file; put the {kind} vectors of the {len(self.labels)} labels "
+                "there (one row per line of label.txt), or pass --embed-type random"
+            )
+        vectors = read_array(file)
+        if vectors.ndim != 2 or len(vectors) != len(self.labels) or not vectors.shape[1]:
+            raise UserError(
+                f"{file}: has shape {vectors.shape}, expected one row for each of the "
+                f"{len(self.labels)} labels"
+            )
+        if vectors.dtype.kind not in "fiu" or not (np.abs(vectors) < FLOAT32_MAX).all():
+            raise UserError(f"{file}: holds values that are not finite numbers (float32)")
+        note = file.with_suffix(".json")
+        if note.exists() and read_json(note).get("labels_sha256") != labels_hash(self.labels):
+            raise UserError(
+                f"{note}: was made for another label list than {self.path / 'label.txt'}; make "
+                f"{file.name} again"
+            )
+        return vectors.astype(np.float32)
+
+    def boxes(self) -> dict[str, list[dict[str, Any]]] | None:
+        """Read `boxes.json`: image path -> objects `{label, box [x0, y0, x1, y1], difficult}`.
+
+        None where there is no such file.
+        """
+        file = self.path / "boxes.json"
+        if not file.exists():
+            return None
+        boxes = read_json(file)
+        for path, objects in boxes.items():
+            if not isinstance(objects, list) or not all(map(_is_object, objects)):
+                raise UserError(
+                    f"{file}: {path}: expected a list of objects with label and box (4 numbers)"
+                )
+        return boxes
+
+
+def folder_of(data: str) -> Path:
+    """`data/<data>`, or `data` itself where it is a path."""
+    name = data.rstrip(os.sep)
+    return Path(data) if os.sep in name or not name else DATA_ROOT / name
+
+
+def check_images(file: Path, paths: Sequence[str]) -> None:
+    """Raise `UserError` if an image of `file` is missing."""
+    missing = missing_images(paths)
+    if missing:
+        more = f", and {len(missing) - 1} more" if len(missing) > 1 else ""
+        raise UserError(
+            f"{missing[0]}: no such image (listed in {file}){more}; paths are relative to the "
+            f"working folder, {os.getcwd()}"
+        )
+
+
+def missing_images(paths: Sequence[str]) -> list[str]:
+    """The paths that lead to no file; lists each folder once."""
+    listed: dict[str, set[str]] = {}
+    missing = []
+    for path in paths:
+        folder, name = os.path.split(path)
+        if folder not in listed:
+            try:
+                with os.scandir(folder or ".") as entries:
+                    listed[folder] = {entry.name for entry in entries if _is_file(entry)}
+            except (OSError, ValueError):  # the latter for what can be no path
+                listed[folder] = set()
+        if name not in listed[folder]:
+            missing.append(path)
+    return missing
+
+
+def _is_file(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_file()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def labels_hash(labels: Sequence[str]) -> str:
+    """Identifies a label list, its order included."""
+    return hashlib.sha256("\n".join(labels).encode()).hexdigest()
+
+
+def _how_to_make(data: str) -> str:
+    data = data.rstrip(os.sep)
+    if os.sep not in data and (SCRIPTS / f"{data}.py").exists():
+        return f"make it with: python scripts/{data}.py"
+    known = sorted(file.parent.name for file in DATA_ROOT.glob("*/label.txt") if file.is_file())
+    close = difflib.get_close_matches(data, known, n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    return f"{hint}the README's section 'Data' says what it must hold"
+
+
+def _is_object(value: Any) -> bool:
+    if not isinstance(value, dict) or not isinstance(value.get("label"), str):
+        return False
+    box = value.get("box")
+    return (
+        isinstance(box, list)
+        and len(box) == 4
+        and all(
+            isinstance(edge, (int, float)) and not isinstance(edge, bool) and abs(edge) < 1e9
+            for edge in box
+        )
+    )

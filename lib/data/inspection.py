@@ -1,0 +1,119 @@
+"""What is wrong with a data folder, and how its labels are spread: tables and pictures.
+
+Shapes: N images of a split, C labels.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from lib.common.console import bar
+from lib.common.errors import UserError
+from lib.common.figures import INK, PALE, picture
+from lib.data.folder import Split
+
+NAMED = 10
+BARS = 60  # labels that a picture shows at the most, the most frequent ones
+LONGEST = 40  # characters of a label in a picture
+
+
+def content_hashes(paths: Sequence[str]) -> dict[str, str]:
+    """SHA-256 of each file's bytes; equal ones are copies."""
+
+    def digest(path: str) -> str:
+        try:
+            with open(path, "rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+
+    with ThreadPoolExecutor() as pool:
+        found = bar(pool.map(digest, paths), "hash", "image", total=len(paths))
+        return dict(zip(paths, found, strict=True))
+
+
+def copies(splits: Mapping[str, Split], hashes: Mapping[str, str]) -> Iterator[list[str]]:
+    """Groups of lines that show the same picture, each as `split: path`."""
+    groups = defaultdict(list)
+    for name, split in splits.items():
+        for path in split.paths:
+            groups[hashes[path]].append(f"{name}: {path}")
+    return (group for group in groups.values() if len(group) > 1)
+
+
+def across_splits(group: Sequence[str]) -> bool:
+    """Whether a group of copies stands in several splits: leakage."""
+    return len({line.split(":")[0] for line in group}) > 1
+
+
+def overview(labels: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
+    """Lines of a table: sizes of the splits, then each label's positives."""
+    for name, split in splits.items():
+        per_image = split.targets.sum(axis=1)
+        yield (
+            f"{name}: {len(split)} images, {per_image.mean():.2f} labels an image (at most "
+            f"{per_image.max()}), {np.count_nonzero(per_image == 0)} without labels, "
+            f"{np.count_nonzero(split.ignore)} entries ignored"
+        )
+    width = max(5, *map(len, labels))
+    yield f"{'label'.ljust(width)}" + "".join(f"{name:>9}{'share':>8}" for name in splits)
+    positives = {name: split.targets.sum(axis=0) for name, split in splits.items()}
+    for column, label in enumerate(labels):
+        cells = (
+            f"{positives[name][column]:>9}{positives[name][column] / len(split):>8.1%}"
+            for name, split in splits.items()
+        )
+        yield label.ljust(width) + "".join(cells)
+
+
+def draw_frequencies(
+    file: Path, name: str, labels: Sequence[str], splits: Mapping[str, Split]
+) -> None:
+    """A picture of each label's share of images, train beside test, most frequent first."""
+    shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
+    first = next(iter(shares))
+    order = np.argsort(-shares[first], kind="stable")[:BARS]
+    height = max(2.5, 0.22 * len(order) + 1.2)
+    places = np.arange(len(order))
+    shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
+    with picture(file, (8, height)) as figure:
+        axes = figure.subplots()
+        for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
+            if split in shares:
+                widths = shares[split][order]
+                axes.barh(places + 0.4 * offset, widths, height=0.4, color=color, label=split)
+        axes.set_yticks(places + 0.2, [_short(labels[column]) for column in order], fontsize=8)
+        axes.set_ylim(len(places) - 0.2, -0.4)  # the first on top, no room around
+        axes.set_xlabel("share of images")
+        axes.set_title(f"{name}: labels{shown}")
+        axes.legend(frameon=False, loc="lower right")
+        axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split) -> None:
+    """A picture of how often a label (row) comes with another (column), in one split."""
+    targets = split.targets.astype(np.float64)
+    order = np.argsort(-targets.sum(axis=0), kind="stable")[:BARS]
+    together = targets[:, order].T @ targets[:, order]
+    share = together / np.maximum(together.diagonal()[:, None], 1)
+    np.fill_diagonal(share, np.nan)
+    side = max(4, 0.19 * len(order) + 2.2)
+    names = [_short(labels[column]) for column in order]
+    with picture(file, (side + 0.8, side)) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
+        axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)
+        axes.set_yticks(range(len(names)), names, fontsize=7)
+        axes.set_ylabel("of the images with this label ...")
+        axes.set_xlabel("... the share that has this one too")
+        axes.set_title(f"{name}: labels that come together ({split.name})", fontsize=10)
+        figure.colorbar(image, shrink=0.7)
+
+
+def _short(label: str) -> str:
+    """The label, or as much of it as leaves room for the picture."""
+    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -1,0 +1,54 @@
+"""Draws how a run went, from the rows of its `history.jsonl`: loss, learning rate and mAP."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from lib.common.errors import UserError
+from lib.common.figures import ACCENT, INK, PALE, picture
+from lib.common.readers import numbered_lines
+
+# each panel: its name on the axis, and the lines in it by the key of a row
+PANELS = (
+    ("training loss", {"train_loss": ("loss", INK)}),
+    ("learning rate", {"lr": ("rate", INK)}),
+    ("mAP", {"mAP": ("raw model", PALE), "mAP_ema": ("EMA model", INK)}),
+)
+NEEDED = ("epoch", *(key for _, lines in PANELS for key in lines))
+
+
+def read_history(file: Path) -> list[dict[str, float]]:
+    """What the curves need of the rows of `history.jsonl`, one an epoch, in file order."""
+    rows = []
+    for number, line in numbered_lines(file):
+        try:
+            row = json.loads(line)
+            rows.append({name: float(row[name]) for name in NEEDED})
+        except (ValueError, TypeError, KeyError) as error:
+            raise UserError(f"{file}:{number}: no row of an epoch; remove this line") from error
+    return rows
+
+
+def draw_curves(file: Path, rows: Sequence[Mapping[str, float]], title: str) -> None:
+    """Write the curves of `rows` as one PNG; the best EMA mAP so far is marked."""
+    from matplotlib.ticker import MaxNLocator
+
+    epochs = [row["epoch"] for row in rows]
+    best = max(rows, key=lambda row: row["mAP_ema"])  # the first of equals, as in training
+    with picture(file, (10, 3), layout=None) as figure:
+        figure.subplots_adjust(left=0.065, right=0.985, bottom=0.17, top=0.84, wspace=0.28)
+        figure.suptitle(
+            f"{title}: best EMA mAP {best['mAP_ema']:.4f} in epoch {best['epoch']:g}", fontsize=10
+        )
+        for axes, (name, lines) in zip(figure.subplots(1, 3), PANELS, strict=True):
+            for key, (label, color) in lines.items():
+                axes.plot(epochs, [row[key] for row in rows], ".-", color=color, label=label)
+            axes.set_xlabel("epoch")
+            axes.set_ylabel(name)
+            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            axes.yaxis.set_major_locator(MaxNLocator(5))
+            axes.ticklabel_format(axis="y", scilimits=(-2, 4))
+            axes.spines[["top", "right"]].set_visible(False)
+            axes.grid(color="0.92")
+        axes.plot([best["epoch"]], [best["mAP_ema"]], "o", color=ACCENT, label="best")
+        axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -1,0 +1,54 @@
+"""TensorBoard's events of a run."""
+
+import contextlib
+import threading
+from pathlib import Path
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from lib.common.errors import UserError
+from lib.common.files import writing
+
+EVENTS = "events.out.tfevents"  # how the names of its files begin
+
+
+class Board:
+    """Writes scalars to `folder`, in place of earlier ones from `first_step` on; for None it keeps
+    nothing.
+
+    TensorBoard writes in a thread of its own, and tells of a full disk at any later call, which
+    then raises `UserError`.
+    """
+
+    def __init__(self, folder: Path | None, first_step: int) -> None:
+        self.folder, self.writer = folder, None
+        if folder:
+            threading.excepthook = _unless_told_later
+            with writing(folder / EVENTS):
+                self.writer = SummaryWriter(folder, purge_step=first_step)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        self._call("add_scalar", name, value, step)
+
+    def flush(self) -> None:
+        self._call("flush")
+
+    def __enter__(self) -> "Board":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
+        with contextlib.suppress(UserError) if error else contextlib.nullcontext():
+            self._call("close")
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if self.writer:
+            with writing(self.folder / EVENTS):
+                getattr(self.writer, name)(*arguments)
+
+
+def _unless_told_later(failure: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread, but not a full disk that ended TensorBoard's."""
+    ours = type(failure.thread).__module__.startswith("tensorboard.")
+    if not (ours and issubclass(failure.exc_type, OSError)):
+        threading.__excepthook__(failure)

@@ -1,0 +1,212 @@
+"""Writes an experiment as one program that runs without this project: as ONNX, or in PyTorch's
+exported form.
+
+Shapes: B images, C labels, S image side, H x W patches. The program takes `images`, uint8
+(B, S, S, 3), RGB as Pillow reads and resizes it, and gives `scores` (B, C) in [0, 1] and
+`attention` (B, C, H, W); normalisation and sigmoid are inside, and B is free.
+"""
+
+import contextlib
+import importlib.util
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lib.common.errors import UserError
+from lib.common.files import staged_folder, writing
+from lib.data.transforms import read_image, resize
+from lib.predictor import Predictor
+from models import registry
+from models.mlic import MLIC
+
+TOLERANCE = 1e-4
+ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keeps them beside it
+TOGETHER = 8  # images on which a program is tried at once
+INPUT, OUTPUTS = "images", ("scores", "attention")
+
+Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+class Program(nn.Module):
+    """A network with all that stands between pictures of its side and scores."""
+
+    def __init__(self, model: MLIC, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.model, self.grid = model, model.grid
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images, uint8 (B, S, S, 3) -> scores (B, C) and attention (B, C, H, W), float32."""
+        pixels = images.permute(0, 3, 1, 2).float() / 255
+        output = self.model((pixels - self.mean) / self.std)
+        return output.logits.sigmoid(), output.attention.unflatten(-1, self.grid)
+
+
+class Format(NamedTuple):
+    """A form of export: its file, the packages that it needs, and how to write and to run it."""
+
+    file: str
+    packages: tuple[str, ...]
+    write: Callable[[Program, Tensor, Path, dict[str, str]], None]
+    load: Callable[[Path], Run]
+
+
+def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarray) -> float:
+    """Write the program of `predictor`, on the CPU, as `form` ("onnx" or "torch_export") to the
+    folder `target`.
+
+    What is written is loaded and run on `images` (B, S, S, 3), a few at once and the first one
+    alone; gives the largest difference from the predictor's float32 scores and attention. Raises
+    `UserError` where that is more than 1e-4, where the network cannot be exported, or `target`
+    exists; nothing is written then.
+    """
+    chosen = FORMATS[form]
+    require_packages(form)
+    if target.exists():
+        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
+    config = predictor.config
+    pixels = registry.normalization(config.normalization, registry.find_arch(config.arch))
+    program = Program(predictor.model, *pixels).eval()
+    with staged_folder(target) as stage:
+        file = stage / chosen.file
+        example = torch.zeros(2, config.img_size, config.img_size, 3, dtype=torch.uint8)
+        with writing(target), _quiet(), torch.no_grad():
+            try:
+                chosen.write(program, example, file, metadata(predictor))
+            except OSError:
+                raise
+            except Exception as error:  # the exporters fail in many ways
+                reason = " ".join(str(error).split())[:300]
+                raise UserError(
+                    f"--format {form}: {config.arch} cannot be exported: {reason}"
+                ) from error
+        predictor.amp = False
+        return _compare(predictor, chosen.load(file), images, form)
+
+
+def pictures(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
+    """Picture files as the program takes them: uint8 (B, S, S, 3)."""
+    size = predictor.config.img_size
+    return np.stack([np.asarray(resize(read_image(path), size)) for path in paths])
+
+
+def noise(predictor: Predictor, count: int) -> np.ndarray:
+    """Drawn pixels (count, S, S, 3), where no picture is at hand."""
+    size = predictor.config.img_size
+    return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
+
+
+def require_packages(form: str) -> None:
+    """Raise `UserError` where a package that `form` needs is missing."""
+    needed = FORMATS[form].packages
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"--format {form}: needs the package {missing[0]}: pip install {' '.join(needed)}"
+        )
+
+
+def metadata(predictor: Predictor) -> dict[str, str]:
+    """What a user of the file must know: text, lists as JSON."""
+    config, tuning = predictor.config, predictor.tuning()
+    thresholds = predictor.cutoffs().values.astype(float).tolist()
+    facts: dict[str, Any] = {
+        "labels": predictor.labels,
+        "thresholds": thresholds,
+        "criterion": tuning.criterion if tuning else "fixed",
+        "temperature": tuning.temperature if tuning else 1.0,
+        "image_size": config.img_size,
+        "arch": config.arch,
+    }
+    texts = {
+        name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for name, value in facts.items()
+    }
+    texts["input"] = "RGB, uint8, resized to image_size x image_size (bilinear, aspect ignored)"
+    return texts
+
+
+def _compare(predictor: Predictor, run: Run, images: np.ndarray, form: str) -> float:
+    largest = 0.0
+    groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
+    for part in (images[:1], *groups):
+        for one, other in zip(run(part), predictor(list(part)), strict=True):
+            if one.shape != other.shape:
+                raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")
+            largest = max(largest, float(np.abs(one - other).max()))
+    if not largest <= TOLERANCE:
+        raise UserError(
+            f"--format {form}: the exported program differs from PyTorch's scores or attention by "
+            f"{largest:.2g}, more than {TOLERANCE:g}; nothing was written"
+        )
+    return largest
+
+
+def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:
+    import onnx
+
+    size = sum(tensor.nbytes for tensor in program.state_dict().values())
+    exported = torch.onnx.export(
+        program,
+        (example,),
+        input_names=[INPUT],
+        output_names=list(OUTPUTS),
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
+        dynamo=True,
+        verbose=False,
+    )
+    exported.model.metadata_props.update(facts)
+    exported.save(str(file), external_data=size > ONE_FILE)
+    onnx.checker.check_model(str(file))
+
+
+def _load_onnx(file: Path) -> Run:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+    return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
+
+
+def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:
+    batch = torch.export.Dim("batch")
+    exported = torch.export.export(program, (example,), dynamic_shapes=({0: batch},))
+    torch.export.save(exported, str(file), extra_files={"metadata.json": json.dumps(facts)})
+
+
+def _load_torch(file: Path) -> Run:
+    module = torch.export.load(str(file)).module()
+
+    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        with torch.inference_mode():
+            return tuple(output.numpy() for output in module(torch.from_numpy(images)))
+
+    return run
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporters tell of their own affairs."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(None):
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+
+
+FORMATS = {
+    "onnx": Format("model.onnx", ("onnx", "onnxscript", "onnxruntime"), _write_onnx, _load_onnx),
+    "torch_export": Format("model.pt2", (), _write_torch, _load_torch),
+}

@@ -1,0 +1,93 @@
+"""Writes an experiment in the published form, for the published code and for this one."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lib.common.errors import UserError
+from lib.common.files import staged_folder, write_npy, write_text
+from lib.config import Config
+from lib.data.folder import DataFolder, folder_of
+from lib.experiment import checkpoint
+from lib.predictor import LoadedExperiment
+from models import official, registry
+
+
+def export_published(loaded: LoadedExperiment, target: Path) -> None:
+    """Write `config.yaml` and `checkpoints/best_ema_model.pth` in the published form to `target`.
+
+    The published form takes labels and fixed label embeddings from the data folder; they are
+    written too, below `target/data/<name>/`. Raises `UserError` where `target` exists.
+    """
+    if target.exists():
+        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
+    data = folder_of(loaded.config.data)
+    with staged_folder(target) as stage:
+        write_text(stage / "config.yaml", _config_text(loaded, data, target))
+        file = stage / "checkpoints" / "best_ema_model.pth"
+        checkpoint.save(file, official.to_published(loaded.model))
+        folder = stage / "data" / data.name
+        write_text(folder / "label.txt", "".join(f"{label}\n" for label in loaded.labels))
+        if loaded.config.embed_type != "random":
+            embeddings = loaded.model.label_embeddings.numpy()
+            write_npy(folder / f"{loaded.config.embed_type}.npy", embeddings)
+
+
+def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
+    """What stands between the files at `target` and the scores of the experiment."""
+    config, data = loaded.config, folder_of(loaded.config.data)
+    if not _in_its_data_folder(loaded):
+        yield (
+            f"labels and label embeddings are read from {data}, which does not hold those of "
+            f"the experiment: put the files of {target / 'data' / data.name} there"
+        )
+    if config.arch not in registry.ARCHS:
+        yield f"the published code has no --arch {config.arch}"
+    if config.output_stride:
+        yield f"the published code has no --output-stride {config.output_stride}"
+    if _pixels(config) == "weights":
+        yield "the published code cannot normalise by what the weights expect"
+    if loaded.model.backbone.prefix_tokens and config.pos:
+        yield "the published code has no position code for a class token, which this model keeps"
+
+
+def _config_text(loaded: LoadedExperiment, data: Path, target: Path) -> str:
+    """Lines of `key: value`, values as Python prints them."""
+    config = loaded.config
+    pixels, checkpoints = _pixels(config), target / "checkpoints"
+    values = config.to_dict() | {
+        "orid_norm": pixels == "none",
+        "norm": "weights" if pixels == "weights" else None,
+        "train_path": data / "train.txt",
+        "test_path": data / "test.txt",
+        "label_path": data / "label.txt",
+        "embed_path": data / f"{config.embed_type}.npy",
+        "ignore_path": data / "ignore.npy",
+        "num_classes": len(loaded.labels),
+        "exp_dir": target,
+        "log_path": target / "train.log",
+        "ckpt_dir": checkpoints,
+        "ckpt_best_path": checkpoints / "best_model.pth",
+        "ckpt_ema_best_path": checkpoints / "best_ema_model.pth",
+    }
+    return "".join(f"{name}: {value}\n" for name, value in values.items())
+
+
+def _pixels(config: Config) -> str:
+    """The normalisation in the words of the published flags, where they have one for it."""
+    choice = config.normalization
+    return registry.find_arch(config.arch).expects if choice == "weights" else choice
+
+
+def _in_its_data_folder(loaded: LoadedExperiment) -> bool:
+    try:
+        data = DataFolder.open(loaded.config.data)
+        if loaded.config.embed_type == "random":
+            return data.labels == loaded.labels
+        embeddings = data.label_embeddings(loaded.config.embed_type)
+    except UserError:
+        return False
+    return data.labels == loaded.labels and np.array_equal(
+        embeddings, loaded.model.label_embeddings.numpy()
+    )

@@ -1,0 +1,181 @@
+"""The folder that shows what a model says of pictures: predictions, heatmaps and the page.
+
+Pictures are drawn one by one, by several processes, and noted in a file of each; the first process
+then joins the notes, one at a time, so that memory holds none of them.
+
+Shapes: C labels, H x W patches.
+"""
+
+import base64
+import collections
+import contextlib
+import heapq
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from lib.common.files import atomic_write, write_npz, writing
+from lib.common.html import write_page
+from lib.inference.overlays import (
+    THUMBNAIL,
+    add_caption,
+    color_table,
+    display_size,
+    levels,
+    overlay_heatmap,
+    read_upright,
+    save_image,
+    upright,
+)
+from lib.inference.tags import MISSED, PREDICTED, Tag
+
+PAGE, DATA, PREDICTIONS = "index.html", "data.js", "predictions.jsonl"
+OVERLAYS = "overlays"
+Note = dict[str, Any]
+
+
+class Gallery:
+    """A staged folder of pictures with `labels` (C,); each process of a run adds its own."""
+
+    def __init__(self, stage: Path, labels: Sequence[str], overlays: bool = False) -> None:
+        self.stage, self.labels, self.overlays = stage, list(labels), overlays
+
+    def draw(
+        self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
+    ) -> Note:
+        """Write a picture's files, of `scores` (C,) and heatmaps (C, H, W); gives its note.
+
+        The page shows the picture upright, and its heatmaps turned alike; the raw grids stay those
+        of the model, in the pixels as they are stored.
+        """
+        name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
+        image, orientation = read_upright(path)
+        image = display_size(image)
+        shown = {tag.column: upright(grids[tag.column], orientation) for tag in tags}
+        save_image(self.stage / "images" / f"{name}.jpg", image)
+        save_image(self.stage / "thumbnails" / f"{name}.jpg", display_size(image, THUMBNAIL))
+        write_npz(
+            self.stage / "grids" / f"{name}.npz",
+            attention=grids,
+            scores=scores,
+            labels=np.array(self.labels),
+            orientation=np.array(orientation),
+        )
+        if self.overlays:
+            self._draw_overlays(name, image, shown, tags)
+        best = int(np.argmax(scores))
+        return {
+            "row": row,
+            "path": path,
+            "name": name,
+            "size": list(image.size),
+            "grid": list(upright(grids, orientation).shape[1:]),
+            "best": [best, float(scores[best])],
+            "tags": [[*tag, _packed(shown[tag.column])] for tag in tags],
+        }
+
+    def _draw_overlays(
+        self, name: str, image: Image.Image, grids: dict[int, np.ndarray], tags: Sequence[Tag]
+    ) -> None:
+        for column, score, _ in tags:
+            label = self.labels[column]
+            overlay = add_caption(overlay_heatmap(image, grids[column]), f"{label}  {score:.3f}")
+            save_image(self.stage / OVERLAYS / name / f"{column:04d}_{_slug(label)}.jpg", overlay)
+
+    def keep(self, notes: Iterator[Note], rank: int) -> int:
+        """Write the notes of this process's pictures, in the order of their rows; counts them."""
+        count = 0
+        with atomic_write(self._notes(rank)) as file:
+            for count, note in enumerate(notes, 1):  # noqa: B007
+                file.write(json.dumps(note) + "\n")
+        return count
+
+    def finish(
+        self,
+        processes: int,
+        limit: int | None,
+        skipped: Sequence[tuple[str, str]],
+        show: Callable[[Note], None],
+        *,
+        title: str,
+        facts: str,
+    ) -> collections.Counter[str]:
+        """Join the notes of all processes; write the page, its data and `predictions.jsonl`.
+
+        Only the first `limit` pictures stay. `skipped` are paths that could not be read, with the
+        reason; `show` hears of each picture. Gives how often each verdict was found.
+        """
+        verdicts: collections.Counter[str] = collections.Counter()
+        with contextlib.ExitStack() as stack:
+            notes = self._joined(stack, processes)
+            data = stack.enter_context(atomic_write(self.stage / DATA, "wb"))
+            lines = stack.enter_context(atomic_write(self.stage / PREDICTIONS, "wb"))
+            colors = base64.b64encode(color_table().tobytes()).decode()
+            head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
+            data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
+            for note in itertools.islice(notes, limit):
+                verdicts.update(tag[2] for tag in note["tags"])
+                show(note)
+                kept = {key: value for key, value in note.items() if key not in ("row", "best")}
+                data.write(json.dumps(kept).encode() + b",\n")
+                lines.write(_json_line(self._prediction(note)))
+            data.write(b"]};\n")
+            for path, reason in skipped:
+                lines.write(_json_line({"path": path, "error": reason}))
+            for note in notes:  # of other processes, beyond the limit
+                self._remove(note)
+        for rank in range(processes):
+            self._notes(rank).unlink()
+        write_page(self.stage / PAGE, "heatmaps.html", title=title, facts=facts)
+        return verdicts
+
+    def _joined(self, stack: contextlib.ExitStack, processes: int) -> Iterator[Note]:
+        files = [stack.enter_context(open(self._notes(rank))) for rank in range(processes)]
+        return heapq.merge(*(map(json.loads, file) for file in files), key=lambda note: note["row"])
+
+    def _prediction(self, note: Note) -> dict[str, Any]:
+        """What `predictions.jsonl` says of a picture."""
+        predicted, missed = [], []
+        for column, score, verdict, _ in note["tags"]:
+            item = {"label": self.labels[column], "score": round(score, 6)}
+            if verdict == MISSED:
+                missed.append(item)
+            else:
+                predicted.append(item if verdict == PREDICTED else {**item, "verdict": verdict})
+        found = {"path": note["path"], "predicted": predicted}
+        if missed:
+            found["missed"] = missed
+        return {**found, "heatmaps": f"grids/{note['name']}.npz"}
+
+    def _remove(self, note: Note) -> None:
+        name = note["name"]
+        with writing(self.stage):
+            for file in (f"images/{name}.jpg", f"thumbnails/{name}.jpg", f"grids/{name}.npz"):
+                (self.stage / file).unlink()
+            for file in (self.stage / OVERLAYS / name).glob("*"):
+                file.unlink()
+
+    def _notes(self, rank: int) -> Path:
+        return self.stage / f"notes{rank}.jsonl"
+
+
+def _packed(heatmap: np.ndarray) -> str:
+    """The `levels` of a heatmap (H, W) as text, row by row, a byte a patch."""
+    return base64.b64encode(levels(heatmap).tobytes()).decode()
+
+
+def _json_line(value: Any) -> bytes:
+    """One line of JSON; bytes of file names that are no UTF-8 become JSON's escapes."""
+    return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
+
+
+def _slug(text: str) -> str:
+    """Letters, digits and dashes of `text`, at most 60, so that it is safe in a file name."""
+    return re.sub(r"[^A-Za-z0-9-]+", "_", text)[:60] or "_"

@@ -1,0 +1,208 @@
+"""What a trained model says of pictures, and where it looked, in bounded memory.
+
+Shapes: C labels, H x W patches.
+"""
+
+import collections
+import contextlib
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+
+from lib.common.console import bar, say
+from lib.common.errors import UserError
+from lib.common.files import staged_folder
+from lib.data.bad_images import Unreadable
+from lib.data.dataset import cores_of_this_process
+from lib.data.folder import DataFolder, Split
+from lib.inference import summary
+from lib.inference.gallery import OVERLAYS, PAGE, Gallery, Note
+from lib.inference.tags import Selection, Tag, columns_of
+from lib.predictor import Predictor
+from lib.runtime.world import World
+from lib.training.step import Prediction
+
+IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
+
+
+def find_images(names: Sequence[str]) -> list[str]:
+    """The image files of `names`, each once: files as they are, folders searched through, in sorted
+    order."""
+    found: list[str] = []
+    for name in names:
+        if not name.strip():
+            raise UserError("--images: an empty path")
+        path = Path(name)
+        if path.is_dir():
+            inside = sorted(
+                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS
+            )
+            if not inside:
+                raise UserError(f"--images {name}: no image in this folder")
+            found += [file.as_posix() for file in inside if file.is_file()]
+        elif path.is_file():
+            found.append(name)
+        else:
+            raise UserError(f"--images {name}: no such file or folder")
+    return list(dict.fromkeys(found))
+
+
+def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
+    """A split of pictures of which nothing is known; its arrays take no memory."""
+    shape = (len(paths), num_labels)
+    targets, ignore = np.broadcast_to(np.uint8(0), shape), np.broadcast_to(True, shape)
+    return Split("images", list(paths), targets, ignore)
+
+
+def infer(
+    exp_dir: str | Path,
+    world: World,
+    *,
+    images: Sequence[str] | None = None,
+    labels: Sequence[str] | None = None,
+    only_errors: bool = False,
+    limit: int | None = None,
+    top: int | None = None,
+    threshold: float | str | None = None,
+    overlays: bool | None = None,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Path:
+    """Show what an experiment says of `images`, or of its data's test split; gives the page.
+
+    None stands for what the experiment was trained with, or for no limit; for `threshold` see
+    `Predictor.cutoffs`. Overlays are written of `images`, unless `overlays` says otherwise. Raises
+    `UserError` where there is nothing to show.
+    """
+    with world.together():
+        if images and only_errors:
+            raise UserError("--only-errors: the truth of --images is not known; leave one out")
+        predictor = Predictor(exp_dir, world=world)
+        config, names = predictor.config, predictor.labels
+        selection = Selection(
+            predictor.cutoffs(threshold),
+            top=top,
+            columns=columns_of(labels, names) if labels else None,
+            only_errors=only_errors,
+        )
+        if images:
+            split = unlabelled(find_images(images), len(names))
+        else:
+            data = DataFolder.open(config.data)
+            data.require_labels(names, str(exp_dir))
+            split = data.split("test")
+
+    def show(note: Note) -> None:
+        if images:
+            say(summary.table(note, names, selection.cutoffs))
+
+    shown = visualize(
+        predictor,
+        split if selection.filters else split.head(limit),
+        selection,
+        show,
+        limit=limit,
+        overlays=bool(images) if overlays is None else overlays,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
+        say(line)
+    say(f"heatmaps: {shown.page}")
+    return shown.page
+
+
+class Shown(NamedTuple):
+    """What was drawn: the page, how many pictures, their verdicts, and the files left out."""
+
+    page: Path
+    pictures: int
+    verdicts: collections.Counter[str]
+    unreadable: list[Unreadable]
+
+
+def visualize(
+    predictor: Predictor,
+    split: Split,
+    selection: Selection,
+    show: Callable[[Note], None],
+    *,
+    limit: int | None = None,
+    overlays: bool = False,
+    batch_size: int | None = None,
+    workers: int | None = None,
+) -> Shown:
+    """Draw the pictures of `split` that are wanted into the experiment's `visualization/`.
+
+    Each process draws its own, the first one the page; a file that cannot be read is left out.
+    `show` hears of each picture, in the order of the split.
+    """
+    world, target = predictor.world, predictor.experiment.visualization
+    unreadable: list[Unreadable] = []
+    with contextlib.ExitStack() as stack:
+        replaced = staged_folder(target, replaces=[OVERLAYS])
+        gallery = Gallery(
+            world.from_first(lambda: stack.enter_context(replaced)), predictor.labels, overlays
+        )
+        stream = predictor.stream(split, batch_size, workers, unreadable.extend)
+        total = -(-len(split) // world.size)
+        rows = bar(_rows(stream, predictor.grid), "draw", "image", total=total)
+        wanted = itertools.islice(_wanted(rows, split, selection), limit)
+        drawn = in_threads(lambda work: gallery.draw(*work), wanted, cores_of_this_process())
+        kept = gallery.keep(drawn, world.rank)
+        unreadable = sorted(itertools.chain.from_iterable(world.gather(unreadable)))
+        pictures = min(world.sum(kept)[0], limit or len(split))
+        verdicts: collections.Counter[str] = collections.Counter()
+        with world.together():
+            if not pictures:
+                raise UserError(summary.nothing(split, selection, unreadable))
+            if world.is_first:
+                verdicts = gallery.finish(
+                    world.size,
+                    limit,
+                    [(split.paths[image.index], image.reason) for image in unreadable],
+                    show,
+                    title=f"Heatmaps of {predictor.experiment.path}",
+                    facts=summary.facts(split, selection, pictures),
+                )
+    return Shown(target / PAGE, pictures, verdicts, unreadable)
+
+
+def _rows(
+    stream: Iterator[Prediction], grid: tuple[int, int]
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Row, scores (C,) and heatmaps (C, H, W) of each image."""
+    for prediction in stream:
+        grids = prediction.attention[0].unflatten(-1, grid).cpu().numpy()
+        yield from zip(prediction.index.tolist(), prediction.scores[0], grids, strict=True)
+
+
+def _wanted(
+    rows: Iterator[tuple[int, np.ndarray, np.ndarray]], split: Split, selection: Selection
+) -> Iterator[tuple[int, str, np.ndarray, np.ndarray, list[Tag]]]:
+    """What `Gallery.draw` takes, of the pictures that are wanted."""
+    for row, scores, grids in rows:
+        tags = selection.tags(scores, split.targets[row], split.ignore[row])
+        if selection.wants(tags):
+            yield row, split.paths[row], scores, grids, tags
+
+
+Work, Result = TypeVar("Work"), TypeVar("Result")
+
+
+def in_threads(
+    function: Callable[[Work], Result], items: Iterator[Work], threads: int
+) -> Iterator[Result]:
+    """`function` of each item, in their order; at most twice as many as `threads` are held."""
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    with ThreadPoolExecutor(threads) as pool:
+        for item in items:
+            waiting.append(pool.submit(function, item))
+            if len(waiting) == 2 * threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()

@@ -1,0 +1,123 @@
+"""Draws what a model saw: pictures as a person sees them, and heatmaps laid over them.
+
+Shapes: C labels, H x W patches.
+"""
+
+import struct
+from functools import cache
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from PIL import ExifTags, Image, ImageDraw, ImageFont
+
+from lib.common.files import writing
+from lib.common.text import plain
+from lib.data.transforms import open_image, to_rgb
+
+COLOR_MAP = "inferno"  # perceptually uniform
+MAX_SIDE, THUMBNAIL, LEAST = 640, 240, 8  # pixels
+UPRIGHT = 1
+# what a camera's note asks for, as Pillow's method and as turns of an array's last two axes
+TURNS = {
+    2: (Image.Transpose.FLIP_LEFT_RIGHT, lambda grid: grid[..., ::-1]),
+    3: (Image.Transpose.ROTATE_180, lambda grid: grid[..., ::-1, ::-1]),
+    4: (Image.Transpose.FLIP_TOP_BOTTOM, lambda grid: grid[..., ::-1, :]),
+    5: (Image.Transpose.TRANSPOSE, lambda grid: grid.swapaxes(-2, -1)),
+    6: (Image.Transpose.ROTATE_270, lambda grid: np.rot90(grid, -1, axes=(-2, -1))),
+    7: (Image.Transpose.TRANSVERSE, lambda grid: grid.swapaxes(-2, -1)[..., ::-1, ::-1]),
+    8: (Image.Transpose.ROTATE_90, lambda grid: np.rot90(grid, 1, axes=(-2, -1))),
+}
+
+
+def read_upright(path: str | Path) -> tuple[Image.Image, int]:
+    """The RGB picture as a person expects to see it, and how its camera noted to turn it.
+
+    That is EXIF's orientation, 1 to 8, where 1 turns nothing. The model reads the pixels as they
+    are stored: `upright` turns its heatmaps alike. A JPEG much larger than what is shown comes at a
+    fraction of its size.
+    """
+    with open_image(path) as image:
+        image.draft(None, (MAX_SIDE, MAX_SIDE))
+        pixels = to_rgb(image, path)  # decodes, and turns a TIFF: it notes nothing afterwards
+        orientation = _orientation(image)
+    if orientation != UPRIGHT:
+        pixels = pixels.transpose(TURNS[orientation][0])
+    return pixels, orientation
+
+
+def upright(grids: np.ndarray, orientation: int) -> np.ndarray:
+    """Heatmaps (..., H, W) turned as `read_upright` turned their picture."""
+    return grids if orientation == UPRIGHT else TURNS[orientation][1](grids)
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF's orientation; what cannot be read turns nothing, as in a browser."""
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
+        return UPRIGHT
+    return orientation if orientation in TURNS else UPRIGHT
+
+
+def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:
+    """The image, made smaller where its longer side has more than `most` pixels, larger under 256.
+
+    Both sides have 8 pixels at the least, also where that is not to scale.
+    """
+    longest = max(image.size)
+    scale = min(most, max(longest, 256)) / longest
+    size = tuple(max(LEAST, round(side * scale)) for side in image.size)
+    return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
+
+
+def levels(heatmap: np.ndarray) -> np.ndarray:
+    """`heatmap` (H, W), stretched from its least to its largest value -> uint8; 0 where flat."""
+    low, high = float(heatmap.min()), float(heatmap.max())
+    scaled = (heatmap - low) / (high - low) if high > low else np.zeros_like(heatmap)
+    return (scaled * 255).round().astype(np.uint8)
+
+
+def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
+    """Lay the `levels` of `heatmap` (H, W) over an RGB image, which it covers.
+
+    Cold regions keep the picture, darkened; hot ones take the map's colour.
+    """
+    scaled = Image.fromarray(levels(heatmap).astype(np.float32))
+    smooth = np.asarray(scaled.resize(image.size, Image.Resampling.BICUBIC)).clip(0, 255)
+    colors = color_table()[smooth.round().astype(np.uint8)]
+    opacity = 0.35 + 0.35 * smooth[..., None] / 255
+    mixed = np.asarray(image) * (1 - opacity) + colors * opacity
+    return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def add_caption(image: Image.Image, text: str) -> Image.Image:
+    """The image on top of a dark strip with `text`, shortened to fit."""
+    font, text = _font(), plain(text)
+    height = font.size + 10
+    while font.getlength(text) > image.width - 12 and len(text) > 1:
+        text = text[:-2] + "…"
+    framed = Image.new("RGB", (image.width, image.height + height), (24, 24, 24))
+    framed.paste(image)
+    ImageDraw.Draw(framed).text((6, image.height + 4), text, fill=(240, 240, 240), font=font)
+    return framed
+
+
+def save_image(path: Path, image: Image.Image) -> None:
+    """Write a JPEG into a staged folder, whose own fate makes it whole or not at all."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path, format="JPEG", quality=86)
+
+
+@cache
+def color_table() -> np.ndarray:
+    """RGB of the colour map at 256 levels, uint8 (256, 3)."""
+    return (matplotlib.colormaps[COLOR_MAP](np.arange(256))[:, :3] * 255).round().astype(np.uint8)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """DejaVu Sans, which matplotlib brings along: it has far more scripts than Pillow's own."""
+    path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
+    return ImageFont.truetype(str(path), 15)

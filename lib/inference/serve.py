@@ -1,0 +1,223 @@
+"""A page on this machine alone: drop a picture, see its tags and heatmaps. Nothing that it shows
+comes from elsewhere, and nothing of a picture goes elsewhere or stays on the disk.
+
+Shapes: C labels, H x W patches.
+"""
+
+import contextlib
+import io
+import json
+import secrets
+import socket
+import tempfile
+import threading
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+from werkzeug.exceptions import (
+    ClientDisconnected,
+    Forbidden,
+    HTTPException,
+    LengthRequired,
+    NotFound,
+    RequestEntityTooLarge,
+    UnsupportedMediaType,
+)
+from werkzeug.routing import Map, Rule
+from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.wrappers import Request, Response
+
+from lib.common.console import say
+from lib.common.errors import UserError
+from lib.data.transforms import open_image, read_image
+from lib.inference.overlays import display_size, overlay_heatmap
+from lib.predictor import Predictor
+from lib.scoring.calibration import calibrate
+
+HOST = "127.0.0.1"
+MAX_BYTES = 20 * 2**20
+MAX_PIXELS = 50 * 10**6
+KEPT = 16  # pictures whose heatmaps can still be asked for
+SECONDS = 60  # of silence after which a connection is closed
+TEMPLATES = Path(__file__).parents[1] / "common" / "templates"
+URLS = Map(
+    [
+        Rule("/", endpoint="page", methods=["GET"]),
+        Rule("/predict", endpoint="predict", methods=["POST"]),
+        Rule("/heatmap/<token>/<int:column>.jpg", endpoint="heatmap", methods=["GET"]),
+    ]
+)
+
+
+class Upload(Request):
+    """A request to this machine by one of its own names."""
+
+    trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
+
+
+class Seen(NamedTuple):
+    """A scored picture, as it is shown, and its heatmaps (C, H, W)."""
+
+    image: Image.Image
+    heatmaps: np.ndarray
+
+
+class App:
+    """The page as a WSGI application.
+
+    Errors are one line: 403 for other sites, 413 for a picture of more than 20 MB or 50 million
+    pixels, 415 for what is no picture.
+    """
+
+    def __init__(self, predictor: Predictor, threshold: float | str | None = None) -> None:
+        self.predictor = predictor
+        self.cutoffs = predictor.cutoffs(threshold)
+        self.tuning = predictor.tuning()
+        self.lock = threading.Lock()
+        self.seen: OrderedDict[str, Seen] = OrderedDict()
+
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        request = Upload(environ)
+        try:
+            _require_own_site(request)
+            endpoint, values = URLS.bind_to_environ(environ).match()
+            response = getattr(self, endpoint)(request, **values)
+        except HTTPException as error:
+            _drain(request)
+            response = _json({"error": error.description}, error.code)
+        response.headers["Content-Security-Policy"] = (
+            "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; "
+            "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
+        )
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Cache-Control"] = "no-store"
+        return response(environ, start_response)
+
+    def page(self, request: Request) -> Response:
+        environment = Environment(
+            loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
+        )
+        values = self.cutoffs.values
+        html = environment.get_template("serve.html").render(
+            experiment=str(self.predictor.experiment.path),
+            words=self.cutoffs.words,
+            own=len(set(values.tolist())) > 1,
+            start=f"{float(values.mean()):.2f}",
+            num_labels=len(self.predictor.labels),
+            max_bytes=MAX_BYTES,
+        )
+        return Response(html, mimetype="text/html")
+
+    def predict(self, request: Request) -> Response:
+        """Scores of the picture in the body, the highest first, and a token for its heatmaps."""
+        if request.content_length is None:
+            raise LengthRequired("say how long the picture is (Content-Length)")
+        if request.content_length > MAX_BYTES:
+            raise RequestEntityTooLarge(
+                f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
+            )
+        image = _read(request.get_data(cache=False))
+        with self.lock:
+            scores, attention = self.predictor([image])
+        token = secrets.token_urlsafe(12)
+        with self.lock:
+            self.seen[token] = Seen(display_size(image), attention[0])
+            while len(self.seen) > KEPT:
+                self.seen.popitem(last=False)
+        order = np.argsort(-scores[0], kind="stable")
+        values = {"score": scores[0], "cutoff": self.cutoffs.values}
+        if self.tuning:
+            values["probability"] = calibrate(scores[0], self.tuning.temperature)
+        tags = [
+            {"label": self.predictor.labels[column], "heatmap": f"/heatmap/{token}/{column}.jpg"}
+            | {name: float(value[column]) for name, value in values.items()}
+            for column in order
+        ]
+        return _json({"tags": tags}, 200)
+
+    def heatmap(self, request: Request, token: str, column: int) -> Response:
+        """The overlay of a label, as infer.py draws it."""
+        with self.lock:
+            seen = self.seen.get(token)
+        if seen is None or column >= len(seen.heatmaps):
+            raise NotFound("no heatmap of this picture any more: drop it again")
+        buffer = io.BytesIO()
+        overlay_heatmap(seen.image, seen.heatmaps[column]).save(buffer, "JPEG", quality=88)
+        return Response(buffer.getvalue(), mimetype="image/jpeg")
+
+
+class _Handler(WSGIRequestHandler):
+    timeout = SECONDS
+
+    def log(self, type: str, message: str, *args: object) -> None:
+        """Requests, and connections that fall silent, are not worth a line; tracebacks go another
+        way."""
+
+
+def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | None) -> NoReturn:
+    """Show the page of an experiment at 127.0.0.1:`port` (0 for any that is free) until Ctrl-C."""
+    try:
+        listening = socket.create_server((HOST, port))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        reason = str(reason).removeprefix("bind(): ").rstrip(".")
+        raise UserError(f"--port {port}: cannot be used: {reason}; choose another") from error
+    with listening:
+        app = App(Predictor(exp_dir, device=device), threshold)
+        port = listening.getsockname()[1]
+        server = make_server(
+            HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
+        )
+        say(f"drop pictures at http://{HOST}:{port}/ (Ctrl-C ends it)")
+        server.serve_forever()
+    raise KeyboardInterrupt  # which the server takes for its end
+
+
+def _require_own_site(request: Request) -> None:
+    """Refuse other names of this machine, and pages of other sites."""
+    origin, host = request.headers.get("Origin"), request.host  # raises where it is not trusted
+    if origin is not None and origin != f"http://{host}":
+        raise Forbidden("only the page itself may ask")
+
+
+def _read(content: bytes) -> Image.Image:
+    """The RGB picture of an upload, read as any file of a data set is."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "upload"
+        file.write_bytes(content)
+        try:
+            with open_image(file) as image:
+                width, height = image.size
+            if width * height > MAX_PIXELS:
+                raise RequestEntityTooLarge(
+                    f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million: make it "
+                    "smaller first"
+                )
+            return read_image(file)
+        except UserError as error:
+            if isinstance(error.__cause__, Image.DecompressionBombError):
+                raise RequestEntityTooLarge(
+                    f"more than {MAX_PIXELS // 10**6} million pixels: make it smaller first"
+                ) from error
+            reason = str(error).removeprefix(f"{file}: ")
+            raise UnsupportedMediaType(f"no picture that can be read: {reason}") from error
+
+
+def _drain(request: Request) -> None:
+    """Take what is still coming, within reason, or the browser would not read the answer."""
+    length = request.content_length or 0
+    if length <= MAX_BYTES:
+        with contextlib.suppress(ClientDisconnected):
+            request.stream.read()  # knows what has been read
+        return
+    left = min(length, 8 * MAX_BYTES)
+    while left > 0 and (part := request.environ["wsgi.input"].read(min(left, 2**16))):
+        left -= len(part)
+
+
+def _json(content: dict[str, Any], code: int | None) -> Response:
+    return Response(json.dumps(content), status=code, mimetype="application/json")

@@ -1,0 +1,69 @@
+"""What infer.py says in words: of each picture, in the end, and where there is nothing to show."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from lib.common.text import plain
+from lib.data.bad_images import Unreadable
+from lib.data.folder import Split
+from lib.inference.gallery import Note
+from lib.inference.tags import CORRECT, FALSE_ALARM, MISSED, Selection
+from lib.scoring.tuning import Cutoffs
+
+NAMED = 20  # unreadable files that are listed
+
+
+def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
+    """Lines of a picture's path, then its labels with their scores."""
+    rows = [(labels[column], score) for column, score, *_ in note["tags"]]
+    path = plain(note["path"])
+    if not rows:
+        column, score = note["best"]
+        return (
+            f"{path}\n  none reaches {cutoffs.words}; the highest is {labels[column]} {score:.3f}"
+        )
+    width = max(len(label) for label, _ in rows)
+    return "\n".join([path, *(f"  {label:<{width}}  {score:.3f}" for label, score in rows)])
+
+
+def closing(
+    pictures: int, total: int, verdicts: Mapping[str, int], unreadable: Sequence[Unreadable]
+) -> Iterator[str]:
+    """Lines for the end: the files that could not be read, and what was found in the others."""
+    if unreadable:
+        yield f"not readable, left out: {len(unreadable)}"
+        yield from (f"  {plain(image.reason)}" for image in unreadable[:NAMED])
+        if len(unreadable) > NAMED:
+            more = len(unreadable) - NAMED
+            yield f"  and {more} more; all stand in predictions.jsonl"
+    found = f"{pictures} of {total} images"
+    if any(verdicts[kind] for kind in (CORRECT, MISSED, FALSE_ALARM)):
+        found += "; labels: " + ", ".join(
+            f"{verdicts[kind]} {kind}" for kind in (CORRECT, MISSED, FALSE_ALARM)
+        )
+    yield found
+
+
+def facts(split: Split, selection: Selection, pictures: int) -> str:
+    """The line below the page's heading."""
+    known = "" if split.ignore.all() else ", or that the ground truth names"
+    top = "" if selection.top is None else f"the {selection.top} highest "
+    what = " with a mistake" if selection.only_errors else ""
+    of_all = "" if pictures == len(split) else f" of {len(split)}"
+    return (
+        f"{pictures}{of_all} images{what}; {top}labels from {selection.cutoffs.words}"
+        f"{known}. Bright is where the model looked for the label."
+    )
+
+
+def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]) -> str:
+    """Why there is no picture to show, and what to do."""
+    if len(unreadable) == len(split):
+        return f"no image to show: {unreadable[0].reason}" + (
+            f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
+        )
+    what = "mistake" if selection.only_errors else "label"
+    of_these = "" if selection.columns is None else " among --labels"
+    return (
+        f"no image to show: none of {len(split)} has a {what}{of_these}, counted from "
+        f"{selection.cutoffs.words}; change --threshold or these flags"
+    )

@@ -1,0 +1,168 @@
+"""Reads what evaluate.py wrote of an experiment: its scores, and the numbers made of them.
+
+Needs neither the model nor the data set. Shapes: N images, C labels.
+"""
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from lib.common.errors import UserError
+from lib.common.readers import read_json
+from lib.config import Config
+from lib.scoring.metrics import average_precision, threshold_f1, topk_f1
+from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
+
+PARTS = ("scores", "targets", "ignore", "paths", "labels")
+THRESHOLD, TOPK = 0.5, 3  # of an experiment without a config.yaml
+
+
+class Scores(NamedTuple):
+    """The scores of a test split: `scores` (N, C) float32 in [0, 1], `targets` (N, C) uint8 in
+    {0, 1}, `ignore` (N, C) bool, `paths` (N,), `labels` (C,)."""
+
+    scores: np.ndarray
+    targets: np.ndarray
+    ignore: np.ndarray
+    paths: list[str]
+    labels: list[str]
+
+    @property
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Scores, targets and ignore, as the metrics take them."""
+        return self.scores, self.targets, self.ignore
+
+    def summary(self, threshold: float, topk: int) -> dict[str, float]:
+        """`mAP`, `threshold_*` and `topk_*`, as evaluate.py gives them."""
+        return {
+            "mAP": float(average_precision(*self.arrays).mean()),
+            **threshold_f1(*self.arrays, threshold=threshold).as_dict("threshold"),
+            **topk_f1(*self.arrays, k=topk, threshold=threshold).as_dict("topk"),
+        }
+
+
+class Evaluated(NamedTuple):
+    """An evaluated experiment: its folder, scores, `results.json`, and configuration if known."""
+
+    path: Path
+    checkpoint: Path
+    stored: Scores
+    results: dict[str, Any]
+    config: Config | None
+
+    @property
+    def threshold(self) -> float:
+        return self.config.threshold if self.config else THRESHOLD
+
+    @property
+    def topk(self) -> int:
+        return self.config.topk if self.config else TOPK
+
+    @property
+    def further(self) -> dict[str, float]:
+        """What evaluate.py measured besides what scores alone give, such as pointing accuracy."""
+        return {
+            name: float(value)
+            for name, value in self.results.items()
+            if isinstance(value, (int, float))
+            and name != "mAP"
+            and not name.startswith(("threshold_", "topk_"))
+        }
+
+    def tuning(self) -> Tuning | None:
+        """What `evaluate.py --tune-thresholds` has learnt; None where it has not, or where the
+        checkpoint that it was learnt for is gone."""
+        if not self.checkpoint.is_file():
+            return None
+        return load_tuning(self.path, self.stored.labels, self.checkpoint)
+
+    def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
+        """The score from which each label counts as predicted, as `Predictor.cutoffs` says."""
+        return choose_cutoffs(threshold, self.tuning, len(self.stored.labels), self.threshold)
+
+
+def open_evaluated(exp_dir: Path) -> Evaluated:
+    """Read an experiment folder (or its checkpoint file's) that evaluate.py has written to.
+
+    Raises `UserError` where it has not, and for files that are damaged or of different runs.
+    """
+    alone = exp_dir.is_file()
+    path = exp_dir.parent if alone else exp_dir
+    checkpoint = exp_dir if alone else path / "checkpoints" / "best_ema_model.pth"
+    if not path.is_dir():
+        raise UserError(f"{exp_dir}: no such experiment; train.py prints the one it makes")
+    again = f"run python evaluate.py --exp-dir {shlex.quote(str(exp_dir))}"
+    for name in ("scores.npz", "results.json"):
+        if not (path / name).is_file():
+            raise UserError(f"{path / name}: no such file; {again} first")
+    stored = read_scores(path / "scores.npz", again)
+    results = read_json(path / "results.json")
+    per_label = results.get("per_label")
+    if not isinstance(per_label, dict) or list(per_label) != stored.labels:
+        raise UserError(
+            f"{path}: results.json and scores.npz are not of the same labels; {again} again"
+        )
+    config = Config.load(path / "config.yaml") if (path / "config.yaml").is_file() else None
+    return Evaluated(path, checkpoint, stored, results, config)
+
+
+def read_scores(file: Path, again: str) -> Scores:
+    """Read `scores.npz`, never a pickle; a `UserError`, with the remedy `again`, if it is damaged.
+
+    `ignore` may be missing, as in files of other tools: then nothing is ignored.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            parts = {name: content[name] for name in PARTS if name in content}
+    except Exception as error:  # bytes from elsewhere can fail the reader in any way
+        raise UserError(f"{file}: a damaged file, or no scores; {again} again") from error
+    if "scores" in parts:
+        parts.setdefault("ignore", np.zeros(parts["scores"].shape, bool))
+    if missing := [name for name in PARTS if name not in parts]:
+        raise UserError(f"{file}: lacks {', '.join(missing)}; {again} again")
+    scores, targets, ignore, paths, labels = (parts[name] for name in PARTS)
+    if flaw := _flaw(scores, targets, ignore, paths, labels):
+        raise UserError(f"{file}: {flaw}; {again} again")
+    arrays = scores.astype(np.float32), targets.astype(np.uint8), ignore == 1
+    return Scores(*arrays, paths.tolist(), labels.tolist())
+
+
+def require_same_images(runs: Sequence[Evaluated]) -> None:
+    """Raise `UserError` unless all runs were scored on the same labels, images and targets."""
+    first = runs[0]
+    for other in runs[1:]:
+        one, two = first.stored, other.stored
+        for what, same in {
+            "labels": one.labels == two.labels,
+            "test images": one.paths == two.paths,
+            "targets": np.array_equal(one.targets, two.targets),
+            "ignored entries": np.array_equal(one.ignore, two.ignore),
+        }.items():
+            if not same:
+                raise UserError(
+                    f"{other.path}: was evaluated on other {what} than {first.path}: such runs "
+                    "cannot be compared; leave one out, or evaluate both on the same data"
+                )
+
+
+def _flaw(scores, targets, ignore, paths, labels) -> str | None:
+    """What is wrong with the parts of `scores.npz`; None where they fit each other."""
+    if scores.ndim != 2 or not scores.size:
+        return f"scores have the shape {scores.shape}, not (images, labels)"
+    if not (scores.shape == targets.shape == ignore.shape):
+        shapes = f"{scores.shape}, {targets.shape} and {ignore.shape}"
+        return f"scores, targets and ignore have different shapes: {shapes}"
+    if (paths.shape, labels.shape) != ((len(scores),), (scores.shape[1],)):
+        return f"{paths.size} paths and {labels.size} labels for scores of {scores.shape}"
+    if paths.dtype.kind != "U" or labels.dtype.kind != "U":
+        return "paths or labels are not text"
+    if len(set(labels.tolist())) != labels.size:
+        return "a label stands there twice"
+    if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():
+        return "holds scores outside [0, 1]"
+    if not (np.isin(targets, (0, 1)).all() and np.isin(ignore, (0, 1)).all()):
+        return "targets or ignore hold other values than 0 and 1"
+    return None

@@ -1,0 +1,298 @@
+"""The whole way from the command line, at toy size: data, train, evaluate, infer."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import timm
+import torch
+import yaml
+from PIL import Image
+
+from tests.helpers.commands import ROOT, TINY, error_line, make_data, run, run_here
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """A working folder with digits, a trained experiment, its scores and its heatmaps."""
+    folder = tmp_path_factory.mktemp("work")
+    flags = "--train 20 --test 9 --size 48".split()
+    digits = run("scripts/digits.py", *flags, cwd=folder)
+    assert digits.code == 0, digits.err
+    train = run(
+        "train.py", "--data", "digits", *TINY, *"--batch-size 8 --max-epochs 2 --pos".split(),
+        *"--lr 1e-3 --ema-decay 0.5 --workers 1".split(), cwd=folder,
+    )  # fmt: skip
+    assert train.code == 0, train.err
+    experiment = "experiments/mlic_digits/exp1"
+    evaluate = run("evaluate.py", "--exp-dir", experiment, "--workers", "0", cwd=folder)
+    assert evaluate.code == 0, evaluate.err
+    infer = run("infer.py", "--exp-dir", experiment, "--limit", "4", "--threshold", "1", cwd=folder)
+    assert infer.code == 0, infer.err
+    return folder, folder / experiment, train, evaluate, infer
+
+
+def history(experiment):
+    return [json.loads(line) for line in (experiment / "history.jsonl").read_text().splitlines()]
+
+
+def test_digits_keep_the_contract(work):
+    data = work[0] / "data" / "digits"
+    labels = (data / "label.txt").read_text().split()
+    assert labels[0] == "zero" and labels[-1] == "nine" and len(labels) == 10
+    boxes = json.loads((data / "boxes.json").read_text())
+    lines = (data / "train.txt").read_text().splitlines()
+    assert len(lines) == 20
+    for line in lines:
+        path, names = line.split("\t")
+        image = Image.open(work[0] / path)
+        assert image.mode == "RGB" and image.size == (48, 48)
+        assert {item["label"] for item in boxes[path]} == set(names.split(","))
+        assert names.split(",") == [label for label in labels if label in names.split(",")]
+        assert 1 <= len(boxes[path]) <= 4
+        for item in boxes[path]:
+            x0, y0, x1, y1 = item["box"]
+            assert 0 <= x0 < x1 <= 48 and 0 <= y0 < y1 <= 48
+
+
+def test_digits_are_the_same_bytes_each_time(work, tmp_path):
+    flags = "--train 20 --test 9 --size 48".split()
+    assert run("scripts/digits.py", *flags, cwd=tmp_path).code == 0
+    for file in sorted((work[0] / "data").rglob("*")):
+        if file.is_file():
+            twin = tmp_path / "data" / file.relative_to(work[0] / "data")
+            assert twin.read_bytes() == file.read_bytes(), file
+
+
+def test_experiment_folder_holds_its_contract(work):
+    folder, experiment, train, *_ = work
+    config = yaml.safe_load((experiment / "config.yaml").read_text())
+    assert config["arch"] == "test_resnet" and config["lr"] == 1e-3
+    log = (experiment / "train.log").read_text()
+    for part in ("command: python ", "--arch test_resnet", "torch ", "git revision", "config: "):
+        assert part in log
+    assert "epoch 2/2: loss" in log and "epoch 2/2: loss" in train.out
+    rows = history(experiment)
+    assert [row["epoch"] for row in rows] == [1, 2]
+    assert rows[-1]["best_mAP_ema"] == max(row["mAP_ema"] for row in rows)
+    assert list(experiment.glob("events.out.tfevents*"))
+    assert (experiment / "curves.png").is_file()
+    commands = (folder / "experiments" / "mlic_digits" / "checkpoint.txt").read_text()
+    assert commands.startswith("exp1\t") and "--arch test_resnet" in commands
+    assert "epoch 1:" in train.err and "images/s" in train.err
+
+
+def test_checkpoints_load_without_running_code(work):
+    checkpoints = work[1] / "checkpoints"
+    best = torch.load(checkpoints / "best_ema_model.pth", weights_only=True)
+    assert sorted(best) == ["config", "labels", "model"] and len(best["labels"]) == 10
+    last = torch.load(checkpoints / "last.pth", weights_only=True)
+    assert last["epoch"] == 2 and last["step"] == 6
+    assert {"model", "ema", "optimizer", "schedule", "scaler", "config", "labels"} <= set(last)
+    assert {"batch", "rng", "best_score", "epochs_without_better", "data"} <= set(last)
+
+
+def test_evaluation_gives_the_best_epochs_map(work):
+    experiment = work[1]
+    results = json.loads((experiment / "results.json").read_text())
+    assert results["mAP"] == pytest.approx(history(experiment)[-1]["best_mAP_ema"], abs=1e-6)
+    kinds = ("threshold", "topk")
+    names = {f"{kind}_{part}" for kind in kinds for part in "cp cr cf1 op or of1".split()}
+    localization = {"pointing_accuracy", "energy_in_box"}
+    names |= {"mAP", "per_label", "mAP_present", "labels_without_positives"}
+    assert names | localization == set(results)
+    assert all(0 < results[name] <= 1 for name in localization)
+    assert results["mAP"] == pytest.approx(np.mean(list(results["per_label"].values())))
+
+
+def test_evaluation_writes_its_files(work):
+    experiment, evaluate = work[1], work[3]
+    table = (experiment / "result.txt").read_text()
+    assert table.strip() == evaluate.out.strip()
+    scores, per_label = table.strip().split("\n\n")
+    assert scores.startswith(f"{'mAP':<15}\t0.") and len(per_label.splitlines()) == 10
+    with np.load(experiment / "scores.npz", allow_pickle=False) as stored:
+        assert stored["scores"].dtype == np.float32 and stored["scores"].shape == (9, 10)
+        assert stored["targets"].shape == (9, 10)
+        paths, values = stored["paths"].tolist(), stored["scores"]
+    lines = (experiment / "prediction.txt").read_text().splitlines()
+    labels = (work[0] / "data" / "digits" / "label.txt").read_text().split()
+    for line, path, row in zip(lines, paths, values, strict=True):
+        name, best = line.split("\t")
+        assert name == path
+        assert best.split(",") == [labels[c] for c in np.argsort(-row, kind="stable")[:3]]
+
+
+def test_heatmaps_and_page(work):
+    experiment, infer = work[1], work[4]
+    folder = experiment / "visualization"
+    assert infer.out.strip().endswith("visualization/index.html")
+    assert "Heatmaps of experiments/mlic_digits/exp1" in (folder / "index.html").read_text()
+    lines = [json.loads(line) for line in (folder / "predictions.jsonl").read_text().splitlines()]
+    truth = (work[0] / "data" / "digits" / "test.txt").read_text().splitlines()
+    assert len(lines) == 4
+    for line, row in zip(lines, truth, strict=False):
+        path, names = row.split("\t")
+        assert line["path"] == path and line["predicted"] == []
+        assert sorted(item["label"] for item in line["missed"]) == sorted(names.split(","))
+        with np.load(folder / line["heatmaps"], allow_pickle=False) as stored:
+            assert stored["attention"].shape == (10, 1, 1) and stored["scores"].shape == (10,)
+            assert stored["labels"].tolist()[0] == "zero"
+    for pictures in ("images", "thumbnails"):
+        files = sorted((folder / pictures).iterdir())
+        assert len(files) == 4
+        Image.open(files[0]).load()
+
+
+def test_any_pictures_without_the_data_folder(work, tmp_path):
+    """A copied checkpoint, without any other file, draws a folder of pictures."""
+    experiment = tmp_path / "elsewhere"
+    experiment.mkdir()
+    shutil.copy(work[1] / "checkpoints" / "best_ema_model.pth", experiment / "model.pth")
+    (tmp_path / "pictures" / "deep").mkdir(parents=True)
+    Image.new("L", (30, 90), 200).save(tmp_path / "pictures" / "grey <b>.png")
+    Image.new("RGBA", (300, 20), (1, 2, 3, 4)).save(tmp_path / "pictures" / "deep" / "wide.webp")
+    (tmp_path / "pictures" / "notes.txt").write_text("no picture")
+    result = run(
+        "infer.py", "--exp-dir", "elsewhere/model.pth", "--images", "pictures", "--threshold", "0",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    lines = (experiment / "visualization" / "predictions.jsonl").read_text().splitlines()
+    found = {line["path"]: len(line["predicted"]) for line in map(json.loads, lines)}
+    assert found == {"pictures/deep/wide.webp": 10, "pictures/grey <b>.png": 10}
+    assert result.out.startswith("pictures/deep/wide.webp\n  ")
+
+
+def test_runs_get_folders_of_their_own_and_the_same_seed_the_same_losses(work):
+    folder = work[0]
+    flags = (*TINY, *"--data digits --batch-size 8 --max-epochs 1 --limit 10".split())
+    for _ in range(2):
+        assert run("train.py", *flags, cwd=folder).code == 0
+    runs = sorted(path.name for path in (folder / "experiments" / "mlic_digits").glob("exp*"))
+    assert {"exp1", "exp2", "exp3"} <= set(runs)
+    losses = [
+        history(folder / "experiments" / "mlic_digits" / name)[0]["train_loss"]
+        for name in ("exp2", "exp3")
+    ]
+    assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        "--loss bce --optimizer SGD --lr-scheduler StepLR --step-size 1 --augment flip -twd "
+        "--cache here --cache-limit 1 --accum-steps 2 --clip-grad 1 --save-every 1 --img-size 64",
+        "--optimizer Adam --lr-scheduler ReduceLROnPlateau --normalize-before --num-layers 2 "
+        "--backbone-lr 0.1",
+        "--amp --select-on val --orid-norm --ema-epoch 1 --tau 0.5 --clip 0.05 --gamma-pos 1",
+        "--embed-type glove --norm weights --output-stride 16 --img-size 48 --num-heads 4 "
+        "--freeze-backbone",
+    ],
+)
+def test_every_flag_reaches_a_run(tmp_path, monkeypatch, capsys, flags):
+    monkeypatch.chdir(tmp_path)
+    data = make_data(tmp_path)
+    np.save(data / "glove.npy", np.random.default_rng(0).random((3, 300)))
+    arch = ["--arch", "resnet10t"] if "stride" in flags else []
+    common = (*TINY, *arch, *"--data colors --batch-size 4 --max-epochs 2".split())
+    result = run_here(monkeypatch, capsys, "train.py", *common, *flags.split())
+    assert result.code == 0, result.err
+    experiment = "experiments/mlic_colors/exp1"
+    result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", experiment)
+    assert result.code == 0, result.err
+    assert result.out.startswith("mAP")
+
+
+def test_weights_that_expect_other_pixels_are_said_once(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    torch.save(timm.create_model("test_vit").state_dict(), "vit.pth")
+    flags = "--arch test_vit --embed-type random --img-size 32 --workers 0 --limit 4 --data colors"
+    command = ("train.py", *flags.split(), "--max-epochs", "2", "--weights")
+    said = run_here(monkeypatch, capsys, *command, "vit.pth")
+    assert said.code == 0 and said.out.count("note: pixels are normalised by ImageNet's") == 1
+    assert "expect mean (0.5, 0.5, 0.5) and std (0.5, 0.5, 0.5): pass --norm weights" in said.out
+    start = ("vit.pth", "--pretrained-model", "experiments/mlic_colors/exp1")
+    norms = (("vit.pth", "--norm", "weights"), ("vit.pth", "--orid-norm"))
+    for quiet in (("none",), start, *norms):
+        assert "note:" not in run_here(monkeypatch, capsys, *command, *quiet).out
+
+
+def test_early_stop(tmp_path, monkeypatch, capsys):
+    """A rate too small to change anything gives no better epoch after the first."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    flags = "--data colors --batch-size 6 --max-epochs 9 --lr 1e-30 --ema-decay 0.999999 --estop"
+    result = run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split())
+    assert result.code == 0 and "stopped: 3 epochs without a better EMA mAP" in result.out
+    assert len(history(tmp_path / "experiments" / "mlic_colors" / "exp1")) == 4
+
+
+def test_starting_from_another_experiment(tmp_path, monkeypatch, capsys):
+    """All but the classifiers is taken over, whatever the labels; other layers are refused."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    flags = (*TINY, *"--data colors --batch-size 6 --max-epochs 1 --lr 1e-30".split())
+    assert run_here(monkeypatch, capsys, "train.py", *flags).code == 0
+    (tmp_path / "data" / "colors" / "label.txt").write_text("red\ngreen\nblue\nblack\n")
+    first = "experiments/mlic_colors/exp1"
+    again = (*flags, "--pretrained-model", first, "--seed", "7")
+    assert run_here(monkeypatch, capsys, "train.py", *again).code == 0
+    states = [
+        torch.load(tmp_path / f"experiments/mlic_colors/exp{n}/checkpoints/best_ema_model.pth")[
+            "model"
+        ]
+        for n in (1, 2)
+    ]
+    same = {
+        name
+        for name in states[0]
+        if states[0][name].shape == states[1][name].shape
+        and torch.allclose(states[0][name].float(), states[1][name].float(), atol=1e-6)
+    }
+    fresh = {name for name in states[0] if name not in same and "running" not in name}
+    fresh = {name for name in fresh if "num_batches" not in name}
+    assert all(
+        name.startswith(("object_classifier", "patch_classifier", "label_embeddings"))
+        for name in fresh
+    )
+    assert "patch_classifier.0.weight" in fresh and "label_embeddings" in fresh
+    result = run_here(monkeypatch, capsys, "train.py", *again, "--num-layers", "2")
+    assert "a checkpoint of another --num-layers: it lacks encoder.1." in error_line(result)
+
+
+def test_a_reader_that_leaves_is_no_bug(work):
+    """`train.py | head -1`: the run goes on, in silence."""
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "--data", "digits", "--limit", "8"]
+    command += ["--max-epochs", "1"]
+    process = subprocess.Popen(
+        command, cwd=work[0], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    err = process.stderr.read()
+    assert process.wait() == 0 and "Traceback" not in err and "error" not in err
+    runs = (work[0] / "experiments" / "mlic_digits").glob("exp*")
+    newest = max(runs, key=lambda run: run.stat().st_ctime)
+    assert len((newest / "history.jsonl").read_text().splitlines()) == 1
+
+
+def test_interrupted_run_leaves_with_130(tmp_path):
+    make_data(tmp_path)
+    command = [sys.executable, str(ROOT / "train.py"), *TINY, "--data", "colors"]
+    process = subprocess.Popen(
+        [*command, "--max-epochs", "10000"], cwd=tmp_path, stderr=subprocess.PIPE, text=True
+    )
+    rows = tmp_path / "experiments" / "mlic_colors" / "exp1" / "history.jsonl"
+    deadline = time.monotonic() + 300
+    while not rows.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=300)
+    assert process.returncode == 130 and "Traceback" not in err

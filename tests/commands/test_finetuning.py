@@ -1,0 +1,107 @@
+"""Training on from another experiment, on other labels, with a backbone that learns less or not."""
+
+import pytest
+import torch
+
+from lib.training.fit import Trainer
+from tests.helpers.commands import TINY, run_here, run_together
+
+START = "experiments/mlic_colors/exp1"
+FLAGS = (
+    *TINY,
+    *"--data colors --img-size 64 --pos --batch-size 8 --max-epochs 2 --lr 1e-2".split(),
+    *("--ema-decay", "0.5", "--pretrained-model", START),
+)
+
+
+@pytest.fixture
+def here(colors, monkeypatch, capsys):
+    """The folder of `colors`, whose data have got other labels; calls run train.py there."""
+    folder = colors.parents[2]
+    for file in (folder / "data" / "colors").glob("*.txt"):
+        file.write_text(file.read_text().replace("red", "crimson").replace("blue", "azure"))
+    labels = folder / "data" / "colors" / "label.txt"
+    labels.write_text(labels.read_text() + "black\n")
+    return lambda *flags: run_here(monkeypatch, capsys, "train.py", *FLAGS, *flags)
+
+
+def state(number, name="best_ema_model"):
+    return torch.load(f"experiments/mlic_colors/exp{number}/checkpoints/{name}.pth")
+
+
+def parts(state, backbone):
+    return {name: state[name] for name in state if name.startswith("backbone.") == backbone}
+
+
+def same(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_frozen_backbone_stays_to_the_bit(here):
+    """Weights and statistics, of the model and of its average; the head learns."""
+    start = parts(state(1)["model"], backbone=True)
+    result = here("--freeze-backbone")
+    assert result.code == 0 and "note: --freeze-backbone" not in result.out, result.err
+    last, best = state(2, "last"), state(2)
+    for found in (last["model"], last["ema"], best["model"]):
+        assert same(parts(found, backbone=True), start)
+    assert best["labels"] == ["crimson", "green", "azure", "black"]
+    head = parts(state(1)["model"], backbone=False)["encoder.0.feed_forward.0.weight"]
+    assert not torch.equal(last["model"]["encoder.0.feed_forward.0.weight"], head)
+    name = "intra_modal.context.norm.running_mean"
+    assert not torch.equal(last["model"][name], state(1)["model"][name])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    ["--backbone-lr 0.01 -twd", pytest.param("--freeze-backbone", marks=pytest.mark.slow)],
+)
+def test_it_goes_on_where_it_was_ended(here, monkeypatch, flags):
+    class Ended(BaseException):
+        pass
+
+    after_step = Trainer._after_step
+
+    def ending(trainer):
+        after_step(trainer)
+        if trainer.learner.step == 4:
+            raise Ended
+
+    assert here(*flags.split()).code == 0
+    with monkeypatch.context() as patched, pytest.raises(Ended):
+        patched.setattr(Trainer, "_after_step", ending)
+        here(*flags.split(), "--save-every", "1")
+    result = here(*flags.split(), "--resume", "experiments/mlic_colors/exp3")
+    assert result.code == 0 and "going on after step 4" in result.out, result.err
+    whole, resumed = state(2, "last"), state(3, "last")
+    assert same(whole["model"], resumed["model"]) and same(whole["ema"], resumed["ema"])
+    assert whole["schedule"] == resumed["schedule"]
+    assert same(state(2)["model"], state(3)["model"])
+
+
+def test_a_slower_backbone_moves_less(here):
+    start = parts(state(1)["model"], backbone=True)
+    for flags in ((), ("--backbone-lr", "0.01")):
+        assert here(*"--limit 8 --max-epochs 1 --lr-scheduler StepLR".split(), *flags).code == 0
+    moved = []
+    for number in (2, 3):
+        found = state(number, "last")["model"]
+        weights = (name for name in start if name.endswith("weight"))
+        moved.append(max((found[name] - start[name]).abs().max().item() for name in weights))
+    assert moved[1] == pytest.approx(0.01 * moved[0], rel=0.05)
+
+
+def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
+    flags = (*TINY, "--data", "colors", "--max-epochs", "1", "--limit", "4")
+    said = run_here(monkeypatch, capsys, "train.py", *flags, "--freeze-backbone", "--tf32")
+    assert said.code == 0 and "note: --freeze-backbone keeps random weights" in said.out
+    assert torch.cuda.is_available() or "note: --tf32 changes nothing, it is for CUDA" in said.out
+
+
+@pytest.mark.slow
+def test_a_frozen_backbone_in_two_processes(here, colors):
+    folder = colors.parents[2]
+    start = parts(state(1)["model"], backbone=True)
+    results = run_together(2, "train.py", *FLAGS, "--freeze-backbone", cwd=folder)
+    assert [result.code for result in results] == [0, 0], results[0].err
+    assert same(parts(state(2, "last")["model"], backbone=True), start)

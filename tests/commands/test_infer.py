@@ -1,0 +1,221 @@
+"""infer.py from the command line: tags, filters, odd pictures and files that cannot be read."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.inference.infer import find_images, in_threads
+from tests.helpers.commands import error_line, make_data, make_experiment, run_here
+
+LABELS = ["red", "green", "blue"]
+COMMAND = ("infer.py", "--exp-dir", "experiments/toy", "--workers", "0")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("infer")
+    make_data(folder, images=9)
+    make_experiment(folder, "--img-size", "64")
+    return folder
+
+
+@pytest.fixture
+def infer(made, tmp_path, monkeypatch, capsys):
+    """Runs infer.py in a copy of the folder; gives its output and what it wrote."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "experiments" / "toy" / "visualization"
+
+    def succeed(*flags):
+        result = run_here(monkeypatch, capsys, *COMMAND, *flags)
+        assert result.code == 0, result.err
+        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        return result.out, [json.loads(line) for line in lines]
+
+    succeed.folder = folder
+    succeed.fail = lambda *flags: error_line(run_here(monkeypatch, capsys, *COMMAND, *flags))
+    return succeed
+
+
+def pictures(folder):
+    """What the page's data file says of its pictures."""
+    text = (folder / "data.js").read_text()
+    text = text[text.index('"pictures": ') + len('"pictures": ') : text.rindex("}")]
+    return json.loads(text.replace(",\n]", "\n]"))
+
+
+def scores_of(folder, name):
+    with np.load(folder / name, allow_pickle=False) as stored:
+        return stored["scores"]
+
+
+def test_a_picture_that_is_named_twice_is_shown_once(tmp_path):
+    names = [str(tmp_path / name) for name in ("b.png", "a.png")]
+    for name in names:
+        open(name, "wb").close()
+    assert find_images([names[0], str(tmp_path)]) == names
+
+
+def test_tags_of_pictures(infer):
+    """A table per picture in the order given, the unreadable one in the end."""
+    names = [f"data/colors/images/test{i}.png" for i in (3, 1)]
+    names.append(b"caf\xe9\n.png".decode("utf-8", "surrogateescape"))  # no UTF-8, two lines
+    shutil.copy("data/colors/images/test2.png", names[2])
+    open(names[1], "wb").write(b"no picture")
+    out, lines = infer("--images", *names, "--top", "2", "--threshold", "0")
+    rows = out.splitlines()
+    assert [rows[0], rows[3]] == [names[0], "caf\\udce9\\n.png"]
+    assert [line["path"] for line in lines] == [names[0], names[2], names[1]]
+    for line, place in zip(lines, (1, 4), strict=False):
+        scores = scores_of(infer.folder, line["heatmaps"])
+        best = np.argsort(-scores, kind="stable")[:2]
+        labels = [LABELS[column] for column in best]
+        assert [item["label"] for item in line["predicted"]] == labels
+        assert [item["score"] for item in line["predicted"]] == pytest.approx(
+            scores[best], abs=1e-6
+        )
+        assert "verdict" not in line["predicted"][0] and "missed" not in line
+        for row, label, column in zip(rows[place:], labels, best, strict=False):
+            assert row.split() == [label, f"{scores[column]:.3f}"]
+    assert rows[6:9] == [
+        "not readable, left out: 1",
+        f"  {names[1]}: not a readable image: of no known format",
+        "2 of 3 images",
+    ]
+    assert lines[2]["error"].startswith(f"{names[1]}: not a readable image")
+    assert rows[9].startswith("heatmaps: ") and len(rows) == 10
+
+
+def test_a_picture_in_which_nothing_is_found_shows_its_best(infer):
+    out, lines = infer("--images", "data/colors/images/test0.png", "--threshold", "1")
+    assert "none reaches a score of 1; the highest is " in out and lines[0]["predicted"] == []
+    assert pictures(infer.folder)[0]["tags"] == []
+
+
+def literal(folder, threshold):
+    """Of each test image: its path, and {label: verdict} by the rule as written."""
+    found = {}
+    names = {one["path"]: one["name"] for one in pictures(folder)}
+    for line in open("data/colors/test.txt"):
+        path, present = line.rstrip("\n").split("\t")
+        scores = scores_of(folder, f"grids/{names[path]}.npz")
+        found[path] = {}
+        for label, score in zip(LABELS, scores, strict=True):
+            if label in present.split(","):
+                found[path][label] = "correct" if score >= threshold else "missed"
+            elif score >= threshold:
+                found[path][label] = "false alarm"
+    return found
+
+
+def shown(folder):
+    return {
+        one["path"]: {LABELS[tag[0]]: tag[2] for tag in one["tags"]} for one in pictures(folder)
+    }
+
+
+def test_filters_on_the_test_set(infer):
+    flags, folder = ("--threshold", "0.5"), infer.folder
+    out, _ = infer(*flags)
+    expected = literal(folder, 0.5)
+    assert shown(folder) == expected
+    kinds = [kind for tags in expected.values() for kind in tags.values()]
+    assert kinds.count("correct") and len(kinds) > kinds.count("correct")
+    said = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("correct", "missed", "false alarm"))
+    assert f"9 of 9 images; labels: {said}" in out
+
+    infer(*flags, "--labels", "blue, red")
+    of_two = {
+        path: {label: kind for label, kind in tags.items() if label != "green"}
+        for path, tags in expected.items()
+    }
+    assert shown(folder) == {path: tags for path, tags in of_two.items() if tags}
+    errors = {path: tags for path, tags in expected.items() if set(tags.values()) - {"correct"}}
+    assert 2 < len(errors)
+    out, lines = infer(*flags, "--only-errors", "--limit", "2")
+    assert list(shown(folder)) == list(errors)[:2] == [line["path"] for line in lines]
+    assert len(list((folder / "images").iterdir())) == 2 and "2 of 9 images; labels: " in out
+    infer(*flags, "--limit", "3")
+    assert list(shown(folder)) == list(expected)[:3]
+
+
+def test_pictures_of_any_form(infer, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    Image.new("RGB", (1, 1), (9, 9, 9)).save(folder / "dot.png")
+    Image.new("RGB", (20000, 12), (9, 99, 9)).save(folder / "wide.jpg")
+    Image.new("P", (30, 300)).save(folder / "palette.gif")
+    Image.new("RGBA", (30, 30), (1, 2, 3, 4)).save(folder / "clear.webp")
+    Image.fromarray(random.integers(0, 65535, (9, 9), dtype=np.uint16)).save(folder / "deep.png")
+    (folder / "no picture.txt").write_text("text")
+    out, lines = infer("--images", "odd", "--threshold", "0")
+    assert len(lines) == 5 and "not readable" not in out
+    for line in lines:
+        assert len(line["predicted"]) == 3
+    overlays = sorted((infer.folder / "overlays").rglob("*.jpg"))
+    assert len(overlays) == 15
+    assert Image.open(overlays[-1]).size[0] == 640  # the wide one
+    infer("--images", "odd", "--no-overlays")
+    assert not (infer.folder / "overlays").exists()
+
+
+def test_the_model_sees_stored_pixels_and_the_page_upright_ones(infer, tmp_path):
+    """A camera's note changes no score and no grid, but what is shown."""
+    image = Image.open("data/colors/images/test0.png")
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    image.save(tmp_path / "plain.png")
+    image.save(tmp_path / "turned.png", exif=exif)
+    infer("--images", "plain.png", "turned.png", "--threshold", "0")
+    plain, turned = pictures(infer.folder)
+    grids = []
+    for one, orientation in ((plain, 1), (turned, 6)):
+        with np.load(infer.folder / "grids" / f"{one['name']}.npz") as stored:
+            assert stored["orientation"] == orientation
+            grids.append(stored["attention"])
+    np.testing.assert_allclose(*grids, rtol=1e-5)
+    assert plain["size"] == turned["size"][::-1] == [256, 213]
+    for one, other in zip(plain["tags"], turned["tags"], strict=True):
+        assert (one[0], one[2]) == (other[0], other[2])
+        assert one[1] == pytest.approx(other[1], abs=1e-6)
+    assert plain["tags"] != turned["tags"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--labels gren", "--labels 'gren': no label of this experiment; did you mean green?"),
+        ("--labels ,", "','): must be names joined by commas"),
+        ("--only-errors --images data", "--only-errors: the truth of --images is not known"),
+        ("--images broken", "no image to show: broken/a.jpg: not a readable image: of no known "
+         "format, and 1 more like it"),
+        ("--images data --labels red --threshold 1", "none of 27 has a label among --labels, "
+         "counted from a score of 1"),
+        ("--top 0", "0: must be 1 or more"),
+        ("--threshold nan", "nan: must be between 0 and 1"),
+        ("--images broken/notes", "--images broken/notes: no image in this folder"),
+    ],
+)  # fmt: skip
+def test_nothing_to_show(infer, tmp_path, flags, says):
+    (tmp_path / "broken" / "notes").mkdir(parents=True)
+    for name in ("a.jpg", "b.jpg", "notes/a.txt"):
+        (tmp_path / "broken" / name).write_text("no picture")
+    assert says in infer.fail(*flags.split()).replace("argument --labels: ',':", "','):")
+    assert not infer.folder.exists()
+    assert not [one for one in infer.folder.parent.iterdir() if one.name.startswith(".")]
+
+
+def test_threads_keep_the_order_and_hold_few():
+    given = []
+
+    def items():
+        for item in range(50):
+            given.append(item)
+            yield item
+
+    for done, result in enumerate(in_threads(lambda item: 2 * item, items(), threads=3)):
+        assert result == 2 * done and len(given) <= done + 6

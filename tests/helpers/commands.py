@@ -1,0 +1,142 @@
+"""Runs the project's commands as a user does, and makes small data for them."""
+
+import os
+import runpy
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+
+ROOT = Path(__file__).resolve().parents[2]
+TINY = "--arch test_resnet --weights none --embed-type random --img-size 32 --workers 0".split()
+
+
+class Result(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def run(*command: str | Path, cwd: Path) -> Result:
+    """A command in a process of its own, with `cwd` as the working folder."""
+    done = subprocess.run(
+        [sys.executable, str(ROOT / command[0]), *map(str, command[1:])],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def run_together(
+    processes: int, *command: str | Path, cwd: Path, timeout: float = 300
+) -> list[Result]:
+    """A command in several processes that meet, each with its result; a file, or `-c` and code."""
+    command = (command[0] if command[0] == "-c" else str(ROOT / command[0]), *map(str, command[1:]))
+    started = [
+        subprocess.Popen(
+            [sys.executable, *command],
+            cwd=cwd,
+            env={**os.environ, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for environment in environments(processes)
+    ]
+    try:
+        with ThreadPoolExecutor(processes) as pool:  # or a full pipe of one would stop them all
+            texts = list(pool.map(lambda one: one.communicate(timeout=timeout), started))
+    finally:
+        for process in started:
+            process.kill()
+    return [Result(one.returncode, *text) for one, text in zip(started, texts, strict=True)]
+
+
+def environments(processes: int) -> list[dict[str, str]]:
+    """What a launcher tells each of the processes of this machine."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    return [
+        {
+            **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
+            **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
+            **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
+            "PYTHONPATH": str(ROOT),
+        }
+        for rank in range(processes)
+    ]
+
+
+class NoCapture:
+    """Stands for pytest's `capsys` where a fixture of a wider scope runs a command."""
+
+    def readouterr(self):
+        return type("Captured", (), {"out": "", "err": ""})
+
+
+def run_here(monkeypatch, capsys, *command: str) -> Result:
+    """A command inside this process, in the present working folder: quicker, for many cases."""
+    monkeypatch.setattr(sys, "argv", [command[0], *map(str, command[1:])])
+    capsys.readouterr()
+    code = 0
+    try:
+        runpy.run_path(str(ROOT / command[0]), run_name="__main__")
+    except SystemExit as end:
+        code = end.code or 0
+    captured = capsys.readouterr()
+    return Result(code, captured.out, captured.err)
+
+
+def error_line(result: Result) -> str:
+    """The one line of an error of the user's, or an assertion that it was none."""
+    assert result.code == 2, (result.code, result.out, result.err)
+    assert "Traceback" not in result.err
+    lines = [line for line in result.err.splitlines() if "error:" in line]
+    assert len(lines) == 1, result.err
+    return lines[0]
+
+
+def make_data(folder: Path, images: int = 6, labels: tuple[str, ...] = ("red", "green", "blue")):
+    """`folder/data/colors`: pictures with a square of each of their labels' colours."""
+    data = folder / "data" / "colors"
+    (data / "images").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for split in ("train", "val", "test"):
+        lines = []
+        for index in range(images):
+            pixels = random.integers(0, 60, (40, 48, 3), dtype=np.uint8)
+            present = [c for c in range(len(labels)) if random.random() < 0.5]
+            for column in present:
+                x, y = random.integers(0, 30, 2)
+                pixels[y : y + 10, x : x + 10, column] = 250
+            name = f"data/colors/images/{split}{index}.png"
+            Image.fromarray(pixels).save(folder / name)
+            lines.append(f"{name}\t{','.join(labels[column] for column in present)}\n")
+        (data / f"{split}.txt").write_text("".join(lines))
+    (data / "label.txt").write_text("\n".join(labels) + "\n")
+    return data
+
+
+def make_experiment(folder: Path, *flags: str) -> Path:
+    """`folder/experiments/toy`, of a network with random weights for data/colors: no training."""
+    from lib.config import Config
+    from lib.experiment import checkpoint
+    from lib.experiment.network import build_model
+
+    config = Config.parse([*TINY, "--data", "colors", *flags])
+    labels = (folder / "data" / "colors" / "label.txt").read_text().split()
+    torch.manual_seed(0)
+    model = build_model(config, len(labels), None, weights="none")
+    experiment = folder / "experiments" / "toy"
+    content = {"model": model.state_dict(), "labels": labels, "config": config.to_dict()}
+    checkpoint.save(experiment / "checkpoints" / "best_ema_model.pth", content)
+    (experiment / "config.yaml").write_text(config.to_yaml())
+    return experiment

@@ -1,0 +1,139 @@
+"""Mutations of the files that others make, and what every case must come to."""
+
+import contextlib
+import copy
+import json
+import signal
+from collections.abc import Callable, Iterator
+from random import Random
+from typing import Any
+
+import torch
+
+from lib.common.errors import UserError
+
+SECONDS = 20  # that one case may take
+TOKENS = [
+    *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\n", b"\r", b"\r\n", b"\t", b",", b";", b"|", b'"', b"'"),
+    *(
+        b"?",
+        b":",
+        b"- ",
+        b"# ",
+        b"[" * 3000,
+        b"{" * 3000,
+        b"&a ",
+        b"*a",
+        b"!!python/name:os.system",
+    ),
+    *(
+        b"<a>" * 3000,
+        b"<!DOCTYPE a [<!ENTITY b 'c'>]>",
+        b"&b;",
+        b"<script>",
+        b"../../",
+        b"/etc/passwd",
+    ),
+    *(b"NaN", b"-1", b"1e999", b"9" * 400, b"9" * 5000, b"0", b"null", b"true", b"x" * 3000),
+    *(b"\x1b[31m", "\u2028".encode(), "\U0001f600".encode(), b"\xed\xa0\x80", b"%s", b"\\", b"\\u"),
+]
+VALUES = [
+    *(None, True, False, 0, 1, -1, 10**30, 2**63, 0.5, -0.0, 1e308, float("nan"), float("inf")),
+    *("", " ", "a", "red", "\n", "\t", "../../x", "/", "\0", "\ud800", "<script>", "x" * 3000),
+    *("9" * 400, "nan", "None", "true", [], {}, [[]], {"a": None}, [None] * 3, {"label": "red"}),
+]
+TENSORS = [
+    *(torch.zeros(()), torch.zeros(0), torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64)),
+    *(
+        torch.full((3,), float("nan")),
+        torch.zeros(3, dtype=torch.complex64),
+        torch.zeros(1).expand(99),
+    ),
+    *(torch.zeros(3).to_sparse(), torch.zeros(3, dtype=torch.bool), torch.zeros(9, device="meta")),
+]
+
+
+def settles(action: Callable[[], object]) -> str | None:
+    """Run `action`, which must succeed or end with a `UserError` of one line, and in time; gives
+    the line."""
+    try:
+        with time_limit():
+            action()
+    except UserError as error:
+        text = str(error)
+        assert text.strip() and len(text.split()) > 2, repr(text)
+        return text
+    return None
+
+
+@contextlib.contextmanager
+def time_limit() -> Iterator[None]:
+    def late(*_):
+        raise AssertionError(f"more than {SECONDS} seconds")
+
+    former = signal.signal(signal.SIGALRM, late)
+    signal.alarm(SECONDS)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, former)
+
+
+def mutated_bytes(whole: bytes, random: Random) -> bytes:
+    """A few edits: bytes changed, cut off, left out, doubled, swapped, or a token put in."""
+    content = bytearray(whole)
+    for _ in range(random.randint(1, 4)):
+        start = random.randint(0, len(content))
+        stop = min(len(content), start + random.choice((1, 2, 8, 64)))
+        kind = random.randrange(6)
+        if kind == 0 and start < stop:
+            content[start] = random.randrange(256)
+        elif kind == 1:
+            del content[start:]
+        elif kind == 2:
+            del content[start:stop]
+        elif kind == 3:
+            content[start:start] = content[start:stop] * random.choice((1, 2, 50))
+        else:
+            content[start : stop if kind == 4 else start] = random.choice(TOKENS)
+    return bytes(content)
+
+
+def mutated_value(whole: Any, random: Random) -> Any:
+    """`whole`, lists and dicts of values, with a few of them exchanged, left out or doubled."""
+    whole = copy.deepcopy(whole)
+    for _ in range(random.randint(1, 3)):
+        parent, key = _some_place(whole, random)
+        if parent is None:
+            return random.choice(VALUES)
+        kind = random.randrange(5)
+        if kind == 0:
+            del parent[key]
+        elif kind == 1 and isinstance(parent, list):
+            parent.insert(key, parent[key])
+        elif kind == 1:
+            parent[str(random.choice(VALUES))] = parent[key]
+        elif kind == 2 and isinstance(parent[key], torch.Tensor):
+            parent[key] = random.choice(TENSORS)
+        elif kind == 3 and isinstance(parent[key], (int, float)):
+            parent[key] = random.choice((-1, 0, 10**9, 10**18, 1e300, float("nan")))
+        else:
+            parent[key] = random.choice(VALUES)
+    return whole
+
+
+def mutated_json(whole: bytes, random: Random) -> bytes:
+    """JSON with other values or, as often, other bytes."""
+    if random.random() < 0.4:
+        return mutated_bytes(whole, random)
+    return json.dumps(mutated_value(json.loads(whole), random)).encode()
+
+
+def _some_place(value: Any, random: Random) -> tuple[Any, Any]:
+    parent = key = None
+    while isinstance(value, (list, dict)) and value and (parent is None or random.random() < 0.8):
+        parent = value
+        key = random.choice(list(value) if isinstance(value, dict) else range(len(value)))
+        value = value[key]
+    return parent, key

@@ -1,0 +1,30 @@
+"""What a terminal would obey is shown instead."""
+
+import pytest
+
+from lib.common.cli import run_main
+from lib.common.console import say
+from lib.common.errors import UserError
+from lib.common.text import plain
+
+HOSTILE = "a\x1b]0;title\x07b\rc\x9b2J\u202ed\x7f"
+SHOWN = "a\\x1b]0;title\\x07b\\rc\\x9b2J\\u202ed\\x7f"
+
+
+def test_controls_are_spelt_out_and_letters_stay():
+    assert plain(HOSTILE) == SHOWN
+    text = "caf\u00e9 \u732b \U0001f469\u200d\U0001f680 <script> ../x"
+    assert plain(text) == text
+    assert plain("a\nb", keep="\n") == "a\nb" and plain("a\nb") == "a\\nb"
+
+
+def test_errors_and_lines_obey_no_controls(capsys):
+    def main():
+        say(f"one\n{HOSTILE}")
+        raise UserError(HOSTILE)
+
+    with pytest.raises(SystemExit):
+        run_main(main)
+    captured = capsys.readouterr()
+    assert captured.out == f"one\n{SHOWN}\n"
+    assert captured.err.endswith(f": error: {SHOWN.replace(chr(92) + 'r', ' ')}\n")

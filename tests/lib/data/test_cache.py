@@ -1,0 +1,104 @@
+"""The cache of resized images: the same bits, made once, and made anew for changed pictures."""
+
+import os
+import pickle
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.common.errors import UserError
+from lib.common.files import UMASK
+from lib.data.cache import cached_images
+from lib.data.dataset import ImageDataset, TrainingBatches, make_loader, training_view
+from lib.data.folder import Split
+
+
+@pytest.fixture
+def split(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(5):
+        pixels = random.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    return Split("train", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
+
+
+def make(split, folder, limit=1.0):
+    return cached_images(split.paths, 16, folder, limit, workers=2)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_batches_are_the_same_bits(split, tmp_path, workers):
+    view = partial(training_view, size=16, augment="published", seed=4)
+    found = []
+    for cache in (None, make(split, tmp_path / "cache")):
+        batches = TrainingBatches(5, 3, seed=4)
+        dataset = ImageDataset(split, view, cache)
+        found.append(list(make_loader(dataset, batches, workers, torch.device("cpu"))))
+    for plain, cached in zip(*found, strict=True):
+        assert torch.equal(plain.pixels, cached.pixels) and torch.equal(plain.index, cached.index)
+
+
+def test_a_cache_is_made_once_and_anew_for_a_changed_picture(split, tmp_path, capsys):
+    folder = tmp_path / "cache"
+    make(split, folder)
+    assert "cache: 5 images, 0.00 GB in" in capsys.readouterr().out
+    before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert len(before) == 1
+    make(split, folder)
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+    Image.new("RGB", (9, 9), (1, 2, 3)).save(split.paths[2])
+    assert make(split, folder).image(2).getpixel((4, 4)) == (1, 2, 3)
+    assert len(list(folder.iterdir())) == 2
+    os.utime(split.paths[2], ns=(0, 0))
+    make(split, folder)
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_cache_larger_than_its_limit_is_refused(split, tmp_path):
+    with pytest.raises(UserError, match="5 images of 16 x 16 take 0.0 GB, more than --cache-limit"):
+        make(split, tmp_path / "cache", limit=1e-9)
+    assert not (tmp_path / "cache").exists()
+
+
+def test_an_unreadable_picture_leaves_nothing_behind(split, tmp_path):
+    with open(split.paths[3], "wb") as file:
+        file.write(b"no picture")
+    with pytest.raises(UserError, match="3.png: not a readable image: of no known format; mend it"):
+        make(split, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda file: file.write_bytes(b""),
+        lambda file: file.write_bytes(file.read_bytes()[:-100]),
+        lambda file: np.save(file, np.zeros((4, 16, 16, 3), np.uint8)),
+        lambda file: np.save(file, np.zeros((5, 16, 16, 3))),
+        lambda file: file.with_suffix(".unread.json").write_text("{"),
+        lambda file: file.with_suffix(".unread.json").write_text('{"1": 2}'),
+    ],
+    ids=["empty", "short", "rows", "type", "no JSON", "other JSON"],
+)
+def test_a_damaged_cache_is_written_anew(split, tmp_path, capsys, damage):
+    cache = make(split, tmp_path / "cache")
+    expected = [np.asarray(cache.image(row)) for row in range(5)]
+    damage(cache.file)
+    cache = make(split, tmp_path / "cache")
+    assert f"warning: {cache.file.parent}" in capsys.readouterr().out
+    np.testing.assert_array_equal([np.asarray(cache.image(row)) for row in range(5)], expected)
+    assert [file.name for file in cache.file.parent.iterdir()] == [cache.file.name]
+    assert cache.file.stat().st_mode & 0o777 == 0o666 & ~UMASK  # others may use it too
+
+
+def test_other_processes_get_the_file_and_not_its_content(split, tmp_path):
+    cache = make(split, tmp_path / "cache")
+    expected = np.asarray(cache.image(1))
+    sent = pickle.dumps(cache)
+    assert len(sent) < 1000
+    np.testing.assert_array_equal(np.asarray(pickle.loads(sent).image(1)), expected)

@@ -1,0 +1,262 @@
+"""Batches: their order, their random draws, and images that cannot be read."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from lib.common.errors import UserError
+from lib.data.dataset import (
+    EvaluationBatches,
+    ImageDataset,
+    Key,
+    TrainingBatches,
+    evaluation_view,
+    make_loader,
+    parts_of,
+    training_view,
+)
+from lib.data.folder import Split
+from lib.data.transforms import Normalizer, read_image, resize, train_transform
+
+
+@pytest.fixture
+def split(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(7):
+        pixels = random.integers(0, 256, (20 + index, 30, 3), dtype=np.uint8)
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(pixels).save(paths[-1])
+    targets = np.eye(7, 3, dtype=np.uint8)
+    return Split("train", paths, targets, targets == 2)
+
+
+def load(split, workers, epoch, seed=4):
+    view = partial(training_view, size=16, augment="published", seed=seed)
+    batches = TrainingBatches(len(split), 3, seed=seed)
+    batches.start(epoch)
+    loader = make_loader(ImageDataset(split, view), batches, workers, torch.device("cpu"))
+    found = list(loader)
+    index = torch.cat([batch.index for batch in found])
+    pixels = torch.cat([batch.pixels for batch in found])
+    return index, pixels
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(split):
+    index, pixels = load(split, 0, 1)
+    other_index, other_pixels = load(split, 2, 1)
+    assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
+    single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
+    place = index.tolist().index(5)
+    assert torch.equal(single[Key(1, 5)][0], pixels[place])
+    for epoch, seed in ((2, 4), (1, 5)):
+        changed_index, changed_pixels = load(split, 0, epoch, seed)
+        assert not torch.equal(index, changed_index)
+        order = [changed_index.tolist().index(i) for i in index.tolist()]
+        assert not torch.equal(pixels, changed_pixels[order])
+
+
+def test_workers_that_live_on_hear_of_the_epoch(split):
+    view = partial(training_view, size=16, augment="published", seed=4)
+    batches = TrainingBatches(len(split), 3, seed=4)
+    loader = make_loader(ImageDataset(split, view), batches, 2, torch.device("cpu"))
+    for epoch in (0, 1):
+        batches.start(epoch)
+        pixels = torch.cat([batch.pixels for batch in loader])
+        assert torch.equal(pixels, load(split, 0, epoch)[1])
+
+
+def test_evaluation_keeps_the_short_batch_and_the_file_order():
+    batches = EvaluationBatches(7, 3)
+    assert [[key.index for key in keys] for keys in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert len(batches) == 3
+
+
+def test_training_shuffles_and_keeps_the_short_batch():
+    limited = TrainingBatches(7, 3, seed=1, limit=4)
+    assert len(limited) == 2 and sum(map(len, limited)) == 4
+    shuffled = [key.index for keys in TrainingBatches(7, 3, seed=1) for key in keys]
+    assert sorted(shuffled) == list(range(7)) and shuffled != list(range(7))
+
+
+def test_an_epoch_goes_on_where_it_was_left():
+    batches = TrainingBatches(7, 2, seed=1)
+    batches.start(3)
+    whole = list(batches)
+    batches.start(3, batch=2)
+    assert list(batches) == whole[2:]
+
+
+@given(
+    length=st.integers(1, 40),
+    batch_size=st.integers(1, 24),
+    accum_steps=st.integers(1, 5),
+    size=st.integers(1, 6),
+    epoch=st.integers(0, 3),
+)
+def test_processes_share_each_batch_without_loss_or_repetition(
+    length, batch_size, accum_steps, size, epoch
+):
+    ranks = []
+    for rank in range(size):
+        batches = TrainingBatches(
+            length, batch_size, seed=5, accum_steps=accum_steps, rank=rank, size=size
+        )
+        batches.start(epoch)
+        ranks.append(list(batches))
+    alone = TrainingBatches(length, batch_size, seed=5)
+    alone.start(epoch)
+    for number, keys in enumerate(alone):
+        shares = [rank[number] for rank in ranks]
+        counted = [key for share in shares for key in share if not key.stand_in]
+        assert sorted(counted) == sorted(keys)
+        parts = parts_of(len(keys), accum_steps, size)
+        split = [torch.tensor_split(torch.arange(len(share)), parts) for share in shares]
+        assert all(len(part) for share in split for part in share)
+        # what is computed at one time is a part of the batch, shared as evenly as can be
+        for time in range(parts):
+            present = [
+                shares[rank][place] for rank in range(size) for place in split[rank][time].tolist()
+            ]
+            sizes = [len(split[rank][time]) for rank in range(size)]
+            assert max(sizes) - min(sizes) <= 1
+            real = {key.index for key in present if not key.stand_in}
+            assert {key.index for key in present if key.stand_in} <= real
+
+
+@given(length=st.integers(0, 40), batch_size=st.integers(1, 9), size=st.integers(1, 6))
+def test_processes_share_an_evaluation(length, batch_size, size):
+    alone = list(EvaluationBatches(length, batch_size))
+    shared = [EvaluationBatches(length, batch_size, rank=r, size=size) for r in range(size)]
+    assert [len(batches) for batches in shared] == [len(list(batches)) for batches in shared]
+    assert sorted(keys for batches in shared for keys in batches) == alone
+
+
+def test_a_stand_in_takes_no_part(split):
+    dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
+    image, stand_in = dataset[Key(1, 5)], dataset[Key(1, 5, stand_in=True)]
+    assert torch.equal(image[0], stand_in[0])
+    assert (image[3], stand_in[3]) == (5, -1) and stand_in[2].all() and not image[2].all()
+
+
+def test_a_process_without_images_has_no_batches(split):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = EvaluationBatches(7, 4, rank=2, size=3)
+    assert list(make_loader(dataset, batches, 2, torch.device("cpu"))) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_draws_no_random_numbers_of_the_run(split, workers):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    before = torch.get_rng_state()
+    list(make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu")))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batch_holds_targets_and_ignore(split):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batch = next(iter(make_loader(dataset, EvaluationBatches(7, 4), 0, torch.device("cpu"))))
+    assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (4, 3, 8, 8)
+    assert batch.targets.tolist() == split.targets[:4].tolist()
+    assert batch.ignore.tolist() == split.ignore[:4].tolist()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_unreadable_image_is_named_and_another_stands_in(split, workers):
+    with open(split.paths[4], "wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n but no picture")
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    loader = make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu"))
+    whole, batch = list(loader)
+    (error,) = batch.errors
+    assert (
+        error.index == 4
+        and error.reason.startswith(f"{split.paths[4]}: not a readable image")
+        and not whole.errors
+    )
+    assert batch.index.tolist() == [-1, 5, 6] and batch.ignore[0].all()
+    assert torch.equal(batch.pixels[0], batch.pixels[1])
+    kept = batch.without_stand_ins()
+    assert kept.index.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
+
+
+def test_a_stand_in_says_nothing_of_its_image(split):
+    """The process that has the image itself does."""
+    with open(split.paths[4], "wb") as file:
+        file.write(b"no picture")
+    dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
+    assert dataset[Key(1, 4)].error and not dataset[Key(1, 4, stand_in=True)].error
+
+
+def test_truncated_images_are_refused(split, tmp_path):
+    whole = open(split.paths[0], "rb").read()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut.png: not a readable image"):
+        read_image(tmp_path / "cut.png")
+
+
+def test_the_rotation_that_a_camera_notes_is_ignored(tmp_path):
+    """As published: the pixels are read as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").size == (30, 20)
+
+
+def test_sixteen_bit_grey_is_scaled(tmp_path):
+    grey = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    found = np.asarray(read_image(tmp_path / "deep.png"))
+    assert found.shape == (4, 4, 3)
+    np.testing.assert_array_equal(found[..., 0], grey // 257)
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match="float.tiff: floating-point pixels"):
+        read_image(tmp_path / "float.tiff")
+
+
+def test_eval_transform_is_the_resize_alone():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 33, 3), dtype=np.uint8))
+    expected = image.resize((12, 12), Image.Resampling.BILINEAR)
+    assert resize(image, 12).tobytes() == expected.tobytes()
+
+
+def test_augment_levels():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    plain, mirrored = resize(image, 12).tobytes(), None
+    mirrored = resize(image, 12).transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+    results = {
+        level: [
+            train_transform(image, 12, level, np.random.default_rng(seed)).tobytes()
+            for seed in range(200)
+        ]
+        for level in ("none", "flip", "published")
+    }
+    assert set(results["none"]) == {plain}
+    assert set(results["flip"]) == {plain, mirrored}
+    assert 70 < results["flip"].count(mirrored) < 130
+    assert len(set(results["published"])) > 190
+
+
+def test_normalizer_scales_and_shifts_per_channel():
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    found = Normalizer((0.5, 0.2, 0.0), (0.5, 1.0, 2.0), torch.device("cpu"))(pixels)
+    torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 0.0, 0.5]))
+
+
+def test_workers_that_are_told_to_end_do_so_after_a_while(split, monkeypatch):
+    """A parent that leaves with a pass half done tells them so, and waits."""
+    monkeypatch.setattr("lib.data.dataset.PATIENCE", 1)
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = iter(make_loader(dataset, EvaluationBatches(7, 1), 1, torch.device("cpu")))
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()
+    worker.join(10)
+    assert not worker.is_alive()

@@ -1,0 +1,190 @@
+"""The data folder: what it holds, and the line and remedy of what is wrong in it."""
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.common.errors import UserError
+from lib.data.folder import DataFolder, labels_hash, missing_images
+from lib.data.lists import read_split
+
+LABELS = ["cat", "dog", "tv monitor"]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """data/pets with three images, in a working folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "data" / "pets"
+    path.mkdir(parents=True)
+    for name in "abc":
+        Image.new("RGB", (4, 4)).save(tmp_path / f"{name}.png")
+    (path / "label.txt").write_text("\n".join(LABELS) + "\n")
+    (path / "train.txt").write_text("a.png\tdog,cat\nb.png\t\nc.png\ttv monitor,?dog\n")
+    (path / "test.txt").write_text("b.png\tcat\n")
+    return path
+
+
+def test_reads_targets_and_unknown_labels(folder):
+    split = DataFolder.open("pets").split("train")
+    assert split.paths == ["a.png", "b.png", "c.png"]
+    assert split.targets.tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
+    assert split.ignore.tolist() == [[False] * 3, [False] * 3, [False, True, False]]
+    assert len(split.head(2)) == 2 and len(split.head(None)) == 3
+
+
+def test_opens_a_path_too(folder):
+    assert DataFolder.open(str(folder)).name == "pets"
+    assert DataFolder.open("data/pets/").labels == LABELS
+    assert DataFolder.open("pets/").name == "pets"
+
+
+def test_windows_line_ends_and_byte_order_mark(folder):
+    (folder / "train.txt").write_bytes(b"\xef\xbb\xbfa.png\tdog\r\nb.png\tcat\r\n\r\n")
+    assert DataFolder.open("pets").split("train").targets.tolist() == [[0, 1, 0], [1, 0, 0]]
+
+
+def test_ignore_marks_the_test_split_alone(folder):
+    np.save(folder / "ignore.npy", np.array([[0, 1, 0]]))
+    data = DataFolder.open("pets")
+    assert data.split("test").ignore.tolist() == [[False, True, False]]
+    assert not data.split("train").ignore[0].any()
+
+
+@pytest.mark.parametrize(
+    ("line", "says"),
+    [
+        ("a.png dog", "train.txt:2: expected 'path<TAB>"),
+        ("a.png\tdog\tcat", "train.txt:2: expected 'path<TAB>"),
+        ("\tdog", "train.txt:2: expected 'path<TAB>"),
+        ("a.png\tdgo", "train.txt:2: label 'dgo' is not in .*did you mean 'dog'"),
+        ("a.png\tdog,", "train.txt:2: label '' is not in"),
+        ("a.png\tdog,dog", "train.txt:2: label 'dog' stands there twice"),
+        ("a.png\tdog,?dog", "train.txt:2: label 'dog' stands there twice"),
+        ("gone.png\tdog", "gone.png: no such image .listed in .*train.txt"),
+    ],
+)
+def test_bad_lines_are_named(folder, line, says):
+    (folder / "train.txt").write_text(f"b.png\tcat\n{line}\n")
+    with pytest.raises(UserError, match=says):
+        DataFolder.open("pets").split("train")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cat\ncat\n", "label.txt:2: label 'cat' stands there twice"),
+        ("cat\n\ndog\n", "label.txt:2: empty label"),
+        ("cat,dog\n", "label.txt:1: label 'cat,dog': no comma"),
+        ("?cat\n", "label.txt:1"),
+        ("", "no labels"),
+    ],
+)
+def test_bad_label_lists(folder, text, says):
+    (folder / "label.txt").write_text(text)
+    with pytest.raises(UserError, match=says):
+        DataFolder.open("pets")
+
+
+def test_empty_and_missing_splits(folder):
+    (folder / "train.txt").write_text("\n")
+    with pytest.raises(UserError, match="train.txt: no images"):
+        DataFolder.open("pets").split("train")
+    with pytest.raises(UserError, match="val.txt: no such file"):
+        DataFolder.open("pets").split("val")
+
+
+def test_missing_folder_names_the_script_that_makes_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="data/digits: no such .*python scripts/digits.py"):
+        DataFolder.open("digits")
+
+
+def test_not_text(folder):
+    (folder / "train.txt").write_bytes(b"a.png\t\xff\xfe\n")
+    with pytest.raises(UserError, match="train.txt: not UTF-8"):
+        DataFolder.open("pets").split("train")
+
+
+def test_ignore_of_another_shape(folder):
+    np.save(folder / "ignore.npy", np.zeros((2, 3)))
+    with pytest.raises(UserError, match=r"ignore.npy: has shape \(2, 3\), expected \(1, 3\)"):
+        DataFolder.open("pets").split("test")
+
+
+@pytest.mark.parametrize("marks", [[[2, 0, 0]], [[np.nan, 0, 0]], [["1", "0", "0"]]])
+def test_ignore_holds_zeros_and_ones(folder, marks):
+    np.save(folder / "ignore.npy", np.array(marks))
+    with pytest.raises(UserError, match="ignore.npy: holds other values than 0 and 1"):
+        DataFolder.open("pets").split("test")
+
+
+def test_label_embeddings(folder):
+    data = DataFolder.open("pets")
+    vectors = np.arange(12, dtype=np.float64).reshape(3, 4)
+    np.save(folder / "bert.npy", vectors)
+    found = data.label_embeddings("bert")
+    assert found.dtype == np.float32 and (found == vectors).all()
+    (folder / "bert.json").write_text(json.dumps({"labels_sha256": labels_hash(LABELS)}))
+    data.label_embeddings("bert")
+    (folder / "bert.json").write_text(json.dumps({"labels_sha256": labels_hash(LABELS[::-1])}))
+    with pytest.raises(UserError, match="bert.json: was made for another label list"):
+        data.label_embeddings("bert")
+
+
+@pytest.mark.parametrize(
+    ("array", "says"),
+    [
+        (np.zeros((2, 4)), "expected one row for each of the 3 labels"),
+        (np.zeros((3, 0)), "expected one row for each of the 3 labels"),
+        (np.full((3, 4), 1e300), "not finite numbers .float32"),
+        (np.ones((3, 4), complex), "not finite numbers"),
+        (np.full((3, 4), np.nan), "not finite"),
+        (np.array([["a"], ["b"], ["c"]]), "not finite numbers"),
+        (np.array([{}, {}, {}], dtype=object), "not a readable .npy"),
+    ],
+)
+def test_bad_label_embeddings(folder, array, says):
+    np.save(folder / "glove.npy", array, allow_pickle=True)
+    with pytest.raises(UserError, match=says):
+        DataFolder.open("pets").label_embeddings("glove")
+
+
+def test_missing_label_embeddings_say_what_to_do(folder):
+    with pytest.raises(UserError, match="bert.npy: no such file.*--embed-type random"):
+        DataFolder.open("pets").label_embeddings("bert")
+
+
+def test_boxes(folder):
+    data = DataFolder.open("pets")
+    assert data.boxes() is None
+    boxes = {"a.png": [{"label": "cat", "box": [0, 0, 1, 2.5], "difficult": False}]}
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+    assert data.boxes() == boxes
+    huge = '{"a.png": [{"label": "cat", "box": [0, 0, 1, 1%s]}]}' % ("0" * 400)
+    for wrong in ('{"a.png": [{"label": "cat", "box": [1]}]}', "[]", "{", '{"a.png": 3}', huge):
+        (folder / "boxes.json").write_text(wrong)
+        with pytest.raises(UserError, match="boxes.json"):
+            data.boxes()
+
+
+def test_experiments_of_other_labels_are_refused(folder):
+    with pytest.raises(UserError, match="exp1: was trained on"):
+        DataFolder.open("pets").require_labels(LABELS[::-1], "exp1")
+
+
+def test_a_link_that_leads_to_itself_hides_nothing(tmp_path):
+    (tmp_path / "a.png").touch()
+    (tmp_path / "loop.png").symlink_to("loop.png")
+    (tmp_path / "far.png").symlink_to("a.png")
+    paths = [str(tmp_path / f"{name}.png") for name in ("a", "loop", "far", "none")]
+    assert missing_images(paths) == [paths[1], paths[3]]
+
+
+def test_split_reads_many_lines_in_order(tmp_path):
+    file = tmp_path / "train.txt"
+    file.write_text("".join(f"{i}.jpg\t{LABELS[i % 3]}\n" for i in range(100)))
+    paths, targets, _ = read_split(file, LABELS)
+    assert paths[37] == "37.jpg" and (targets.argmax(1) == np.arange(100) % 3).all()

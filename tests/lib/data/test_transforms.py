@@ -1,0 +1,105 @@
+"""Picture files of every kind: read as the method means them, or refused in one line."""
+
+import struct
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from lib.common.errors import UserError
+from lib.data.transforms import read_image
+
+NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+PICTURE = Image.fromarray(NOISE)
+
+
+def png_that_claims(width: int, height: int) -> bytes:
+    """A small file of a picture that would be `width` x `height`."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    data = zlib.compress(bytes(3 * 10**6))
+    parts = (chunk(b"IHDR", header), chunk(b"IDAT", data), chunk(b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+@pytest.mark.parametrize(
+    "file, mode, options",
+    [
+        ("cmyk.jpg", "CMYK", {}),
+        ("grey.jpg", "L", {}),
+        ("palette.png", "P", {}),
+        ("transparent.png", "P", {"transparency": bytes(range(256))}),
+        ("alpha.png", "RGBA", {}),
+        ("grey-alpha.png", "LA", {}),
+        ("bits.png", "1", {}),
+        ("moving.gif", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (30, 20))]}),
+        ("moving.webp", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (30, 20))]}),
+    ],
+)
+def test_every_kind_becomes_rgb_without_a_warning(tmp_path, file, mode, options):
+    PICTURE.convert(mode).save(tmp_path / file, **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = read_image(tmp_path / file)
+    assert found.mode == "RGB" and found.size == (30, 20)
+    with Image.open(tmp_path / file) as image:
+        expected = np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
+    np.testing.assert_array_equal(np.asarray(found), expected[..., :3])
+
+
+@pytest.mark.parametrize("size", [(1, 1), (20_000, 3), (9000, 10_000)])
+def test_odd_sizes_are_read_without_a_warning(tmp_path, size):
+    """90 million pixels are more than Pillow warns of."""
+    Image.new("L", size).save(tmp_path / "a.png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert read_image(tmp_path / "a.png").size == size
+
+
+@pytest.mark.parametrize(
+    "content, says",
+    [
+        (b"", "of no known format"),
+        (b"hello", "of no known format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "of no known format"),
+        (png_that_claims(60_000, 60_000), "more than 179 million pixels"),
+        (png_that_claims(12_000, 12_000), "truncated"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(20), ""),
+    ],
+    ids=["empty", "text", "script", "bomb", "truncated", "head"],
+)
+def test_what_is_no_picture_is_named(tmp_path, content, says):
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(UserError, match=f"a.png: not a readable image: .*{says}") as error:
+        read_image(tmp_path / "a.png")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "bmp", "tif", "jp2", "ppm"])
+def test_damaged_pictures_are_read_or_named(tmp_path, ending):
+    """Cut at every tenth of its length, and with bytes changed all over."""
+    file = tmp_path / f"a.{ending}"
+    PICTURE.save(file)
+    whole = file.read_bytes()
+    random = np.random.default_rng(0)
+    cases = [whole[: len(whole) * tenth // 10] for tenth in range(10)]
+    for _ in range(40):
+        changed = bytearray(whole)
+        for place in random.integers(0, min(len(whole), 200), 4):
+            changed[place] = random.integers(256)
+        cases.append(bytes(changed))
+    refused = 0
+    for content in cases:
+        file.write_bytes(content)
+        try:
+            assert read_image(file).mode == "RGB"
+        except UserError as error:
+            assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
+            refused += 1
+    assert refused

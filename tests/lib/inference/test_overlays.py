@@ -1,0 +1,110 @@
+"""Pictures as a person sees them, and heatmaps that lie where the model looked."""
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from lib.data.transforms import read_image
+from lib.inference.overlays import (
+    add_caption,
+    color_table,
+    display_size,
+    levels,
+    overlay_heatmap,
+    read_upright,
+    upright,
+)
+
+
+def save_noted(file, orientation, pixels):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(pixels).save(file, exif=exif)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
+    """Against Pillow's own turn of a picture in which each patch has a grey of its own."""
+    grey = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
+    file = tmp_path / "a.png"
+    save_noted(file, orientation, np.repeat(np.repeat(grey, 4, 0), 4, 1))
+    image, found = read_upright(file)
+    assert found == orientation
+    expected = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
+    np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
+    turned = upright(np.stack([grey, grey + 1]), orientation)
+    np.testing.assert_array_equal(turned[0], np.asarray(image)[2::4, 2::4, 0])
+    np.testing.assert_array_equal(turned[1], turned[0] + 1)
+    assert read_image(file).size == (12, 8)  # what the model reads
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.parametrize(
+    "note", [b"Exif\0\0 no such thing", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x"]
+)
+def test_a_broken_note_turns_nothing(tmp_path, note):
+    Image.new("RGB", (12, 8)).save(tmp_path / "a.png", exif=note)
+    assert read_upright(tmp_path / "a.png")[1] == 1
+
+
+def test_an_unknown_turn_turns_nothing(tmp_path):
+    save_noted(tmp_path / "a.png", 9, np.zeros((8, 12, 3), np.uint8))
+    image, orientation = read_upright(tmp_path / "a.png")
+    assert image.size == (12, 8) and orientation == 1
+
+
+def test_a_tiff_is_turned_once(tmp_path):
+    """Pillow turns it as it decodes, for the model too."""
+    save_noted(tmp_path / "a.tif", 6, np.zeros((8, 12, 3), np.uint8))
+    image, orientation = read_upright(tmp_path / "a.tif")
+    assert image.size == read_image(tmp_path / "a.tif").size and orientation == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        ((1, 1), (256, 256)),
+        ((20000, 10), (640, 8)),
+        ((10, 20000), (8, 640)),
+        ((640, 480), (640, 480)),
+        ((4000, 3000), (640, 480)),
+        ((100, 50), (256, 128)),
+        ((300, 200), (300, 200)),
+    ],
+)
+def test_any_size_is_shown(size, shown):
+    image = display_size(Image.new("RGB", size))
+    assert image.size == shown
+    captioned = add_caption(overlay_heatmap(image, np.eye(3, 5, dtype=np.float32)), "a label")
+    assert captioned.size == (shown[0], shown[1] + 25)
+
+
+def test_thumbnails_are_smaller():
+    assert display_size(Image.new("RGB", (640, 320)), 240).size == (240, 120)
+    assert display_size(Image.new("RGB", (256, 256)), 240).size == (240, 240)
+
+
+def test_captions_take_any_text():
+    image = Image.new("RGB", (100, 50))
+    for text in ("dog 0.5", "a\nb\x1b[2J 0.5", "\U0001f600 0.5", "x" * 300):
+        assert add_caption(image, text).size == (100, 75)
+
+
+def test_levels_are_stretched():
+    found = levels(np.array([[0.25, 0.4], [0.75, 0.25]], np.float32))
+    assert found.dtype == np.uint8 and found.tolist() == [[0, 76], [255, 0]]
+    assert levels(np.full((1, 1), 0.7, np.float32)).tolist() == [[0]]
+
+
+def test_colours_grow_evenly_lighter():
+    """Each level is as much lighter than the one before as any other, but for rounding."""
+    luminance = (color_table() / 255) ** 2.2 @ np.array([0.2126, 0.7152, 0.0722])
+    lightness = 116 * np.cbrt(luminance)
+    steps = np.diff(lightness[::16])
+    assert (steps > 0).all() and steps[2:].std() < 0.25 * steps[2:].mean()
+
+
+def test_overlay_is_hot_where_the_heatmap_is():
+    image = Image.new("RGB", (60, 20), (100, 100, 100))
+    found = np.asarray(overlay_heatmap(image, np.array([[0, 0, 1]], np.float32))).sum(axis=2)
+    assert found[:, 50:].mean() > 1.5 * found[:, :30].mean()

@@ -1,0 +1,171 @@
+"""The local page: what it answers, and what it refuses."""
+
+import io
+import socket
+import threading
+import time
+
+import numpy as np
+import pytest
+from PIL import Image
+from werkzeug.test import Client
+
+from lib.inference import serve
+from lib.predictor import Predictor
+from tests.helpers.commands import error_line, run_here
+from tests.lib.scoring.test_tuning import write_tuning
+
+EXPERIMENT = "experiments/mlic_colors/exp1"
+HOST = {"Host": "127.0.0.1:7860"}
+
+
+@pytest.fixture
+def client(colors):
+    return Client(serve.App(Predictor(EXPERIMENT, device="cpu")))
+
+
+def picture(size=(30, 20), mode="RGB", form="PNG"):
+    buffer = io.BytesIO()
+    Image.new("RGB", (1, 1), (200, 30, 90)).convert(mode).resize(size).save(buffer, form)
+    return buffer.getvalue()
+
+
+def post(client, content, **headers):
+    length = {"CONTENT_LENGTH": str(len(content))}  # the client leaves 0 out
+    return client.post("/predict", data=content, headers=HOST | headers, environ_overrides=length)
+
+
+def test_a_picture_gets_its_tags_and_heatmaps(client):
+    answer = post(client, picture())
+    assert answer.status_code == 200
+    tags = answer.json["tags"]
+    predictor = Predictor(EXPERIMENT, device="cpu")
+    scores, _ = predictor([Image.open(io.BytesIO(picture()))])
+    found = {tag["label"]: tag["score"] for tag in tags}
+    assert found == pytest.approx(dict(zip(predictor.labels, scores[0].tolist(), strict=True)))
+    assert [tag["score"] for tag in tags] == sorted(found.values(), reverse=True)
+    assert {tag["cutoff"] for tag in tags} == {0.5} and "probability" not in tags[0]
+    for tag in tags:
+        image = client.get(tag["heatmap"], headers=HOST)
+        assert image.status_code == 200 and image.mimetype == "image/jpeg"
+        assert Image.open(io.BytesIO(image.data)).size == (256, 171)
+    for path in ("/heatmap/other/0.jpg", tags[0]["heatmap"].replace(".jpg", "9.jpg")):
+        assert client.get(path, headers=HOST).status_code == 404
+
+
+def test_tuned_thresholds_and_probabilities_are_shown(colors):
+    write_tuning(colors, {"red": 0.0, "green": 1.0, "blue": 0.25})
+    client = Client(serve.App(Predictor(EXPERIMENT, device="cpu")))
+    page = client.get("/", headers=HOST).text
+    assert "tuned thresholds (recall@0.9)" in page and 'id="own" checked' in page
+    tags = {tag["label"]: tag for tag in post(client, picture()).json["tags"]}
+    assert {name: tag["cutoff"] for name, tag in tags.items()} == {
+        "red": 0.0,
+        "green": 1.0,
+        "blue": 0.25,
+    }
+    assert all(0 < tag["probability"] < 1 for tag in tags.values())
+    fixed = Client(serve.App(Predictor(EXPERIMENT, device="cpu"), 0.75)).get("/", headers=HOST)
+    assert 'id="own"' not in fixed.text and 'value="0.75"' in fixed.text
+
+
+def test_the_page_asks_nothing_of_elsewhere(client):
+    answer = client.get("/", headers=HOST)
+    assert answer.status_code == 200 and EXPERIMENT in answer.text
+    assert "http:" not in answer.text and "https:" not in answer.text and "//" not in answer.text
+    assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize(
+    ("content", "code", "says"),
+    [
+        (b"", 415, "no picture that can be read"),
+        (b"no picture at all", 415, "no picture that can be read: not a readable image"),
+        (picture()[:60], 415, "no picture that can be read"),
+        (picture((9000, 6000)), 413, "9000 x 6000 pixels, more than 50 million"),
+        (picture((20000, 20000), "1"), 413, "more than 50 million pixels: make it smaller"),
+        (b"x" * (serve.MAX_BYTES + 1), 413, "more than 20 MB: make the picture smaller first"),
+    ],
+    ids=["empty", "text", "truncated", "pixels", "bomb", "bytes"],
+)
+def test_what_is_no_picture_or_too_large_is_refused(client, content, code, says):
+    answer = post(client, content)
+    assert answer.status_code == code
+    line = answer.json["error"]
+    assert says in line and "\n" not in line and "/tmp" not in line
+    assert not client.application.seen
+
+
+def test_other_sites_are_refused(client):
+    assert client.get("/", headers={"Host": "elsewhere.example"}).status_code == 400
+    assert post(client, picture(), Origin="http://elsewhere.example").status_code == 403
+    assert post(client, picture(), Origin="http://127.0.0.1:7860").status_code == 200
+    assert client.get("/predict", headers=HOST).status_code == 405
+    assert client.get("/etc/passwd", headers=HOST).status_code == 404
+
+
+def test_old_pictures_are_forgotten(client, monkeypatch):
+    monkeypatch.setattr(serve, "KEPT", 2)
+    first = post(client, picture()).json["tags"][0]["heatmap"]
+    for _ in range(2):
+        post(client, picture())
+    assert client.get(first, headers=HOST).status_code == 404
+    assert len(client.application.seen) == 2
+
+
+def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
+    """From the command line to an answer over the socket, and its end by Ctrl-C."""
+    found = {}
+
+    def stop_soon(server):
+        found["address"] = server.socket.getsockname()
+        start = time.monotonic()
+        for request in (
+            b"GET / HTTP/1.1\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 4\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 99999999\r\n",
+            b"POST /nowhere HTTP/1.1\r\nContent-Length: 4\r\n",
+            b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
+            b"POST /predict HTTP/1.1\r\nContent-Length: 1000\r\n",  # breaks off
+        ):
+            thread = threading.Thread(target=server.handle_request)
+            thread.start()
+            with socket.create_connection(found["address"], timeout=30) as connection:
+                connection.sendall(request + b"Host: localhost\r\nConnection: close\r\n\r\n")
+                connection.sendall(b"0\r\n\r\n"[:4] if b"99999999" not in request else b"0" * 9)
+                connection.shutdown(socket.SHUT_WR)
+                found.setdefault("answers", []).append(connection.makefile("rb").read().decode())
+            thread.join()
+        found["seconds"] = time.monotonic() - start
+
+    monkeypatch.setattr("werkzeug.serving.BaseWSGIServer.serve_forever", stop_soon)
+    command = ("infer.py", "--exp-dir", EXPERIMENT, "--serve", "--port")
+    result = run_here(monkeypatch, capsys, *command, "0")
+    assert result.code == 130 and found["address"][0] == "127.0.0.1"
+    assert f"http://127.0.0.1:{found['address'][1]}/" in result.out
+    codes = [answer.split()[1] for answer in found["answers"]]
+    assert codes == ["200", "415", "413", "404", "411", "400"]
+    assert "Traceback" not in result.err
+    assert "Drop a picture here" in found["answers"][0]
+    assert found["seconds"] < serve.SECONDS  # waits for nothing that does not come
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        line = error_line(run_here(monkeypatch, capsys, *command, port))
+        assert f"--port {port}: cannot be used: Address already in use" in line
+    for flags, says in (
+        (("99999",), "--port 99999: cannot be used"),
+        (("0", "--images", "data"), "--images: is of no use with --serve"),
+        (("0", "--threshold", "tuned"), "the experiment has no thresholds.json yet"),
+    ):
+        assert says in error_line(run_here(monkeypatch, capsys, *command, *flags))
+    plain = ("infer.py", "--exp-dir", EXPERIMENT, "--port", "1")
+    assert "--port: is of use with --serve alone" in error_line(
+        run_here(monkeypatch, capsys, *plain)
+    )
+
+
+def test_scores_do_not_depend_on_the_file_format_of_an_upload(client):
+    answers = [post(client, picture(form=form)).json["tags"] for form in ("PNG", "BMP", "TIFF")]
+    scores = [[tag["score"] for tag in tags] for tags in answers]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    np.testing.assert_array_equal(scores[0], scores[2])

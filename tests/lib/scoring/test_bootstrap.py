@@ -1,0 +1,103 @@
+"""The bootstrap: against images that are written out, and known answers."""
+
+import numpy as np
+import pytest
+
+from lib.scoring.bootstrap import (
+    interval,
+    resample_counts,
+    resampled_average_precision,
+    resampled_mean,
+)
+from lib.scoring.metrics import average_precision
+from tests.helpers.twins import literal_resampled_average_precision
+
+
+def random_case(seed, rows=25, columns=5):
+    random = np.random.default_rng(seed)
+    scores = random.random((rows, columns)).round(1)
+    targets = (random.random((rows, columns)) < 0.25).astype(np.uint8)
+    targets[:, 0] = 0
+    targets[:, 1] = np.arange(rows) == 3  # one positive, which many resamples lack
+    return scores, targets, random.random((rows, columns)) < 0.2
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_twin_agrees(seed):
+    scores, targets, ignore = random_case(seed)
+    counts = resample_counts(len(scores), 12, seed)
+    found = resampled_average_precision(scores, targets, ignore, counts)
+    twin = literal_resampled_average_precision(scores, targets, ignore, counts)
+    np.testing.assert_allclose(found, twin, atol=1e-12)
+    assert np.isnan(found[0]).all()
+
+
+def test_every_image_once_gives_the_metric():
+    scores, targets, ignore = random_case(0)
+    once = resampled_average_precision(scores, targets, ignore, np.ones((25, 1), np.uint16))
+    expected = average_precision(scores, targets, ignore)
+    np.testing.assert_allclose(np.nan_to_num(once[:, 0]), expected, atol=1e-12)
+    assert resampled_mean(once)[0] == pytest.approx(expected.mean(), abs=1e-12)
+    without = resampled_average_precision(scores, targets, None, np.ones((25, 1), np.uint16))
+    np.testing.assert_allclose(
+        np.nan_to_num(without[:, 0]), average_precision(scores, targets), atol=1e-12
+    )
+
+
+def test_counts_are_seeded_draws_with_replacement():
+    counts = resample_counts(500, 40, seed=3)
+    assert (counts.sum(axis=0) == 500).all() and counts.shape == (500, 40)
+    assert np.array_equal(counts, resample_counts(500, 40, seed=3))
+    assert not np.array_equal(counts, resample_counts(500, 40, seed=4))
+    assert (counts == 0).mean() == pytest.approx(np.exp(-1), abs=0.01)
+
+
+def test_the_mean_over_labels():
+    """A label without any positives counts 0, one whose positives were not drawn not at all."""
+    nan = np.nan
+    precisions = np.array([[nan, nan], [1.0, 1.0], [0.5, nan], [0.0, 0.2]])
+    np.testing.assert_allclose(resampled_mean(precisions), [3 / 4 * 0.5, 3 / 4 * 0.6])
+
+
+def test_a_perfect_model_has_no_spread_and_intervals_shrink_with_images():
+    random = np.random.default_rng(0)
+    targets = (random.random((400, 3)) < 0.5).astype(np.uint8)
+    counts = resample_counts(400, 50, 0)
+    perfect = resampled_mean(resampled_average_precision(targets * 0.5, targets, None, counts))
+    assert interval(perfect, 1.0) == (1, 1)
+    scores = targets + random.normal(0, 1, targets.shape)
+    widths = []
+    for images in (100, 400):
+        counts = resample_counts(images, 200, 0)
+        arrays = scores[:images], targets[:images]
+        estimate = average_precision(*arrays).mean()
+        values = resampled_mean(resampled_average_precision(*arrays, None, counts))
+        low, high = interval(values, estimate)
+        assert low < estimate < high
+        widths.append(high - low)
+    assert 1.5 < widths[0] / widths[1] < 2.7  # about the root of 4
+
+
+def test_intervals_are_reverse_percentiles():
+    """A resample's value lies as far above the estimate as that lies above the truth."""
+    values = np.array([*np.arange(101) / 100, np.nan])
+    assert interval(values, 0.5) == pytest.approx((0.025, 0.975))
+    assert interval(values, 0.4, bounds=(-1, 1)) == pytest.approx((-0.175, 0.775))
+    assert interval(values, 0.4) == pytest.approx((0, 0.775))
+    assert np.isnan(interval(np.array([np.nan]), 0.5)).all()
+
+
+def test_intervals_hold_the_truth_where_few_images_flatter():
+    """Scores that say nothing: AP is the share of positives, 0.05, on ever more images."""
+    random = np.random.default_rng(0)
+    held, above = 0, 0
+    for _ in range(40):
+        targets = (random.random((200, 5)) < 0.05).astype(np.uint8)
+        scores = random.random(targets.shape)
+        estimate = average_precision(scores, targets).mean()
+        counts = resample_counts(200, 100, 0)
+        values = resampled_mean(resampled_average_precision(scores, targets, None, counts))
+        low, high = interval(values, estimate)
+        held += low <= 0.05 <= high
+        above += estimate > 0.05
+    assert held >= 34 and above >= 35

@@ -1,0 +1,132 @@
+"""Metrics against the goldens, their literal twins and what must not change them."""
+
+import numpy as np
+import pytest
+
+from lib.scoring.metrics import (
+    average_precision,
+    mean_average_precision,
+    present_labels,
+    threshold_f1,
+    top_labels,
+    topk_f1,
+)
+from tests.helpers import goldens
+from tests.helpers.twins import literal_average_precision, literal_f1
+
+
+def random_case(seed, rows=23, columns=6, ties=True):
+    random = np.random.default_rng(seed)
+    scores = random.random((rows, columns))
+    if ties:
+        scores = scores.round(1)
+    targets = (random.random((rows, columns)) < 0.3).astype(np.uint8)
+    targets[:, 0] = 0
+    ignore = random.random((rows, columns)) < 0.2
+    return scores, targets, ignore
+
+
+def test_parity_metrics():
+    small = goldens.arrays("small")
+    cases = sorted({name.split(".")[1] for name in small if name.startswith("metrics.")})
+    assert cases
+    for case in cases:
+        part = {
+            name.split(".")[2]: value
+            for name, value in small.items()
+            if name.startswith(f"metrics.{case}.")
+        }
+        arrays = part["scores"], part["targets"], part.get("ignore")
+        np.testing.assert_allclose(average_precision(*arrays), part["aps"], atol=1e-9)
+        assert mean_average_precision(*arrays) == pytest.approx(float(part["mAP"]), abs=1e-9)
+        found = threshold_f1(*arrays, threshold=0.5)
+        np.testing.assert_allclose(found, part["threshold"], atol=1e-9)
+        np.testing.assert_allclose(topk_f1(*arrays, k=3), part["topk"], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_average_precision_matches_the_twin(seed):
+    scores, targets, ignore = random_case(seed)
+    expected = [
+        literal_average_precision(scores[:, c], targets[:, c], ignore[:, c])
+        for c in range(scores.shape[1])
+    ]
+    np.testing.assert_allclose(average_precision(scores, targets, ignore), expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("k", [1, 3, 6, 9])
+def test_f1_matches_the_twin(seed, k):
+    case = random_case(seed)
+    np.testing.assert_allclose(
+        threshold_f1(*case, threshold=0.6), literal_f1(*case, 0.6), atol=1e-12
+    )
+    np.testing.assert_allclose(
+        topk_f1(*case, k=k, threshold=0.4), literal_f1(*case, 0.4, k), atol=1e-12
+    )
+
+
+def test_known_answer():
+    scores = np.array([[0.9], [0.8], [0.7], [0.6]])
+    targets = np.array([[1], [0], [0], [1]])
+    assert average_precision(scores, targets)[0] == pytest.approx((1 + 0.5) / 2)
+
+
+def test_ties_stand_in_file_order():
+    scores = np.full((2, 2), 0.5)
+    assert average_precision(scores, np.array([[1, 0], [0, 1]])).tolist() == [1.0, 0.5]
+    assert top_labels(scores, 1).tolist() == [[True, False], [True, False]]
+
+
+def test_label_without_positives_counts_zero():
+    scores, targets, _ = random_case(1)
+    assert average_precision(scores, targets)[0] == 0
+    perfect = threshold_f1(np.zeros((3, 2)), np.zeros((3, 2)))
+    assert perfect == (1, 1, 1, 0, 0, 0)
+
+
+def test_labels_are_present_where_a_positive_counts():
+    targets = np.array([[1, 0, 1], [1, 0, 0]])
+    assert present_labels(targets).tolist() == [True, False, True]
+    ignore = np.array([[1, 0, 1], [0, 0, 0]])
+    assert present_labels(targets, ignore).tolist() == [True, False, False]
+
+
+def test_each_label_can_have_a_threshold():
+    scores, targets, ignore = random_case(4)
+    limits = np.linspace(0.2, 0.8, 6)
+    shifted = scores - limits + 0.5
+    expected = threshold_f1(shifted.round(9), targets, ignore, threshold=0.5)
+    assert threshold_f1(scores, targets, ignore, threshold=limits) == expected
+
+
+def test_topk_is_chosen_before_ignore():
+    """The ignored best label takes the only place, so that nothing is predicted."""
+    scores, targets = np.array([[0.9, 0.8]]), np.array([[0, 1]])
+    assert topk_f1(scores, targets, np.array([[1, 0]]), k=1).orec == 0
+    assert topk_f1(scores, targets, None, k=2).orec == 1
+
+
+def test_threshold_is_reached_by_equality():
+    assert threshold_f1(np.array([[0.5]]), np.array([[1]]), threshold=0.5).orec == 1
+
+
+def test_invariances():
+    scores, targets, ignore = random_case(9, ties=False)
+    columns = np.random.default_rng(0).permutation(scores.shape[1])
+    rows = np.random.default_rng(1).permutation(len(scores))
+    base = average_precision(scores, targets, ignore)
+    shuffled = average_precision(scores[rows], targets[rows], ignore[rows])
+    np.testing.assert_allclose(shuffled, base)
+    np.testing.assert_allclose(
+        average_precision(scores[:, columns], targets[:, columns], ignore[:, columns]),
+        base[columns],
+    )
+    np.testing.assert_allclose(average_precision(scores**3, targets, ignore), base)
+    hidden = np.where(ignore, 1 - targets, targets)
+    np.testing.assert_allclose(average_precision(scores, hidden, ignore), base)
+
+
+def test_names_of_results():
+    names = threshold_f1(*random_case(0)).as_dict("topk")
+    assert list(names) == ["topk_cp", "topk_cr", "topk_cf1", "topk_op", "topk_or", "topk_of1"]
