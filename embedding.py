@@ -28,7 +28,7 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.data.folder import DataFolder
     from lib.data.label_embeddings import bert_embeddings, glove_embeddings, write_embeddings
 
@@ -49,11 +49,11 @@ def main() -> None:
             continue
         file = data.path / f"{kind}.npy"
         write_embeddings(file, vectors, data.labels, sources[kind])
-        say(f"wrote {file}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
+        print_line(f"wrote {file}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
     if len(failures) == len(makers) or any(asked_for[kind] for kind in failures):
         raise UserError("; ".join(map(str, failures.values())))
     for failure in failures.values():
-        say(f"note: not made: {failure}")
+        print_line(f"note: not made: {failure}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Score an experiment on the test split of its data folder."""
 
-from lib.common.cli import experiment_parser, run_main, whole_number
+from lib.common.cli import experiment_parser, non_negative_int, run_main
 
 
 def main() -> None:
@@ -17,7 +17,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--max-bad-images",
-        type=whole_number,
+        type=non_negative_int,
         help="images that cannot be read which are skipped and listed (default: as in training)",
     )
     arguments = parser.parse_args()

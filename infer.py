@@ -4,12 +4,12 @@ local page."""
 from argparse import BooleanOptionalAction
 
 from lib.common.cli import (
+    comma_separated,
     experiment_parser,
-    listed,
+    fraction_or_tuned,
+    non_negative_int,
     positive_int,
     run_main,
-    share_or_tuned,
-    whole_number,
 )
 from lib.common.errors import UserError
 
@@ -21,7 +21,7 @@ def main() -> None:
         "Tag pictures and draw the heatmaps of their labels, into the experiment's visualization/: "
         "index.html (opens from the disk), predictions.jsonl and the raw grids (.npz).",
         threshold="tuned, where evaluate.py --tune-thresholds has been, else as in training, 0.5",
-        kind=share_or_tuned,
+        kind=fraction_or_tuned,
     )
     parser.add_argument(
         "--images",
@@ -35,7 +35,9 @@ def main() -> None:
         help="list at most so many labels per image, the highest of those that reach --threshold",
     )
     parser.add_argument(
-        "--labels", type=listed, help="these labels alone, as in dog,person, and images with one"
+        "--labels",
+        type=comma_separated,
+        help="these labels alone, as in dog,person, and images with one",
     )
     parser.add_argument(
         "--only-errors",
@@ -53,7 +55,7 @@ def main() -> None:
         action="store_true",
         help="instead, show a page at 127.0.0.1 on which to drop pictures",
     )
-    parser.add_argument("--port", type=whole_number, help=f"of --serve; 0 is any ({PORT})")
+    parser.add_argument("--port", type=non_negative_int, help=f"of --serve; 0 is any ({PORT})")
     arguments = parser.parse_args()
     if arguments.serve:
         show_page(arguments)

@@ -47,19 +47,21 @@ def main() -> None:
 
     import torch
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.experiment.folder import versions
     from lib.runtime.device import select_device
 
     device = select_device(arguments.device)
     machine = torch.cuda.get_device_name() if device.type == "cuda" else str(device)
-    say(f"{machine}, {versions()}, batch {arguments.batch_size}, median of {arguments.repeats}")
-    say("| arch | precision | forward images/s | GiB | training images/s | GiB |")
-    say("|---|---|---|---|---|---|")
+    print_line(
+        f"{machine}, {versions()}, batch {arguments.batch_size}, median of {arguments.repeats}"
+    )
+    print_line("| arch | precision | forward images/s | GiB | training images/s | GiB |")
+    print_line("|---|---|---|---|---|---|")
     for arch in arguments.archs:
         for amp in (False, True):
             row = measure(arch, device, arguments.batch_size, amp, arguments.repeats)
-            say(
+            print_line(
                 f"| {arch} | {'amp' if amp else 'fp32'} | {row.forward:.1f} | "
                 f"{_gib(row.forward_memory)} | {row.training:.1f} | {_gib(row.training_memory)} |"
             )
@@ -71,10 +73,10 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
 
     from lib.config import Config
     from lib.data.dataset import Batch
-    from lib.experiment.network import build_learner
+    from lib.experiment.network import build_train_state
     from lib.runtime.device import autocast
     from lib.runtime.world import World
-    from lib.training.step import agree_on, train_step
+    from lib.training.step import reduce_batch_totals, train_step
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides
@@ -90,7 +92,7 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
     )
     torch.manual_seed(0)
     labels = [str(number) for number in range(NUM_LABELS)]
-    learner = build_learner(config, labels, None, world=World(device), steps_per_epoch=100)
+    learner = build_train_state(config, labels, None, world=World(device), steps_per_epoch=100)
     size = (batch_size, 3, config.img_size, config.img_size)
     batch = Batch(
         torch.randint(0, 256, size, dtype=torch.uint8),
@@ -106,7 +108,7 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
             learner.model(images)
 
     def training() -> None:
-        share = agree_on(batch, learner.world, learner.accum_steps)
+        share = reduce_batch_totals(batch, learner.world, learner.accum_steps)
         losses.append(train_step(learner, batch, share, epoch=0).loss_sum.item())
 
     losses: list[float] = []

@@ -19,14 +19,14 @@ def main() -> None:
 
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BareBackbone, literal, make_batch, make_learner
-    from lib.experiment.network import make_quick
+    from lib.experiment.network import prepare_for_inference
     from lib.runtime.device import autocast, select_device
 
     device = select_device(arguments.device)
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     learner = make_learner(config, arguments.num_labels, device)
-    quick = make_quick(copy.deepcopy(learner.model), arguments.img_size)
+    quick = prepare_for_inference(copy.deepcopy(learner.model), arguments.img_size)
     bare = BareBackbone(learner.model.backbone, arguments.num_labels).to(device).eval()
     slow = literal(make_learner(config, arguments.num_labels, device).model).eval()
     normalizer = learner.normalizer

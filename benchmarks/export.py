@@ -22,13 +22,13 @@ def main() -> None:
     parser.add_argument("--images", nargs="+", help="two or more pictures (default: noise)")
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
 
-    say("| arch | pixels | format | seconds | MB | scores | largest difference |")
-    say("|---|---|---|---|---|---|---|")
+    print_line("| arch | pixels | format | seconds | MB | scores | largest difference |")
+    print_line("|---|---|---|---|---|---|---|")
     for arch in arguments.archs:
         for row in rows(arch, arguments.formats, arguments.images):
-            say(f"| {arch} | {' | '.join(row)} |")
+            print_line(f"| {arch} | {' | '.join(row)} |")
 
 
 def rows(arch: str, formats: list[str], images: list[str] | None):

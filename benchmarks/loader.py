@@ -26,7 +26,7 @@ def main() -> None:
 
     from benchmarks.measure import median_seconds, report
     from lib.data.cache import cached_images
-    from lib.data.dataset import Key, training_view
+    from lib.data.dataset import SampleKey, training_view
     from lib.data.transforms import read_image, resize, to_pixels, train_transform
     from lib.inference.infer import find_images
 
@@ -35,7 +35,7 @@ def main() -> None:
     paths = find_images([str(arguments.images)])[: arguments.count]
     decoded = [read_image(path) for path in paths]
     resized = [resize(image, size) for image in decoded]
-    keys = [Key(0, row) for row in range(len(paths))]
+    keys = [SampleKey(0, row) for row in range(len(paths))]
     normal = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
     def augmented(image, key):

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.files import write_json
 from lib.experiment.folder import versions
 
@@ -23,7 +23,7 @@ def median_seconds(
 ) -> dict[str, float]:
     """Median seconds of each function, run in turn `repeats` times after one run that warms up."""
     seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in bar(range(repeats + 1), "measure", "round"):
+    for number in progress_bar(range(repeats + 1), "measure", "round"):
         for name, function in functions.items():
             _finish(device)
             start = time.perf_counter()
@@ -66,11 +66,11 @@ def report(
 ) -> None:
     """Print a table and the ratios `figures`, and write them to `file` with machine and facts."""
     about = {"machine": machine(), "versions": versions(), **facts}
-    say(f"{title}; " + ", ".join(f"{name} {value}" for name, value in about.items()))
+    print_line(f"{title}; " + ", ".join(f"{name} {value}" for name, value in about.items()))
     for row in (header, ["---"] * len(header), *rows):
-        say("| " + " | ".join(map(_cell, row)) + " |")
+        print_line("| " + " | ".join(map(_cell, row)) + " |")
     for name, value in figures.items():
-        say(f"{name}: {value:.3f}")
+        print_line(f"{name}: {value:.3f}")
     if file:
         table = [dict(zip(header, row, strict=True)) for row in rows]
         content = {"title": title, **about, "rows": table, "figures": dict(figures)}

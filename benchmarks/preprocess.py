@@ -15,7 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder_path, run_main
 
 ROOT = Path(__file__).resolve().parents[1]
 COCO = {"train2014": (82783, 604907), "val2014": (40504, 291875)}  # images, annotations
@@ -27,7 +27,9 @@ NUS_IMAGES, NUS_TRAIN, NUS_LABELS = 269648, 161789, 81
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("scripts", nargs="*", help="mscoco, nuswide, vg500 (default: all)")
-    parser.add_argument("--work-dir", type=folder, help="where to generate (default: temporary)")
+    parser.add_argument(
+        "--work-dir", type=folder_path, help="where to generate (default: temporary)"
+    )
     arguments = parser.parse_args()
     makers: dict[str, Callable[[Path], None]] = {
         "mscoco": make_coco,

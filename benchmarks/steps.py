@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from lib.config import Config
 from lib.data.dataset import Batch
-from lib.experiment.network import build_learner
+from lib.experiment.network import build_train_state
 from lib.runtime.device import autocast
 from lib.runtime.world import World
-from lib.training.step import Learner
+from lib.training.step import TrainState
 from models.bilinear import BilinearAttention, literal_attention
 from models.mlic import MLIC
 
@@ -49,11 +49,11 @@ class BareBackbone(nn.Module):
         return self.classifier(self.backbone(images).mean(dim=1))
 
 
-def make_learner(config: Config, num_labels: int, device: torch.device) -> Learner:
+def make_learner(config: Config, num_labels: int, device: torch.device) -> TrainState:
     """The method, with random weights and learned label embeddings."""
     torch.manual_seed(0)
     labels = [str(number) for number in range(num_labels)]
-    return build_learner(config, labels, None, world=World(device), steps_per_epoch=100)
+    return build_train_state(config, labels, None, world=World(device), steps_per_epoch=100)
 
 
 def literal(model: MLIC) -> MLIC:
@@ -112,7 +112,7 @@ class LiteralStep:
 class BackboneStep:
     """A training step of the bare backbone."""
 
-    def __init__(self, learner: Learner, num_labels: int) -> None:
+    def __init__(self, learner: TrainState, num_labels: int) -> None:
         self.learner, device = learner, learner.world.device
         model = BareBackbone(learner.model.backbone, num_labels)
         self.model = model.to(device, memory_format=torch.channels_last).train()

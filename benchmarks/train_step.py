@@ -17,7 +17,7 @@ def main() -> None:
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import BackboneStep, LiteralStep, make_batch, make_learner
     from lib.runtime.device import select_device
-    from lib.training.step import agree_on, train_step
+    from lib.training.step import reduce_batch_totals, train_step
 
     device = select_device(arguments.device)
     config = step_config(arguments)
@@ -28,7 +28,7 @@ def main() -> None:
     literal = LiteralStep(config, arguments.num_labels, device)
 
     def method() -> None:
-        train_step(learner, batch, agree_on(batch, learner.world, 1), epoch=0)
+        train_step(learner, batch, reduce_batch_totals(batch, learner.world, 1), epoch=0)
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
     seconds = median_seconds(steps, arguments.repeats, device)

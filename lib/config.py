@@ -19,7 +19,7 @@ from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
 
 # flags that no number of a run depends on
-FREE = (
+RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit"),
     "max_bad_images",
 )

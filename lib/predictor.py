@@ -20,7 +20,7 @@ from lib.data.folder import DataFolder, Split
 from lib.data.transforms import read_image, resize, to_pixels
 from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment
-from lib.experiment.network import build_model, build_normalizer, make_quick
+from lib.experiment.network import build_model, build_normalizer, prepare_for_inference
 from lib.runtime.device import autocast, exact_float32, select_device
 from lib.runtime.world import World
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
@@ -138,7 +138,7 @@ class Predictor:
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
         self.amp = self.config.amp
-        self.model = make_quick(model.to(self.device), self.config.img_size)
+        self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
     def __call__(

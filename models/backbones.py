@@ -71,7 +71,7 @@ class Backbone(nn.Module):
             return features.flatten(1, 2) if self.channels_last else features.flatten(2).mT
         return features[:, self.trunk_prefix_tokens :] if self.drop_class_token else features
 
-    def recompute_activations(self) -> None:
+    def enable_grad_checkpointing(self) -> None:
         """Keep the inputs of the trunk's blocks alone for the backward, and compute the rest anew.
 
         Raises `ModelError` where the trunk cannot.
@@ -109,7 +109,7 @@ class Backbone(nn.Module):
 
 
 @contextlib.contextmanager
-def keeping_statistics(model: nn.Module, active: bool) -> Iterator[None]:
+def freeze_bn_statistics(model: nn.Module, active: bool) -> Iterator[None]:
     """Let the running statistics of batch norms be inside: a forward that is computed again there
     has moved them already."""
     modules = model.modules() if active else ()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, add_bootstrap_flags, folder, run_main, share
+from lib.common.cli import Parser, add_bootstrap_flags, folder_path, fraction, run_main
 
 
 def main() -> None:
@@ -15,25 +15,25 @@ def main() -> None:
     parser.add_argument(
         "experiments",
         nargs="+",
-        type=folder,
+        type=folder_path,
         metavar="EXP_DIR",
         help="experiment folders that evaluate.py scored on the same images; the first is what "
         "the others are compared with",
     )
     parser.add_argument(
         "--save-dir",
-        type=folder,
+        type=folder_path,
         help="also write comparison.md, .csv (full precision) and .png there",
     )
     parser.add_argument(
         "--threshold",
-        type=share,
+        type=fraction,
         help="score from which a label counts as predicted (default: as in each run's training)",
     )
     add_bootstrap_flags(parser)
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.common.files import staged_folder, write_csv, write_text
     from lib.reports.comparison import compare
     from lib.reports.comparison_views import draw, markdown, table
@@ -47,13 +47,13 @@ def main() -> None:
     )
     lines = list(markdown(comparison))
     for line in lines:
-        say(line)
+        print_line(line)
     if target := arguments.save_dir:
         with staged_folder(target) as stage:
             write_text(stage / "comparison.md", "\n".join(lines) + "\n")
             write_csv(stage / "comparison.csv", table(comparison))
             draw(stage / "comparison.png", comparison)
-        say(f"table and picture: {target}")
+        print_line(f"table and picture: {target}")
 
 
 if __name__ == "__main__":

@@ -11,27 +11,29 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import folder, preprocess_parser, run_main, share
+from lib.common.cli import folder_path, fraction, preprocess_parser, run_main
 from lib.common.errors import UserError
 
 
 def main() -> None:
     parser = preprocess_parser(__doc__, data_dir=None, save_dir=None)
-    parser.add_argument("--name", required=True, type=folder, help="writes data/NAME/")
-    parser.add_argument("--train", required=True, type=folder, help="annotations: file or folder")
-    parser.add_argument("--test", type=folder, help="annotations of the test images")
-    parser.add_argument("--val-from", type=folder, help="annotations of the validation images")
+    parser.add_argument("--name", required=True, type=folder_path, help="writes data/NAME/")
     parser.add_argument(
-        "--images", type=folder, help="where the picture files are (default: by the form)"
+        "--train", required=True, type=folder_path, help="annotations: file or folder"
+    )
+    parser.add_argument("--test", type=folder_path, help="annotations of the test images")
+    parser.add_argument("--val-from", type=folder_path, help="annotations of the validation images")
+    parser.add_argument(
+        "--images", type=folder_path, help="where the picture files are (default: by the form)"
     )
     parser.add_argument(
-        "--test-images", type=folder, help="where those of --test are (default: as --images)"
+        "--test-images", type=folder_path, help="where those of --test are (default: as --images)"
     )
     parser.add_argument(
-        "--labels", type=folder, help="text file, a label a line, in the order of the columns"
+        "--labels", type=folder_path, help="text file, a label a line, in the order of the columns"
     )
     parser.add_argument(
-        "--test-share", type=share, default=0.2, help="without a test part (%(default)s)"
+        "--test-share", type=fraction, default=0.2, help="without a test part (%(default)s)"
     )
     arguments = parser.parse_args()
     if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):

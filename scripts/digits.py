@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, folder, positive_int, run_main, whole_number
+from lib.common.cli import Parser, folder_path, non_negative_int, positive_int, run_main
 from lib.common.errors import UserError
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -19,13 +19,13 @@ TRAIN_SHARE = 0.8  # of the scans
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--save-dir", type=folder, default="data/digits", help="where to write (%(default)s)"
+        "--save-dir", type=folder_path, default="data/digits", help="where to write (%(default)s)"
     )
     for flag, kind, default, text in (
         ("--train", positive_int, 2000, "train scenes"),
         ("--test", positive_int, 500, "test scenes"),
         ("--size", positive_int, 128, "side in pixels, 32 to 4096"),
-        ("--seed", whole_number, 0, "of all that is drawn"),
+        ("--seed", non_negative_int, 0, "of all that is drawn"),
     ):
         parser.add_argument(flag, type=kind, default=default, help=f"{text} (%(default)s)")
     arguments = parser.parse_args()
@@ -44,7 +44,7 @@ def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> 
     import numpy as np
     from sklearn.datasets import load_digits
 
-    from lib.common.console import bar, say
+    from lib.common.console import print_line, progress_bar
     from lib.common.files import staged_folder, write_json, write_text, writing
 
     digits = load_digits()
@@ -57,7 +57,7 @@ def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> 
             with writing(folder):
                 (stage / "images" / split).mkdir(parents=True)
             lines = []
-            for index in bar(range(count), f"{split} scenes", "scene"):
+            for index in progress_bar(range(count), f"{split} scenes", "scene"):
                 random = np.random.default_rng((seed, number, index))
                 scans = random.choice(pools[split], size=random.integers(1, 5), replace=False)
                 scene, objects = compose_scene(
@@ -74,7 +74,7 @@ def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> 
             write_text(stage / f"{split}.txt", "".join(lines))
         write_text(stage / "label.txt", "\n".join(LABELS) + "\n")
         write_json(stage / "boxes.json", boxes)
-    say(f"{folder}: {counts['train']} train and {counts['test']} test scenes, 10 labels")
+    print_line(f"{folder}: {counts['train']} train and {counts['test']} test scenes, 10 labels")
 
 
 def compose_scene(random, scans, digits, size: int):

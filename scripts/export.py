@@ -10,7 +10,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder_path, run_main
 
 COMPARED = 4  # test images on which an export is tried, without --images
 
@@ -18,13 +18,16 @@ COMPARED = 4  # test images on which an export is tried, without --images
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--exp-dir", required=True, type=folder, help="experiment folder, or its checkpoint alone"
+        "--exp-dir",
+        required=True,
+        type=folder_path,
+        help="experiment folder, or its checkpoint alone",
     )
     parser.add_argument(
         "--format", required=True, choices=("onnx", "torch_export", "published"), help="the form"
     )
     parser.add_argument(
-        "--save-dir", type=folder, help="where to write (default: a folder in the experiment)"
+        "--save-dir", type=folder_path, help="where to write (default: a folder in the experiment)"
     )
     parser.add_argument(
         "--images",
@@ -38,7 +41,7 @@ def main() -> None:
 
 
 def export_published(arguments) -> None:
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.common.errors import UserError
     from lib.export import published as export
     from lib.predictor import load_experiment
@@ -48,13 +51,13 @@ def export_published(arguments) -> None:
     loaded = load_experiment(arguments.exp_dir)
     target = arguments.save_dir or loaded.experiment.path / arguments.format
     export.export_published(loaded, target)
-    say(f"published form: {target}")
+    print_line(f"published form: {target}")
     for caveat in export.caveats(loaded, target):
-        say(f"note: {caveat}")
+        print_line(f"note: {caveat}")
 
 
 def export_program(arguments) -> None:
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.export.graph import (
         FORMATS,
         export_graph,
@@ -71,11 +74,13 @@ def export_program(arguments) -> None:
     images = pictures(predictor, paths) if paths else noise(predictor, COMPARED)
     target = arguments.save_dir or predictor.experiment.path / arguments.format
     difference = export_graph(predictor, arguments.format, target, images)
-    say(f"{arguments.format}: {target / FORMATS[arguments.format].file}")
+    print_line(f"{arguments.format}: {target / FORMATS[arguments.format].file}")
     kind = "pictures" if paths else "made-up pictures, as no test image is at hand (see --images)"
-    say(f"differs from PyTorch by at most {difference:.1e} on {len(images)} {kind}")
+    print_line(f"differs from PyTorch by at most {difference:.1e} on {len(images)} {kind}")
     if predictor.config.amp:
-        say("note: the scores are those of float32; evaluate.py's are of --amp, as in training")
+        print_line(
+            "note: the scores are those of float32; evaluate.py's are of --amp, as in training"
+        )
 
 
 def test_images(predictor) -> list[str]:

@@ -7,18 +7,20 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, folder, run_main
+from lib.common.cli import Parser, folder_path, run_main
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
     parser.add_argument(
-        "--save-dir", type=folder, help="where to write the pictures (default: the data folder)"
+        "--save-dir",
+        type=folder_path,
+        help="where to write the pictures (default: the data folder)",
     )
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.data.folder import DataFolder
     from lib.data.inspection import (
         NAMED,
@@ -35,14 +37,14 @@ def main() -> None:
     names = [name for name in ("train", "val", "test") if (data.path / f"{name}.txt").exists()]
     splits = {name: data.split(name) for name in names or ("train",)}
     for line in overview(data.labels, splits):
-        say(line)
+        print_line(line)
 
     def report(what: str, found: list[str]) -> None:
-        say(f"{what}: {len(found) or 'none'}")
+        print_line(f"{what}: {len(found) or 'none'}")
         for line in found[:NAMED]:
-            say(f"  {line}")
+            print_line(f"  {line}")
         if len(found) > NAMED:
-            say(f"  and {len(found) - NAMED} more")
+            print_line(f"  and {len(found) - NAMED} more")
 
     for name, split in splits.items():
         positives = split.targets.sum(axis=0)
@@ -64,7 +66,7 @@ def main() -> None:
     pictures = target / "labels.png", target / "cooccurrence.png"
     draw_frequencies(pictures[0], data.name, data.labels, splits)
     draw_cooccurrence(pictures[1], data.name, data.labels, splits.get("train", splits[names[0]]))
-    say(f"pictures: {pictures[0]} {pictures[1]}")
+    print_line(f"pictures: {pictures[0]} {pictures[1]}")
 
 
 if __name__ == "__main__":

@@ -20,14 +20,14 @@ COPYLEFT = re.compile(r"\b(A?GPL|GNU (Affero )?General Public)", re.IGNORECASE)
 
 def main() -> None:
     Parser(description=__doc__).parse_args()
-    from lib.common.console import say
+    from lib.common.console import print_line
 
     found = {}
     for name in sorted(needed(requirement_names(REQUIREMENTS.read_text().splitlines()))):
         found[name] = metadata.version(name), licence_of(name)
     width = max(map(len, found))
     for name, (version, licence) in found.items():
-        say(f"{name.ljust(width)}  {version:<14} {licence}")
+        print_line(f"{name.ljust(width)}  {version:<14} {licence}")
     if bound := [name for name, (_, licence) in found.items() if COPYLEFT.search(licence)]:
         raise UserError(f"{', '.join(bound)}: binds whoever passes it on, unlike MIT; replace it")
 

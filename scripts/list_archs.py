@@ -24,14 +24,14 @@ def main() -> None:
     )
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from models.registry import ARCHS
 
     rows = [COLUMNS, *(describe(name) for name in arguments.archs or ARCHS)]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
-        say("  ".join(cells).rstrip())
+        print_line("  ".join(cells).rstrip())
 
 
 def describe(name: str) -> tuple[str, ...]:

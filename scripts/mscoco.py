@@ -20,13 +20,13 @@ def main() -> None:
     parser = preprocess_parser(__doc__, "datasets/MSCOCO", "data/mscoco")
     arguments = parser.parse_args()
 
-    from lib.common.console import bar
+    from lib.common.console import progress_bar
     from lib.data.sources.coco import read_instances, samples_of
     from lib.data.writer import Options, write_data_folder
 
     labels: list[str] = []
     splits, without = {}, 0
-    for split, name in bar(SPLITS.items(), "annotations", "file"):
+    for split, name in progress_bar(SPLITS.items(), "annotations", "file"):
         file = arguments.data_dir / "annotations" / f"instances_{name}.json"
         if not file.is_file():
             raise UserError(f"{file}: no such file; --data-dir takes the folder with annotations/")

@@ -22,10 +22,10 @@ def main() -> None:
 
     import numpy as np
 
-    from lib.common.console import bar
+    from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.lists import check_labels
-    from lib.data.writer import Options, Sample, write_data_folder
+    from lib.data.writer import AnnotatedImage, Options, write_data_folder
 
     source = arguments.data_dir
     labels = require_list(source / "Concepts81.txt", REMEDY)
@@ -33,7 +33,7 @@ def main() -> None:
     images = read_images(source / "ImageList" / "Imagelist.txt")
     row_of = {image: row for row, image in enumerate(images)}
     matrix = np.zeros((len(images), len(labels)), np.uint8)
-    for column, label in enumerate(bar(labels, "ground truth", "label")):
+    for column, label in enumerate(progress_bar(labels, "ground truth", "label")):
         file = source / "Groundtruth" / "AllLabels" / f"Labels_{label}.txt"
         matrix[:, column] = read_indicators(file, len(images))
     splits, without = {}, 0
@@ -47,8 +47,10 @@ def main() -> None:
         labelled = rows[matrix[rows].any(axis=1)]
         without += len(rows) - len(labelled)
         splits[split] = [
-            Sample((source / "Flickr" / images[row]).as_posix(), names[matrix[row] == 1].tolist())
-            for row in bar(labelled, split, "image")
+            AnnotatedImage(
+                (source / "Flickr" / images[row]).as_posix(), names[matrix[row] == 1].tolist()
+            )
+            for row in progress_bar(labelled, split, "image")
         ]
     write_data_folder(Options.of(arguments), labels, splits, {"no labels": without})
 

@@ -10,34 +10,37 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.common.cli import (
     Parser,
     add_bootstrap_flags,
-    folder,
+    folder_path,
+    fraction_or_tuned,
+    non_negative_int,
     run_main,
-    share_or_tuned,
-    whole_number,
 )
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument(
-        "--exp-dir", required=True, type=folder, help="experiment folder that evaluate.py scored"
+        "--exp-dir",
+        required=True,
+        type=folder_path,
+        help="experiment folder that evaluate.py scored",
     )
     parser.add_argument(
         "--threshold",
-        type=share_or_tuned,
+        type=fraction_or_tuned,
         help="score from which a label counts as predicted (default: tuned, where evaluate.py "
         "--tune-thresholds has been, else as in training, 0.5)",
     )
     add_bootstrap_flags(parser)
     parser.add_argument(
         "--examples",
-        type=whole_number,
+        type=non_negative_int,
         default=24,
         help="pictures of each kind of mistake (%(default)s)",
     )
     arguments = parser.parse_args()
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.reports.report import write_report
     from lib.reports.results import open_evaluated
 
@@ -49,7 +52,7 @@ def main() -> None:
         seed=arguments.seed,
         examples=arguments.examples,
     )
-    say(f"report: {file}")
+    print_line(f"report: {file}")
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ def main() -> None:
 
     from lib.common.readers import decode_json, require_list
     from lib.data.folder import missing_images
-    from lib.data.writer import Options, Sample, write_data_folder
+    from lib.data.writer import AnnotatedImage, Options, write_data_folder
 
     source, partition = arguments.data_dir, arguments.data_dir / "ssgrl_partition"
     index_file = partition / "vg_category_500_labels_index.json"
@@ -52,7 +52,7 @@ def main() -> None:
     }
     splits = {
         split: [
-            Sample(
+            AnnotatedImage(
                 path_of[image],
                 [labels[column] for column in index[image]],
                 objects=objects.get(image, []),
@@ -68,7 +68,7 @@ def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
     """Label names, and the objects `{label, box, difficult}` of each image under these names."""
     import numpy as np
 
-    from lib.common.console import say
+    from lib.common.console import print_line
     from lib.data.sources.visual_genome import indicator_matrix, names_by_overlap
 
     objects = read_objects(file, images)
@@ -85,9 +85,11 @@ def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
     named = indicator_matrix([place[row] for row in rows], len(names))
     found = names_by_overlap(targets, names, named)
     for number, name in enumerate(found):
-        say(f"label {number}: {name.label}, overlap {name.overlap:.3f}")
+        print_line(f"label {number}: {name.label}, overlap {name.overlap:.3f}")
     weak = [f"{name.label} ({name.overlap:.2f})" for name in found if name.overlap < WEAK]
-    say(f"{len(weak)} of {len(found)} names overlap by less than {WEAK}: {', '.join(weak) or '-'}")
+    print_line(
+        f"{len(weak)} of {len(found)} names overlap by less than {WEAK}: {', '.join(weak) or '-'}"
+    )
     boxes = {}
     for image in images:
         labels_of: dict[str, list[str]] = {}

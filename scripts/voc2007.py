@@ -33,19 +33,19 @@ def main() -> None:
 
 def read_split(source: Path, list_name: str) -> list:
     """The images of one official list, in its order."""
-    from lib.common.console import bar
+    from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.sources.voc import read_objects
-    from lib.data.writer import Sample
+    from lib.data.writer import AnnotatedImage
 
     samples = []
     names = require_list(source / "ImageSets" / "Main" / f"{list_name}.txt", REMEDY)
-    for name in bar(names, f"{list_name} annotations", "image"):
+    for name in progress_bar(names, f"{list_name} annotations", "image"):
         objects = read_objects(source / "Annotations" / f"{name}.xml", LABELS)
         sure = {found["label"] for found in objects if not found["difficult"]}
         doubtful = {found["label"] for found in objects} - sure
         path = (source / "JPEGImages" / f"{name}.jpg").as_posix()
-        samples.append(Sample(path, sure, doubtful=doubtful, objects=objects))
+        samples.append(AnnotatedImage(path, sure, doubtful=doubtful, objects=objects))
     return samples
 
 

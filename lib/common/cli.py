@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from lib.common.errors import UserError
-from lib.common.rank_info import place
-from lib.common.text import plain
+from lib.common.rank_info import rank_info
+from lib.common.text import escape_controls
 
 LONGEST = 2000  # characters of an error's line; names of others may have any number
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -40,9 +40,9 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     try:
         main()
     except UserError as error:
-        from lib.common.console import leave_stdout  # with it comes what --help can do without
+        from lib.common.console import detach_stdout  # with it comes what --help can do without
 
-        leave_stdout()
+        detach_stdout()
         _print_error(program, error)
         sys.exit(2)
     except PermissionError as error:  # folders that may not even be looked into, wherever they are
@@ -71,7 +71,7 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-positive_int, whole_number = at_least(1), at_least(0)
+positive_int, non_negative_int = at_least(1), at_least(0)
 
 
 def experiment_parser(
@@ -85,12 +85,12 @@ def experiment_parser(
     parser.add_argument(
         "--exp-dir",
         required=True,
-        type=folder,
+        type=folder_path,
         help="experiment folder that train.py made, or its best_ema_model.pth alone",
     )
     parser.add_argument(
         "--threshold",
-        type=kind or share,
+        type=kind or fraction,
         help=f"score from which a label counts as predicted (default: {threshold})",
     )
     parser.add_argument(
@@ -100,7 +100,7 @@ def experiment_parser(
     )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="where to compute")
     parser.add_argument(
-        "--workers", type=whole_number, help="image loading processes (default: one per core)"
+        "--workers", type=non_negative_int, help="image loading processes (default: one per core)"
     )
     return parser
 
@@ -114,7 +114,7 @@ def add_bootstrap_flags(parser: Parser) -> None:
         help="resamples of the bootstrap intervals, 20 or more (%(default)s)",
     )
     parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of the resamples (%(default)s)"
+        "--seed", type=non_negative_int, default=0, help="of the resamples (%(default)s)"
     )
 
 
@@ -123,11 +123,14 @@ def preprocess_parser(description: str, data_dir: str | None, save_dir: str | No
     parser = Parser(description=description)
     if data_dir:
         parser.add_argument(
-            "--data-dir", type=folder, default=data_dir, help="the official files (%(default)s)"
+            "--data-dir",
+            type=folder_path,
+            default=data_dir,
+            help="the official files (%(default)s)",
         )
     if save_dir:
         parser.add_argument(
-            "--save-dir", type=folder, default=save_dir, help="where to write (%(default)s)"
+            "--save-dir", type=folder_path, default=save_dir, help="where to write (%(default)s)"
         )
     parser.add_argument(
         "--check-images", action="store_true", help="open every image and report the broken ones"
@@ -139,24 +142,24 @@ def preprocess_parser(description: str, data_dir: str | None, save_dir: str | No
     )
     parser.add_argument(
         "--val",
-        type=share,
+        type=fraction,
         default=0.0,
         help="share of train to split off as val.txt, alike for every label (%(default)s)",
     )
     parser.add_argument(
-        "--seed", type=whole_number, default=0, help="of what is drawn (%(default)s)"
+        "--seed", type=non_negative_int, default=0, help="of what is drawn (%(default)s)"
     )
     return parser
 
 
-def folder(text: str) -> Path:
+def folder_path(text: str) -> Path:
     """Type of a command's flag that takes a folder whose path can stand in train.txt."""
     if not text.strip() or set(text) & set("\t\n\r"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be a path without tab or line end")
     return Path(text)
 
 
-def share(text: str) -> float:
+def fraction(text: str) -> float:
     """Type of a command's flag that takes a number between 0 and 1."""
     try:
         value = float(text)
@@ -167,7 +170,7 @@ def share(text: str) -> float:
     return value
 
 
-def listed(text: str) -> list[str]:
+def comma_separated(text: str) -> list[str]:
     """Type of a command's flag that takes names joined by commas."""
     names = [name.strip() for name in text.split(",")]
     if not all(names):
@@ -175,15 +178,15 @@ def listed(text: str) -> list[str]:
     return names
 
 
-def share_or_tuned(text: str) -> float | str:
+def fraction_or_tuned(text: str) -> float | str:
     """Type of a command's flag that takes a number between 0 and 1, or `tuned`."""
-    return text if text == "tuned" else share(text)
+    return text if text == "tuned" else fraction(text)
 
 
 def _print_error(program: str, error: UserError) -> None:
-    first = error.printed_by == "first" and place().local_rank == 0
+    first = error.printed_by == "first" and rank_info().local_rank == 0
     if first or error.printed_by == "this":
-        line = plain(" ".join(str(error).split()))
+        line = escape_controls(" ".join(str(error).split()))
         line = line if len(line) <= LONGEST else f"{line[:LONGEST]} ..."
         print(f"{program}: error: {line}", file=sys.stderr)
 

@@ -15,7 +15,7 @@ INK, PALE, ACCENT = "#2b5c8a", "#9db8d2", "#c05a1c"
 
 
 @contextlib.contextmanager
-def picture(
+def saved_figure(
     file: Path, size: tuple[float, float], layout: str | None = "constrained"
 ) -> Iterator["Figure"]:
     """An empty figure of `size` (width, height) in inches, which is written to `file` at the end.

@@ -16,8 +16,8 @@ from typing import IO, Any
 import numpy as np
 
 from lib.common.errors import UserError
-from lib.common.signals import signals_wait
-from lib.common.text import plain
+from lib.common.signals import deferred_signals
+from lib.common.text import escape_controls
 
 # it can only be read by setting it, which several threads must not do at once
 UMASK = os.umask(0)
@@ -54,14 +54,14 @@ def atomic_write(
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            put_in_place(name, path, former)
+            move_into_place(name, path, former)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
 
 
-def put_in_place(name: str, path: Path, former: str | Path | None = None) -> None:
+def move_into_place(name: str, path: Path, former: str | Path | None = None) -> None:
     """Rename a finished temporary file, which its maker alone may read, to `path`, for all to read;
     what stood there is kept as `former`, where that is given."""
     os.chmod(name, 0o666 & ~UMASK)
@@ -123,7 +123,10 @@ def append_line(path: str | Path, line: str) -> None:
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            before, data = os.fstat(descriptor).st_size, (plain(line, keep="\t") + "\n").encode()
+            before, data = (
+                os.fstat(descriptor).st_size,
+                (escape_controls(line, keep="\t") + "\n").encode(),
+            )
             if os.write(descriptor, data) < len(data):
                 os.ftruncate(descriptor, before)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -149,7 +152,7 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
             new.mkdir()
             old.mkdir()
         yield new
-        with writing(target), signals_wait():
+        with writing(target), deferred_signals():
             target.mkdir(exist_ok=True)
             with _alone_in(target):
                 _replace_entries(target, new, old, replaces)

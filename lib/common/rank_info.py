@@ -6,26 +6,30 @@ from typing import NamedTuple
 VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
-class Place(NamedTuple):
-    """A process among `size`, and among the `local_size` of its machine; all count from 0."""
+class RankInfo(NamedTuple):
+    """A process among `world_size`, of which `local_world_size` are on this machine; from 0."""
 
     rank: int = 0
-    size: int = 1
+    world_size: int = 1
     local_rank: int = 0
-    local_size: int = 1
+    local_world_size: int = 1
 
 
-def launched() -> bool:
+def is_launched() -> bool:
     """Whether a launcher started this process; it alone sets all of the variables."""
     values = [os.environ.get(name, "") for name in VARIABLES]
     return all(values) and all(value.isdecimal() for value in values[:4])
 
 
-def place() -> Place:
+def rank_info() -> RankInfo:
     """Where this process stands; alone, without a launcher."""
-    return Place(*(int(os.environ[name]) for name in VARIABLES[:4])) if launched() else Place()
+    return (
+        RankInfo(*(int(os.environ[name]) for name in VARIABLES[:4]))
+        if is_launched()
+        else RankInfo()
+    )
 
 
-def attempt() -> int:
+def restart_count() -> int:
     """How often the launcher has started this run anew after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if launched() else 0
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if is_launched() else 0

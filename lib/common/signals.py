@@ -37,7 +37,7 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def signals_wait() -> Iterator[None]:
+def deferred_signals() -> Iterator[None]:
     """Let SIGINT and SIGTERM wait until the block has ended."""
     if threading.current_thread() is not threading.main_thread():  # which alone gets them
         yield

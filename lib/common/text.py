@@ -8,7 +8,7 @@ _CONTROLS = re.compile(
 )
 
 
-def plain(text: str, keep: str = "") -> str:
+def escape_controls(text: str, keep: str = "") -> str:
     """`text` with its control characters, but those of `keep`, spelt out.
 
     A terminal shows them then and does not obey; a log keeps to its lines.

@@ -30,7 +30,7 @@ class Operation(NamedTuple):
         return self.low + (self.high - self.low) * magnitude / MAX_MAGNITUDE
 
 
-class Step(NamedTuple):
+class PolicyStep(NamedTuple):
     """One drawn step of the random policy; `center` (column, row) matters to Cutout alone."""
 
     operation: str
@@ -46,7 +46,7 @@ class Rectangle(NamedTuple):
     color: tuple[int, int, int]
 
 
-def draw_policy(random: np.random.Generator, size: tuple[int, int]) -> list[Step]:
+def draw_policy(random: np.random.Generator, size: tuple[int, int]) -> list[PolicyStep]:
     """Draw the steps that are to be applied to an image of `size` (width, height).
 
     Each of two steps draws one of 15 operations and a magnitude in 1..9 uniformly, and is kept
@@ -60,7 +60,7 @@ def draw_policy(random: np.random.Generator, size: tuple[int, int]) -> list[Step
         sign = 1 if random.random() < 0.5 else -1
         center = _draw_point(random, size)
         if kept:
-            steps.append(Step(name, magnitude, sign, center))
+            steps.append(PolicyStep(name, magnitude, sign, center))
     return steps
 
 
@@ -71,7 +71,7 @@ def draw_rectangle(random: np.random.Generator, size: tuple[int, int]) -> Rectan
     return Rectangle(center, (red, green, blue))
 
 
-def apply_operation(image: Image.Image, step: Step) -> Image.Image:
+def apply_operation(image: Image.Image, step: PolicyStep) -> Image.Image:
     """Apply one drawn step."""
     if step.operation == CUTOUT:
         (x, y), half = step.center, round(20 * step.magnitude / MAX_MAGNITUDE) // 2

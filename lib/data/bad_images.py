@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.runtime.world import World
@@ -30,7 +30,7 @@ class BadImages:
     `reasons` holds a line for each that was met, which names it; `tell` hears of it at once.
     """
 
-    def __init__(self, limit: int = 0, tell: Callable[[str], None] = say) -> None:
+    def __init__(self, limit: int = 0, tell: Callable[[str], None] = print_line) -> None:
         self.limit, self.tell = limit, tell
         self.reasons: dict[str, None] = {}  # in the order in which they were met
 
@@ -40,7 +40,7 @@ class BadImages:
 
     def agree(self, world: World) -> None:
         """Learn of the images that the other processes of `world` have met."""
-        with world.together():
+        with world.raise_on_all_ranks():
             for reasons in world.gather(list(self.reasons)):
                 self._note(reasons)
 

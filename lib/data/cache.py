@@ -18,9 +18,9 @@ import numpy as np
 from numpy.lib.format import open_memmap
 from PIL import Image
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
-from lib.common.files import put_in_place, write_json, writing
+from lib.common.files import move_into_place, write_json, writing
 from lib.common.readers import read_array, read_json
 from lib.data.bad_images import Unreadable, refuse
 from lib.data.transforms import read_image, resize
@@ -78,7 +78,7 @@ def cached_images(
         try:
             return ImageCache(file, shape)
         except UserError as error:
-            say(f"warning: {error}; it is written anew")
+            print_line(f"warning: {error}; it is written anew")
     needed = len(paths) * size * size * 3 / GIGABYTE
     if needed > limit:
         raise UserError(
@@ -99,7 +99,7 @@ def cached_images(
         with ProcessPoolExecutor(max(1, workers)) as pool:
             rows = pool.map(partial(_write_row, name, size), range(len(paths)), paths, chunksize=16)
             reasons = {}
-            for row, error in enumerate(bar(rows, "cache", "image", total=len(paths))):
+            for row, error in enumerate(progress_bar(rows, "cache", "image", total=len(paths))):
                 if not error:
                     continue
                 try:
@@ -113,11 +113,11 @@ def cached_images(
         else:
             _unread_file(file).unlink(missing_ok=True)  # of a cache that somebody removed
         with writing(file):
-            put_in_place(name, file)
+            move_into_place(name, file)
     except BaseException:
         os.unlink(name)
         raise
-    say(f"cache: {len(paths)} images, {needed:.2f} GB in {file}")
+    print_line(f"cache: {len(paths)} images, {needed:.2f} GB in {file}")
     return ImageCache(file, shape)
 
 

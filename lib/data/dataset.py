@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from lib.common.errors import UserError
-from lib.common.rank_info import place
+from lib.common.rank_info import rank_info
 from lib.data.bad_images import Unreadable
 from lib.data.cache import ImageCache
 from lib.data.folder import Split
@@ -23,16 +23,16 @@ from lib.runtime.world import World
 PATIENCE = 10  # seconds of a worker that was told to end
 
 
-class Key(NamedTuple):
+class SampleKey(NamedTuple):
     """An image of an epoch. A stand-in fills a process's share that has no image: its targets take
     no part in the loss."""
 
     epoch: int
     index: int
-    stand_in: bool = False
+    is_padding: bool = False
 
 
-View = Callable[[Image.Image, Key], Image.Image]
+View = Callable[[Image.Image, SampleKey], Image.Image]
 
 
 class Batch(NamedTuple):
@@ -53,13 +53,13 @@ class Batch(NamedTuple):
         tensors = (torch.tensor_split(tensor, count) for tensor in self[:4])
         return [Batch(*part, self.errors) for part in zip(*tensors, strict=True)]
 
-    def without_stand_ins(self) -> "Batch":
+    def without_padding(self) -> "Batch":
         """The rows that are images."""
         kept = self.index >= 0
         return Batch(*(tensor[kept] for tensor in self[:4]), self.errors)
 
 
-class Sample(NamedTuple):
+class LoadedSample(NamedTuple):
     """A row of a `Batch`, and why its image could not be read."""
 
     pixels: Tensor
@@ -84,7 +84,7 @@ class ImageDataset(Dataset):
     def __len__(self) -> int:
         return len(self.split)
 
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: SampleKey) -> LoadedSample:
         index, error = key.index, None
         try:
             image = self.cache.image(index) if self.cache else read_image(self.split.paths[index])
@@ -92,19 +92,19 @@ class ImageDataset(Dataset):
             image, error = Image.new("RGB", (1, 1)), Unreadable(index, str(raised))
         pixels, targets = to_pixels(self.view(image, key)), self.split.targets[index]
         ignore = self.split.ignore[index]
-        if key.stand_in:  # whoever has the image itself will say what is wrong with it
-            return Sample(pixels, targets, np.ones_like(ignore), -1)
+        if key.is_padding:  # whoever has the image itself will say what is wrong with it
+            return LoadedSample(pixels, targets, np.ones_like(ignore), -1)
         if error:
-            return Sample(pixels, targets, np.ones_like(ignore), -1, error)
-        return Sample(pixels, targets, ignore, index)
+            return LoadedSample(pixels, targets, np.ones_like(ignore), -1, error)
+        return LoadedSample(pixels, targets, ignore, index)
 
 
-def training_view(image: Image.Image, key: Key, *, size: int, augment: str, seed: int):
+def training_view(image: Image.Image, key: SampleKey, *, size: int, augment: str, seed: int):
     """The train transform, its draws keyed by (seed, epoch, index)."""
     return train_transform(image, size, augment, np.random.default_rng((seed, *key[:2])))
 
 
-def evaluation_view(image: Image.Image, key: Key, *, size: int):
+def evaluation_view(image: Image.Image, key: SampleKey, *, size: int):
     """The eval transform, the same for every key."""
     return resize(image, size)
 
@@ -141,20 +141,20 @@ class TrainingBatches(Sampler):
         """Batches of an epoch."""
         return -(-self.count // self.batch_size)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        keys = [Key(self.epoch, int(index)) for index in order[: self.count]]
+        keys = [SampleKey(self.epoch, int(index)) for index in order[: self.count]]
         for start in range(self.first * self.batch_size, self.count, self.batch_size):
             batch = keys[start : start + self.batch_size]
-            parts = parts_of(len(batch), self.accum_steps, self.size)
+            parts = num_micro_batches(len(batch), self.accum_steps, self.size)
             yield [key for part in range(parts) for key in self._share(batch[part::parts])]
 
-    def _share(self, part: list[Key]) -> list[Key]:
-        stand_in = part[self.rank % len(part)]._replace(stand_in=True)
-        return part[self.rank :: self.size] or [stand_in]
+    def _share(self, part: list[SampleKey]) -> list[SampleKey]:
+        is_padding = part[self.rank % len(part)]._replace(is_padding=True)
+        return part[self.rank :: self.size] or [is_padding]
 
 
-def parts_of(images: int, accum_steps: int, size: int) -> int:
+def num_micro_batches(images: int, accum_steps: int, size: int) -> int:
     """Parts in time of a batch of `images`: `accum_steps`, or fewer for a short last batch.
 
     Each process's share splits into as many equal parts, the earlier ones larger by one.
@@ -172,10 +172,10 @@ class EvaluationBatches(Sampler):
     def __len__(self) -> int:
         return len(self.starts)
 
-    def __iter__(self) -> Iterator[list[Key]]:
+    def __iter__(self) -> Iterator[list[SampleKey]]:
         for start in self.starts:
             stop = min(start + self.batch_size, self.length)
-            yield [Key(0, index) for index in range(start, stop)]
+            yield [SampleKey(0, index) for index in range(start, stop)]
 
 
 def make_loader(
@@ -185,7 +185,7 @@ def make_loader(
     device: torch.device,
 ) -> DataLoader:
     """A loader of `Batch`es; `workers` None is one process per core."""
-    workers = min(cores_of_this_process() if workers is None else workers, len(batches))
+    workers = min(available_cores() if workers is None else workers, len(batches))
     return DataLoader(
         dataset,
         batch_sampler=batches,
@@ -193,7 +193,7 @@ def make_loader(
         collate_fn=collate,
         persistent_workers=workers > 0,
         pin_memory=device.type == "cuda",
-        worker_init_fn=leave_signals_to_parent,
+        worker_init_fn=ignore_signals_in_worker,
         generator=torch.Generator(),  # or each pass would draw from that of the dropout
     )
 
@@ -209,11 +209,11 @@ def evaluation_loader(
 ) -> DataLoader:
     """This process's images of `split` in file order, through the eval transform."""
     dataset = ImageDataset(split, partial(evaluation_view, size=image_size), cache)
-    batches = EvaluationBatches(len(split), batch_size, rank=world.rank, size=world.size)
+    batches = EvaluationBatches(len(split), batch_size, rank=world.rank, size=world.world_size)
     return make_loader(dataset, batches, workers, world.device)
 
 
-def collate(samples: Sequence[Sample]) -> Batch:
+def collate(samples: Sequence[LoadedSample]) -> Batch:
     """Stack samples. Where one could not be read, the pixels of another stand in, so that batch
     statistics are those of pictures."""
     pixels, targets, ignore, index, errors = zip(*samples, strict=True)
@@ -228,7 +228,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     )
 
 
-def leave_signals_to_parent(worker: int) -> None:
+def ignore_signals_in_worker(worker: int) -> None:
     """A signal to the whole process group must not take the workers from a step being finished.
 
     The parent may end them with SIGTERM too, and waits for it: so they end some seconds later.
@@ -238,10 +238,10 @@ def leave_signals_to_parent(worker: int) -> None:
     signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(0))
 
 
-def cores_of_this_process() -> int:
+def available_cores() -> int:
     """Cores that this process may use, where those of one machine share them."""
     if hasattr(os, "sched_getaffinity"):
         cores = len(os.sched_getaffinity(0))
     else:
         cores = os.cpu_count() or 1
-    return max(1, cores // place().local_size)
+    return max(1, cores // rank_info().local_world_size)

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.common.console import bar
+from lib.common.console import progress_bar
 from lib.common.errors import UserError
-from lib.common.figures import INK, PALE, picture
+from lib.common.figures import INK, PALE, saved_figure
 from lib.data.folder import Split
 
 NAMED = 10
@@ -32,7 +32,7 @@ def content_hashes(paths: Sequence[str]) -> dict[str, str]:
             raise UserError(f"{path}: cannot be read: {error.strerror}") from error
 
     with ThreadPoolExecutor() as pool:
-        found = bar(pool.map(digest, paths), "hash", "image", total=len(paths))
+        found = progress_bar(pool.map(digest, paths), "hash", "image", total=len(paths))
         return dict(zip(paths, found, strict=True))
 
 
@@ -80,7 +80,7 @@ def draw_frequencies(
     height = max(2.5, 0.22 * len(order) + 1.2)
     places = np.arange(len(order))
     shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
-    with picture(file, (8, height)) as figure:
+    with saved_figure(file, (8, height)) as figure:
         axes = figure.subplots()
         for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
             if split in shares:
@@ -103,7 +103,7 @@ def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split
     np.fill_diagonal(share, np.nan)
     side = max(4, 0.19 * len(order) + 2.2)
     names = [_short(labels[column]) for column in order]
-    with picture(file, (side + 0.8, side)) as figure:
+    with saved_figure(file, (side + 0.8, side)) as figure:
         axes = figure.subplots()
         image = axes.imshow(share, cmap="viridis", vmin=0, vmax=1)
         axes.set_xticks(range(len(names)), names, rotation=90, fontsize=7)

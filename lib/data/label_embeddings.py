@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_json, write_npy
 from lib.data.folder import labels_hash
@@ -59,7 +59,7 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
     if tokenizer.cls_token_id is None:
         raise UserError(f"--text-model {model_name}: its tokenizer has no class token")
     vectors = []
-    for label in bar(labels, "bert", "label"):
+    for label in progress_bar(labels, "bert", "label"):
         pieces = tokenizer(spell_out(label), add_special_tokens=False)["input_ids"]
         ids = torch.tensor([[tokenizer.cls_token_id, *pieces]])
         inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
@@ -101,7 +101,7 @@ def glove_embeddings(
             f"{file}: has no vector for {', '.join(missing[:NAMED])}{more}: pass --oov zero or mean"
         )
     if missing:
-        say(f"{file}: has no vector for {', '.join(missing)}: taken as {out_of_vocabulary}")
+        print_line(f"{file}: has no vector for {', '.join(missing)}: taken as {out_of_vocabulary}")
     vectors = np.stack(list(found.values()))
     filler = vectors.mean(axis=0) if out_of_vocabulary == "mean" else np.zeros(vectors.shape[1])
     sums = [sum(found.get(word, filler) for word in words[label]) for label in labels]
@@ -116,7 +116,9 @@ def read_glove(file: Path, needed: set[str]) -> dict[str, np.ndarray]:
     try:
         with (
             open(file, "rb") as lines,
-            bar(None, "glove", "B", total=file.stat().st_size, unit_scale=True) as progress,
+            progress_bar(
+                None, "glove", "B", total=file.stat().st_size, unit_scale=True
+            ) as progress,
         ):
             for number, line in enumerate(lines, 1):
                 progress.update(len(line))

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_npy, write_text
 from lib.data.folder import missing_images
@@ -31,7 +31,7 @@ FILES = ("label.txt", "train.txt", "val.txt", "test.txt", "ignore.npy", "boxes.j
 
 
 @dataclass
-class Sample:
+class AnnotatedImage:
     """One image: its path, its labels, and its objects `{label, box [x0, y0, x1, y1], difficult}`.
 
     `doubtful` labels of test images are marked in `ignore.npy`, `unknown` ones written `?label`.
@@ -65,7 +65,7 @@ class Options:
 def write_data_folder(
     options: Options,
     labels: Sequence[str],
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[AnnotatedImage]],
     left_out: Mapping[str, int],
 ) -> None:
     """Write `splits` ("train", "test", and "val" if there is one) to `options.save_dir`.
@@ -133,8 +133,8 @@ def stratified_choice(targets: np.ndarray, fraction: float, seed: int) -> np.nda
 
 
 def split_off(
-    samples: Sequence[Sample], labels: Sequence[str], fraction: float, seed: int, flag: str
-) -> tuple[list[Sample], list[Sample]]:
+    samples: Sequence[AnnotatedImage], labels: Sequence[str], fraction: float, seed: int, flag: str
+) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
     """Part `samples` into the rest and a `fraction`, which is alike for every label.
 
     Raises `UserError`, naming `flag`, where either would be empty.
@@ -152,7 +152,9 @@ def find_broken(paths: Sequence[str]) -> dict[str, str]:
     broken = {}
     with ProcessPoolExecutor() as pool:
         found = pool.map(_reason, paths, chunksize=32)
-        for path, reason in bar(zip(paths, found, strict=True), "check", "image", total=len(paths)):
+        for path, reason in progress_bar(
+            zip(paths, found, strict=True), "check", "image", total=len(paths)
+        ):
             if reason:
                 broken[path] = reason
     return broken
@@ -166,7 +168,7 @@ def _reason(path: str) -> str | None:
     return None
 
 
-def _require_once(splits: Mapping[str, Sequence[Sample]]) -> None:
+def _require_once(splits: Mapping[str, Sequence[AnnotatedImage]]) -> None:
     """Raise `UserError` for an image that stands twice, in a split or in two."""
     place: dict[str, str] = {}
     for name, samples in splits.items():
@@ -179,8 +181,8 @@ def _require_once(splits: Mapping[str, Sequence[Sample]]) -> None:
 
 
 def _with_images(
-    splits: Mapping[str, Sequence[Sample]], options: Options, left_out: dict[str, int]
-) -> dict[str, list[Sample]]:
+    splits: Mapping[str, Sequence[AnnotatedImage]], options: Options, left_out: dict[str, int]
+) -> dict[str, list[AnnotatedImage]]:
     """The samples whose image is there (and opens, with --check-images); counts the others, or
     raises `UserError` for them."""
     paths = [sample.path for samples in splits.values() for sample in samples]
@@ -188,7 +190,7 @@ def _with_images(
     if options.check_images:
         broken = find_broken([path for path in paths if path not in bad])
         for reason in broken.values():
-            say(f"broken: {reason}")
+            print_line(f"broken: {reason}")
         bad |= dict.fromkeys(broken, "file cannot be read")
     if bad and not options.skip_missing:
         more = f", and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
@@ -206,7 +208,7 @@ def _with_images(
     }
 
 
-def _line(sample: Sample, labels: Sequence[str]) -> str:
+def _line(sample: AnnotatedImage, labels: Sequence[str]) -> str:
     """The sample's line of a split: labels in column order, the unknown ones marked."""
     present, unknown = set(sample.labels), set(sample.unknown)
     names = [
@@ -217,7 +219,7 @@ def _line(sample: Sample, labels: Sequence[str]) -> str:
     return f"{sample.path}\t{','.join(names)}\n"
 
 
-def _boxes(samples: Iterable[Sample]) -> str:
+def _boxes(samples: Iterable[AnnotatedImage]) -> str:
     """`boxes.json`, an image a line."""
     lines = (
         f"{json.dumps(sample.path, ensure_ascii=False)}: "
@@ -230,7 +232,7 @@ def _boxes(samples: Iterable[Sample]) -> str:
 def _sum_up(
     options: Options,
     labels: Sequence[str],
-    splits: Mapping[str, Sequence[Sample]],
+    splits: Mapping[str, Sequence[AnnotatedImage]],
     left_out: Mapping[str, int],
 ) -> None:
     counts = {}
@@ -238,17 +240,17 @@ def _sum_up(
         targets = indicators((sample.labels for sample in samples), labels)
         per_image = targets.sum(axis=1)
         counts[name] = targets.sum(axis=0)
-        say(
+        print_line(
             f"{name}: {len(samples)} images, {per_image.mean():.2f} labels an image (at most "
             f"{per_image.max()}), {np.count_nonzero(per_image == 0)} without labels"
         )
     rows = zip(labels, *counts.values(), strict=True)
     positives = ", ".join(f"{row[0]} {'/'.join(map(str, row[1:]))}" for row in rows)
-    say(textwrap.fill(f"positives ({'/'.join(counts)}): {positives}", 100))
+    print_line(textwrap.fill(f"positives ({'/'.join(counts)}): {positives}", 100))
     for name, column in counts.items():
         if nothing := [label for label, count in zip(labels, column, strict=True) if not count]:
-            say(textwrap.fill(f"without positives in {name}: {', '.join(nothing)}", 100))
+            print_line(textwrap.fill(f"without positives in {name}: {', '.join(nothing)}", 100))
     for reason, count in left_out.items():
         if count:
-            say(f"left out: {count} ({reason})")
-    say(f"wrote {options.save_dir}")
+            print_line(f"left out: {count} ({reason})")
+    print_line(f"wrote {options.save_dir}")

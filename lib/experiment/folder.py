@@ -13,12 +13,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.files import append_line, write_text, writing
 from lib.config import Config
 from lib.experiment.history import draw_curves, read_history
-from lib.experiment.tensorboard import Board
+from lib.experiment.tensorboard import TensorBoard
 
 EXPERIMENTS_ROOT = Path("experiments")
 FINISHED = "best EMA mAP"  # opens the last line of a finished run's log
@@ -26,7 +26,7 @@ LAST_OF_HEAD = "config: "  # opens the last line before those of the epochs
 LOGGED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
-class Busy(UserError):
+class ExperimentLocked(UserError):
     """Another process is at work on a run."""
 
 
@@ -42,14 +42,14 @@ class Experiment:
         self.curves_file = self.path / "curves.png"
         self.best_checkpoint = self.path / "checkpoints" / "best_ema_model.pth"
         self.last_checkpoint = self.path / "checkpoints" / "last.pth"
-        self.former_checkpoint = self.path / "checkpoints" / "last.prev.pth"
+        self.previous_checkpoint = self.path / "checkpoints" / "last.prev.pth"
         self.lock_file = self.path / "train.lock"
         self.visualization = self.path / "visualization"
 
     @classmethod
     def create(cls, config: Config, data_name: str) -> "Experiment":
         """Make the next free `expN`, which no other process can take too."""
-        family = family_of(config, data_name)
+        family = runs_folder(config, data_name)
         with writing(family):
             family.mkdir(parents=True, exist_ok=True)
             number = 1
@@ -97,7 +97,7 @@ class Experiment:
                 fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except (BlockingIOError, PermissionError):
                 self._lock.close()
-                raise Busy(
+                raise ExperimentLocked(
                     f"{self.path}: another process is training here; wait for it, or end it"
                 ) from None
 
@@ -120,10 +120,10 @@ class Experiment:
         head = [f"command: {shlex.join(command)}", f"versions: {versions()}"]
         head += [f"git revision: {git_revision()}", *facts]
         for line in head:
-            say(line)
+            print_line(line)
         settings = json.dumps(config.to_dict(), ensure_ascii=False)
         if self.log_file.exists() and sizes is None:
-            say("nothing was saved of this run yet: beginning anew")
+            print_line("nothing was saved of this run yet: beginning anew")
         if not self.log_file.exists():
             write_text(self.log_file, "\n".join([*head, f"{LAST_OF_HEAD}{settings}"]) + "\n")
         self._cut_back(sizes or {self.log_file.name: self._size_of_head()})
@@ -131,12 +131,12 @@ class Experiment:
     def log(self, text: str) -> None:
         """Print a line and keep it in `train.log`."""
         if self.writable:
-            say(text)
+            print_line(text)
             append_line(self.log_file, text)
 
-    def board(self, first_step: int) -> contextlib.AbstractContextManager[Board]:
+    def board(self, first_step: int) -> contextlib.AbstractContextManager[TensorBoard]:
         """TensorBoard's events, in place of earlier ones from `first_step` on."""
-        return Board(self.path if self.writable else None, first_step)
+        return TensorBoard(self.path if self.writable else None, first_step)
 
     @contextlib.contextmanager
     def working(self) -> Iterator[None]:
@@ -207,7 +207,7 @@ class Experiment:
         return size
 
 
-def family_of(config: Config, data_name: str) -> Path:
+def runs_folder(config: Config, data_name: str) -> Path:
     """The folder that holds all runs of a model on a data set."""
     return EXPERIMENTS_ROOT / f"{config.model}_{data_name}"
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from lib.common.errors import UserError
-from lib.common.figures import ACCENT, INK, PALE, picture
+from lib.common.figures import ACCENT, INK, PALE, saved_figure
 from lib.common.readers import numbered_lines
 
 # each panel: its name on the axis, and the lines in it by the key of a row
@@ -35,7 +35,7 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, float]], title: str) -> 
 
     epochs = [row["epoch"] for row in rows]
     best = max(rows, key=lambda row: row["mAP_ema"])  # the first of equals, as in training
-    with picture(file, (10, 3), layout=None) as figure:
+    with saved_figure(file, (10, 3), layout=None) as figure:
         figure.subplots_adjust(left=0.065, right=0.985, bottom=0.17, top=0.84, wspace=0.28)
         figure.suptitle(
             f"{title}: best EMA mAP {best['mAP_ema']:.4f} in epoch {best['epoch']:g}", fontsize=10

@@ -17,7 +17,7 @@ from lib.runtime.world import World
 from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss, binary_cross_entropy
 from lib.training.optim import Schedule, make_optimizer
-from lib.training.step import Criterion, Learner
+from lib.training.step import Criterion, TrainState
 from models import registry
 from models.backbones import build_backbone
 from models.errors import ModelError
@@ -60,14 +60,14 @@ def build_model(
         raise UserError(str(error)) from error
 
 
-def build_learner(
+def build_train_state(
     config: Config,
     labels: Sequence[str],
     label_embeddings: np.ndarray | None,
     *,
     world: World,
     steps_per_epoch: int,
-) -> Learner:
+) -> TrainState:
     """Build all that a training step reads and moves, on the device of `world`; its processes are
     not asked, so that an error of one of them can be told to the others."""
     # another experiment brings its own backbone: nothing to download
@@ -78,10 +78,10 @@ def build_learner(
         start_from(model, labels, config.pretrained_model)
     if config.checkpoint_backbone:
         try:
-            model.backbone.recompute_activations()
+            model.backbone.enable_grad_checkpointing()
         except ModelError as error:
             raise UserError(f"--checkpoint-backbone: {config.arch} {error}") from error
-    model = world.synchronized(model).to(world.device, memory_format=torch.channels_last)
+    model = world.convert_sync_bn(model).to(world.device, memory_format=torch.channels_last)
     if config.freeze_backbone:
         model.backbone.freeze()
     optimizer = make_optimizer(
@@ -104,7 +104,7 @@ def build_learner(
     ema = Ema(model, config.ema_decay)
     if config.compile:
         model.compile()  # its state keeps its names, and copies of it are not compiled
-    return Learner(
+    return TrainState(
         model=model,
         network=model,
         ema=ema,
@@ -123,7 +123,7 @@ def build_learner(
     )
 
 
-def make_quick(model: MLIC, image_size: int) -> MLIC:
+def prepare_for_inference(model: MLIC, image_size: int) -> MLIC:
     """Change `model` so that it gives the same scores in less time, and can learn no more."""
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)

@@ -13,7 +13,7 @@ from lib.common.files import writing
 EVENTS = "events.out.tfevents"  # how the names of its files begin
 
 
-class Board:
+class TensorBoard:
     """Writes scalars to `folder`, in place of earlier ones from `first_step` on; for None it keeps
     nothing.
 
@@ -34,7 +34,7 @@ class Board:
     def flush(self) -> None:
         self._call("flush")
 
-    def __enter__(self) -> "Board":
+    def __enter__(self) -> "TensorBoard":
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:

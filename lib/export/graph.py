@@ -31,7 +31,7 @@ ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keep
 TOGETHER = 8  # images on which a program is tried at once
 INPUT, OUTPUTS = "images", ("scores", "attention")
 
-Run = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+RunProgram = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Program(nn.Module):
@@ -56,7 +56,7 @@ class Format(NamedTuple):
     file: str
     packages: tuple[str, ...]
     write: Callable[[Program, Tensor, Path, dict[str, str]], None]
-    load: Callable[[Path], Run]
+    load: Callable[[Path], RunProgram]
 
 
 def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarray) -> float:
@@ -134,7 +134,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     return texts
 
 
-def _compare(predictor: Predictor, run: Run, images: np.ndarray, form: str) -> float:
+def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: str) -> float:
     largest = 0.0
     groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
     for part in (images[:1], *groups):
@@ -168,7 +168,7 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
     onnx.checker.check_model(str(file))
 
 
-def _load_onnx(file: Path) -> Run:
+def _load_onnx(file: Path) -> RunProgram:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -181,7 +181,7 @@ def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str,
     torch.export.save(exported, str(file), extra_files={"metadata.json": json.dumps(facts)})
 
 
-def _load_torch(file: Path) -> Run:
+def _load_torch(file: Path) -> RunProgram:
     module = torch.export.load(str(file)).module()
 
     def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.common.console import note, say
+from lib.common.console import print_line, print_note
 from lib.common.files import staged_folder, write_json, write_npz, write_text
 from lib.data.bad_images import BadImages, without_unread
 from lib.data.folder import DataFolder, Split
@@ -41,7 +41,7 @@ def evaluate(
     `compute_results` and `further_results`, those of `Localization` where boxes are known, and the
     `skipped` images where there were some.
     """
-    with world.together():
+    with world.raise_on_all_ranks():
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
         predictor = Predictor(exp_dir, world=world)
         config, labels = predictor.config, predictor.labels
@@ -66,11 +66,11 @@ def evaluate(
 
     if criterion:
         held_out_scores, read = score(held_out)
-        with world.together():
+        with world.raise_on_all_ranks():
             held_out = without_unread(held_out, read)
             tuning = learn(held_out_scores, held_out, labels, criterion, default=threshold)
     scores, read = score(split, heatmaps)
-    with world.together():
+    with world.raise_on_all_ranks():
         split = without_unread(split, read)
         experiment = predictor.experiment
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
@@ -79,17 +79,17 @@ def evaluate(
         results |= further_results(results["per_label"], scores, split, tuning)
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
-        if world.is_first:
+        if world.is_main_process:
             learnt = tuning if criterion else None
             write_results(experiment, results, scores, split, labels, config.topk, learnt)
     if criterion:
         file = experiment.path / FILE
-        note(f"thresholds by {criterion} on {len(held_out)} val images are in {file}")
+        print_note(f"thresholds by {criterion} on {len(held_out)} val images are in {file}")
     for text in _remarks(results, tuning):
-        note(text)
-    say(results_table(results).rstrip())
+        print_note(text)
+    print_line(results_table(results).rstrip())
     for line in bad_images.summary():
-        say(line)
+        print_line(line)
     return results
 
 

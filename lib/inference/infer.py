@@ -13,11 +13,11 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import Unreadable
-from lib.data.dataset import cores_of_this_process
+from lib.data.dataset import available_cores
 from lib.data.folder import DataFolder, Split
 from lib.inference import summary
 from lib.inference.gallery import OVERLAYS, PAGE, Gallery, Note
@@ -78,7 +78,7 @@ def infer(
     `Predictor.cutoffs`. Overlays are written of `images`, unless `overlays` says otherwise. Raises
     `UserError` where there is nothing to show.
     """
-    with world.together():
+    with world.raise_on_all_ranks():
         if images and only_errors:
             raise UserError("--only-errors: the truth of --images is not known; leave one out")
         predictor = Predictor(exp_dir, world=world)
@@ -98,7 +98,7 @@ def infer(
 
     def show(note: Note) -> None:
         if images:
-            say(summary.table(note, names, selection.cutoffs))
+            print_line(summary.table(note, names, selection.cutoffs))
 
     shown = visualize(
         predictor,
@@ -111,8 +111,8 @@ def infer(
         workers=workers,
     )
     for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
-        say(line)
-    say(f"heatmaps: {shown.page}")
+        print_line(line)
+    print_line(f"heatmaps: {shown.page}")
     return shown.page
 
 
@@ -146,23 +146,25 @@ def visualize(
     with contextlib.ExitStack() as stack:
         replaced = staged_folder(target, replaces=[OVERLAYS])
         gallery = Gallery(
-            world.from_first(lambda: stack.enter_context(replaced)), predictor.labels, overlays
+            world.broadcast_from_main(lambda: stack.enter_context(replaced)),
+            predictor.labels,
+            overlays,
         )
         stream = predictor.stream(split, batch_size, workers, unreadable.extend)
-        total = -(-len(split) // world.size)
-        rows = bar(_rows(stream, predictor.grid), "draw", "image", total=total)
+        total = -(-len(split) // world.world_size)
+        rows = progress_bar(_rows(stream, predictor.grid), "draw", "image", total=total)
         wanted = itertools.islice(_wanted(rows, split, selection), limit)
-        drawn = in_threads(lambda work: gallery.draw(*work), wanted, cores_of_this_process())
+        drawn = in_threads(lambda work: gallery.draw(*work), wanted, available_cores())
         kept = gallery.keep(drawn, world.rank)
         unreadable = sorted(itertools.chain.from_iterable(world.gather(unreadable)))
         pictures = min(world.sum(kept)[0], limit or len(split))
         verdicts: collections.Counter[str] = collections.Counter()
-        with world.together():
+        with world.raise_on_all_ranks():
             if not pictures:
                 raise UserError(summary.nothing(split, selection, unreadable))
-            if world.is_first:
+            if world.is_main_process:
                 verdicts = gallery.finish(
-                    world.size,
+                    world.world_size,
                     limit,
                     [(split.paths[image.index], image.reason) for image in unreadable],
                     show,

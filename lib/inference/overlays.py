@@ -12,7 +12,7 @@ import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
 from lib.common.files import writing
-from lib.common.text import plain
+from lib.common.text import escape_controls
 from lib.data.transforms import open_image, to_rgb
 
 COLOR_MAP = "inferno"  # perceptually uniform
@@ -93,7 +93,7 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
 
 def add_caption(image: Image.Image, text: str) -> Image.Image:
     """The image on top of a dark strip with `text`, shortened to fit."""
-    font, text = _font(), plain(text)
+    font, text = _font(), escape_controls(text)
     height = font.size + 10
     while font.getlength(text) > image.width - 12 and len(text) > 1:
         text = text[:-2] + "…"

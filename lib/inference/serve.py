@@ -31,7 +31,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.transforms import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmap
@@ -172,7 +172,7 @@ def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | 
         server = make_server(
             HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
         )
-        say(f"drop pictures at http://{HOST}:{port}/ (Ctrl-C ends it)")
+        print_line(f"drop pictures at http://{HOST}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()
     raise KeyboardInterrupt  # which the server takes for its end
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from lib.common.text import plain
+from lib.common.text import escape_controls
 from lib.data.bad_images import Unreadable
 from lib.data.folder import Split
 from lib.inference.gallery import Note
@@ -15,7 +15,7 @@ NAMED = 20  # unreadable files that are listed
 def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
     """Lines of a picture's path, then its labels with their scores."""
     rows = [(labels[column], score) for column, score, *_ in note["tags"]]
-    path = plain(note["path"])
+    path = escape_controls(note["path"])
     if not rows:
         column, score = note["best"]
         return (
@@ -31,7 +31,7 @@ def closing(
     """Lines for the end: the files that could not be read, and what was found in the others."""
     if unreadable:
         yield f"not readable, left out: {len(unreadable)}"
-        yield from (f"  {plain(image.reason)}" for image in unreadable[:NAMED])
+        yield from (f"  {escape_controls(image.reason)}" for image in unreadable[:NAMED])
         if len(unreadable) > NAMED:
             more = len(unreadable) - NAMED
             yield f"  and {more} more; all stand in predictions.jsonl"

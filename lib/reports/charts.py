@@ -20,7 +20,7 @@ FEW = 30  # entries below which a bin says little
 Ticks = list[tuple[float, str]]
 
 
-class Path(NamedTuple):
+class SvgPath(NamedTuple):
     """A line or area; `name` stands in the legend, `key` lets the page exchange it."""
 
     d: str
@@ -38,7 +38,7 @@ class Chart(NamedTuple):
     y_label: str
     x_ticks: Ticks
     y_ticks: Ticks
-    paths: list[Path]
+    paths: list[SvgPath]
 
 
 class Matrix(NamedTuple):
@@ -124,8 +124,8 @@ def score_paths(
 
 def score_charts(paths: dict[str, str], bins: int) -> list[Chart]:
     """Precision-recall curve, reliability diagram and histogram of one label, or of all pooled."""
-    keyed = {key: Path(d, key, "", key) for key, d in paths.items()}
-    diagonal = Path(f"M{x(0):g},{y(0):g}L{x(1):g},{y(1):g}", "guide", "perfect calibration")
+    keyed = {key: SvgPath(d, key, "", key) for key, d in paths.items()}
+    diagonal = SvgPath(f"M{x(0):g},{y(0):g}L{x(1):g},{y(1):g}", "guide", "perfect calibration")
     cut = keyed["cutoff"]._replace(style="guide", name="counted as predicted from here")
     decades = [(float(log_y(10.0**-n)), f"{10.0**-n:g}") for n in range(5)]
     return [
@@ -164,7 +164,7 @@ def overview_chart(lines: Sequence[tuple[str, str, np.ndarray]]) -> Chart:
         "interpolated precision",
         unit_ticks(x),
         unit_ticks(y),
-        [Path(curve_path(precision), style, name) for name, style, precision in lines],
+        [SvgPath(curve_path(precision), style, name) for name, style, precision in lines],
     )
 
 

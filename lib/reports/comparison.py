@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from lib.common.errors import UserError
-from lib.config import FREE
+from lib.config import RUNTIME_FLAGS
 from lib.reports.results import Evaluated, require_same_images
 from lib.scoring.bootstrap import (
     interval,
@@ -31,7 +31,7 @@ MEASURES = {
 
 
 @dataclass
-class Run:
+class ScoredRun:
     """One experiment: its flags, measures by name, and its mAP in each resample (R,)."""
 
     name: str
@@ -45,7 +45,7 @@ class Group:
     """Runs whose flags differ in the seed alone; `difference` is that of the mean mAP to the first
     group's, with its interval, None for the first group itself."""
 
-    runs: list[Run]
+    runs: list[ScoredRun]
     difference: tuple[float, float, float] | None = None
 
     @property
@@ -99,9 +99,13 @@ def compare(
     for one in runs:
         measured = one.stored.summary(one.threshold if threshold is None else threshold, one.topk)
         further = one.further
-        run = Run(
+        run = ScoredRun(
             str(one.path),
-            {name: value for name, value in one.config.to_dict().items() if name not in FREE},
+            {
+                name: value
+                for name, value in one.config.to_dict().items()
+                if name not in RUNTIME_FLAGS
+            },
             {name: measured[name] for name in MEASURES} | further,
             resampled_mean(resampled_average_precision(*one.stored.arrays, counts)),
         )

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.common.figures import INK, PALE, picture
+from lib.common.figures import INK, PALE, saved_figure
 from lib.common.flags import flag_name
 from lib.reports.comparison import Comparison, Group
 from lib.scoring.bootstrap import interval
@@ -60,7 +60,7 @@ def draw(file: Path, comparison: Comparison) -> None:
     groups = comparison.groups
     spots = np.arange(len(groups))
     names = [_name(comparison, group) for group in groups]
-    with picture(file, (8, max(2.2, 0.6 * len(groups) + 1.4))) as figure:
+    with saved_figure(file, (8, max(2.2, 0.6 * len(groups) + 1.4))) as figure:
         axes = figure.subplots()
         for spot, group in zip(spots, groups, strict=True):
             for number, run in enumerate(group.runs):

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.html import write_page
 from lib.reports import charts
 from lib.reports.results import Evaluated, Scores
@@ -80,7 +80,7 @@ def write_report(
     found = list(worst_examples(stored, verdicts, examples))
     for part in found:
         if part.gone:
-            say(f"note: {part.gone} pictures of the {part.title.lower()} are gone: left out")
+            print_line(f"note: {part.gone} pictures of the {part.title.lower()} are gone: left out")
     file = run.path / "report.html"
     write_page(
         file,
@@ -108,7 +108,9 @@ def write_report(
         detail_charts=charts.score_charts(details[0]["paths"], CALIBRATION_BINS),
         frame=charts,
         matrix=charts.matrix(
-            mistakes.together(verdicts.missed, verdicts.false_alarm), stored.labels, MATRIX_LABELS
+            mistakes.count_cooccurrences(verdicts.missed, verdicts.false_alarm),
+            stored.labels,
+            MATRIX_LABELS,
         ),
         pair_tables=_pair_tables(stored.labels, verdicts),
         examples=found,

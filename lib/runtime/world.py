@@ -26,7 +26,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.common.errors import UserError
-from lib.common.rank_info import VARIABLES, attempt, launched, place
+from lib.common.rank_info import VARIABLES, is_launched, rank_info, restart_count
 from lib.runtime.device import select_device
 
 TIMEOUT = 600  # seconds
@@ -37,7 +37,7 @@ if BUFFER_OPTION not in inspect.signature(DistributedDataParallel).parameters:
 T = TypeVar("T")
 
 
-class MetTogether(UserError):
+class RaisedOnAllRanks(UserError):
     """An error that all processes raise, because one of them met it; the first one prints it."""
 
 
@@ -45,12 +45,16 @@ class World:
     """The processes of a run, one of which this is; `device` is where this one computes."""
 
     def __init__(
-        self, device: torch.device, rank: int = 0, size: int = 1, store: dist.Store | None = None
+        self,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        store: dist.Store | None = None,
     ) -> None:
-        self.device, self.rank, self.size, self.store = device, rank, size, store
+        self.device, self.rank, self.world_size, self.store = device, rank, world_size, store
 
     @property
-    def is_first(self) -> bool:
+    def is_main_process(self) -> bool:
         """Whether this process writes the files and prints the lines."""
         return self.rank == 0
 
@@ -77,20 +81,20 @@ class World:
         """`value` of every process, in the order of their ranks."""
         if not self.store:
             return [value]
-        values: list[Any] = [None] * self.size
+        values: list[Any] = [None] * self.world_size
         dist.all_gather_object(values, value)
         return values
 
-    def from_first(self, make: Callable[[], T]) -> T:
+    def broadcast_from_main(self, make: Callable[[], T]) -> T:
         """What the first process makes, for all; where it fails with a `UserError`, all do."""
-        with self.together():
-            values = [make() if self.is_first else None]
+        with self.raise_on_all_ranks():
+            values = [make() if self.is_main_process else None]
         if self.store:
             dist.broadcast_object_list(values)
         return values[0]  # type: ignore[return-value]
 
     @contextlib.contextmanager
-    def together(self) -> Iterator[None]:
+    def raise_on_all_ranks(self) -> Iterator[None]:
         """A `UserError` of any process inside becomes that of all, and the first one prints it."""
         error = None
         try:
@@ -99,20 +103,20 @@ class World:
             error = raised
         told = [text for text in self.gather(error and str(error)) if text is not None]
         if told:
-            raise MetTogether(told[0]) from error
+            raise RaisedOnAllRanks(told[0]) from error
 
-    def remember(self, name: str, text: str) -> None:
+    def store_set(self, name: str, text: str) -> None:
         """Keep `text` for the processes that the launcher starts anew after a failure."""
         if self.store:
             self.store.set(name, text)
 
-    def remembered(self, name: str) -> str | None:
+    def store_get(self, name: str) -> str | None:
         """What an earlier attempt of the same launch has kept."""
         if not self.store or not self.store.check([name]):
             return None
         return self.store.get(name).decode()
 
-    def parallel(self, model: nn.Module, image_size: int) -> nn.Module:
+    def wrap_ddp(self, model: nn.Module, image_size: int) -> nn.Module:
         """`model`, with its gradients averaged over the processes in the backward."""
         if not self.store:
             return model
@@ -121,25 +125,25 @@ class World:
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             **{BUFFER_OPTION: False},
-            find_unused_parameters=leaves_parameters_out(model, image),
+            find_unused_parameters=has_unused_parameters(model, image),
             gradient_as_bucket_view=True,
         )
 
-    def synchronized(self, model: nn.Module) -> nn.Module:
+    def convert_sync_bn(self, model: nn.Module) -> nn.Module:
         """`model` with batch statistics over all processes, where PyTorch can: on CUDA."""
-        if self.size == 1 or self.device.type != "cuda":
+        if self.world_size == 1 or self.device.type != "cuda":
             return model
         from timm.layers import convert_sync_batchnorm  # knows timm's norms with activations
 
         return convert_sync_batchnorm(model)
 
     @torch.no_grad()
-    def average_statistics(self, model: nn.Module, images: int) -> None:
+    def average_bn_statistics(self, model: nn.Module, images: int) -> None:
         """Make running statistics that are not synchronised the same everywhere.
 
         They become the mean over the processes, weighted by the `images` that each has seen.
         """
-        if self.size == 1:
+        if self.world_size == 1:
             return
         running = [
             statistic
@@ -159,7 +163,7 @@ class World:
             statistic.copy_(mean.view_as(statistic))
 
 
-def leaves_parameters_out(model: nn.Module, images: Tensor) -> bool:
+def has_unused_parameters(model: nn.Module, images: Tensor) -> bool:
     """Whether some parameters get no gradient, as those of a backbone's layer that is not used.
 
     PyTorch searches for them in every step, where it is told that there are any.
@@ -172,7 +176,7 @@ def leaves_parameters_out(model: nn.Module, images: Tensor) -> bool:
     return found
 
 
-def holding_gradients(network: nn.Module, hold: bool) -> contextlib.AbstractContextManager:
+def maybe_no_sync(network: nn.Module, hold: bool) -> contextlib.AbstractContextManager:
     """Keep the gradients of a backward to this process, for a later one to average them all."""
     if hold and isinstance(network, DistributedDataParallel):
         return network.no_sync()
@@ -186,16 +190,16 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     `timeout` is how many seconds a process that does not answer is waited for. An error of this
     process alone is printed by it, and those that lose contact by it keep silent.
     """
-    here = place()
+    here = rank_info()
     device = select_device(device_name, here.local_rank)
-    if not launched():
+    if not is_launched():
         yield World(device)
         return
     threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     store = _meet(device, timeout)
     try:
-        yield World(device, here.rank, here.size, store)
-    except MetTogether as error:
+        yield World(device, here.rank, here.world_size, store)
+    except RaisedOnAllRanks as error:
         error.printed_by = "this" if here.rank == 0 else "another"
         dist.destroy_process_group()
         raise
@@ -207,8 +211,8 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
             error.printed_by = speaker
         elif isinstance(error, RuntimeError) and _is_lost_contact(error):
             lost = UserError(
-                f"process {here.rank} of {here.size} lost contact with another one, which was "
-                "killed or does not answer: see its own messages, and go on with --resume"
+                f"process {here.rank} of {here.world_size} lost contact with another one, which "
+                "was killed or does not answer: see its own messages, and go on with --resume"
             )
             lost.printed_by = speaker
             raise lost from error
@@ -218,7 +222,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
 
 def processes_to_start(device_name: str) -> int:
     """How many processes this machine's GPUs ask for, where no launcher has decided it; or 0."""
-    if launched() or device_name not in ("auto", "cuda") or not torch.cuda.is_available():
+    if is_launched() or device_name not in ("auto", "cuda") or not torch.cuda.is_available():
         return 0
     count = torch.cuda.device_count()
     return count if count > 1 else 0
@@ -253,18 +257,18 @@ def start_processes(count: int) -> NoReturn:
 
 def _meet(device: torch.device, timeout: int) -> dist.Store:
     """Join the process group; gives the store that the processes share."""
-    here, patience = place(), timedelta(seconds=timeout)
-    shared_gpus = device.type == "cuda" and here.local_size > torch.cuda.device_count()
+    here, patience = rank_info(), timedelta(seconds=timeout)
+    shared_gpus = device.type == "cuda" and here.local_world_size > torch.cuda.device_count()
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not shared_gpus else "gloo"
     try:
         store, rank, size = next(dist.rendezvous("env://", timeout=patience))
         # a launcher that starts the processes anew keeps the store, with the former ones' addresses
-        own = dist.PrefixStore(f"attempt {attempt()}", store)
+        own = dist.PrefixStore(f"attempt {restart_count()}", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=size, timeout=patience)
     except (dist.DistError, RuntimeError, ValueError) as error:
         address = ":".join(os.environ[name] for name in VARIABLES[4:])
         raise UserError(
-            f"process {here.rank} of {here.size}: no rendezvous with the others at {address} "
+            f"process {here.rank} of {here.world_size}: no rendezvous with the others at {address} "
             f"within {timeout} s: check the address, the number of processes, and that all run"
         ) from error
     return store
@@ -286,6 +290,6 @@ def _is_lost_contact(error: RuntimeError) -> bool:
 def _speaker(store: dist.Store) -> str:
     """Who prints why the run ends: the first process that asks for it."""
     try:
-        return "this" if store.add(f"told {attempt()}", 1) == 1 else "another"
+        return "this" if store.add(f"told {restart_count()}", 1) == 1 else "another"
     except RuntimeError:  # the process that kept the store is gone
         return "this"

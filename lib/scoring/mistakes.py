@@ -49,7 +49,7 @@ def verdicts(
     )
 
 
-def together(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+def count_cooccurrences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """In how many images a mark of `first` (N, C) meets one of `second`: int (C, C).
 
     Row: the label in `first`, column: the label in `second`.
@@ -65,7 +65,7 @@ def pairs(first: np.ndarray, second: np.ndarray, limit: int) -> list[Pair]:
     Sorted by how many more images these are, ties by label order; a pair of twice the same marks
     counts once, its earlier label first.
     """
-    met = together(first, second)
+    met = count_cooccurrences(first, second)
     expected = np.outer(first.sum(axis=0), second.sum(axis=0)) / max(len(first), 1)
     excess = met - expected
     allowed = (excess > 0) & (met > 1) & ~np.eye(len(met), dtype=bool)

@@ -12,23 +12,23 @@ from collections.abc import Callable
 import torch
 from torch.utils.data import DataLoader
 
-from lib.common.console import bar, say
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
-from lib.common.rank_info import launched
+from lib.common.rank_info import is_launched
 from lib.common.signals import StopRequest
 from lib.config import Config
 from lib.data.bad_images import BadImages, without_unread
-from lib.data.dataset import parts_of
+from lib.data.dataset import num_micro_batches
 from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment, command_line
-from lib.experiment.network import build_learner, make_quick, notes
+from lib.experiment.network import build_train_state, notes, prepare_for_inference
 from lib.runtime.device import allow_tf32, make_deterministic
 from lib.runtime.world import World
 from lib.scoring.metrics import mean_average_precision
 from lib.training import resume
 from lib.training.inputs import Inputs
 from lib.training.run_state import RunState
-from lib.training.step import Learner, gather, predict, train_one_epoch
+from lib.training.step import TrainState, gather, predict, train_one_epoch
 from lib.training.step_log import Progress, Step, StepLog
 
 PATIENCE = 3
@@ -47,15 +47,17 @@ class Trainer:
             allow_tf32()
         if config.deterministic:
             make_deterministic()
-        self.stop = StopRequest(echo=5.0 if launched() else 0.0)
-        with world.together():
+        self.stop = StopRequest(echo=5.0 if is_launched() else 0.0)
+        with world.raise_on_all_ranks():
             self.inputs = Inputs(config, world, self.bad_images)
-        former = world.remembered(EXPERIMENT)
+        former = world.store_get(EXPERIMENT)
         self.experiment = self._from_first(
             lambda: resume.find_run(config, self.inputs.data.name, former)
         )
-        file = world.from_first(lambda: self.experiment and resume.intact_state(self.experiment))
-        with world.together():
+        file = world.broadcast_from_main(
+            lambda: self.experiment and resume.latest_valid_checkpoint(self.experiment)
+        )
+        with world.raise_on_all_ranks():
             state = file and checkpoint.load(file)
             if state:
                 resume.require_same(state, self.config, self.experiment, self.inputs)
@@ -67,10 +69,10 @@ class Trainer:
             )
             if state:
                 self.run_state.restore(state, file)
-        self.learner.network = world.parallel(self.learner.model, config.img_size)
+        self.learner.network = world.wrap_ddp(self.learner.model, config.img_size)
         self.saved_sizes = state["sizes"] if state else None
         if state:
-            say(f"going on after step {self.learner.step}, in {self.experiment.path}")
+            print_line(f"going on after step {self.learner.step}, in {self.experiment.path}")
         self.run_state.seed_dropout(state["rng"] if state else [], file)
 
     def fit(self) -> Experiment:
@@ -89,7 +91,9 @@ class Trainer:
         with self.experiment.working(), self.experiment.board(first_step) as board, self.stop:
             self.board = board
             epochs = range(progress.epoch, self.config.max_epochs)
-            for _ in bar(epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop):
+            for _ in progress_bar(
+                epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop
+            ):
                 if self._stops_early():
                     break
                 self._run_epoch(train_loader, validation_loader)
@@ -103,12 +107,12 @@ class Trainer:
     def _stops_early(self) -> bool:
         return self.config.estop and self.progress.epochs_without_better >= PATIENCE
 
-    def _make_learner(self, weights: bool) -> Learner:
+    def _make_learner(self, weights: bool) -> TrainState:
         """The learner, with its starting `weights`, or as an empty form for those of a state."""
         config, inputs = self.config, self.inputs
         if not weights:
             config = dataclasses.replace(config, weights="none", pretrained_model=None)
-        return build_learner(
+        return build_train_state(
             config,
             inputs.data.labels,
             inputs.label_embeddings(),
@@ -119,8 +123,8 @@ class Trainer:
     def _require_statistics(self, grid: tuple[int, int]) -> None:
         """BatchNorm needs more than one value per channel, also in the last short batch."""
         images = self.inputs.train_batches.count % self.config.batch_size or self.config.batch_size
-        parts = parts_of(images, self.config.accum_steps, self.world.size)
-        values = max(1, images // parts // self.world.size)
+        parts = num_micro_batches(images, self.config.accum_steps, self.world.world_size)
+        values = max(1, images // parts // self.world.world_size)
         values *= min(grid[0] * grid[1], len(self.inputs.data.labels))
         if values == 1:
             remedy = "choose another" if self.inputs.train_batches.count > 1 else "add images"
@@ -133,7 +137,9 @@ class Trainer:
     def _from_first(self, make: Callable[[], Experiment | None]) -> Experiment | None:
         """What the first process finds or makes; the others do not write there."""
         made: list[Experiment | None] = []
-        path = self.world.from_first(lambda: made.append(make()) or made[0] and made[0].path)
+        path = self.world.broadcast_from_main(
+            lambda: made.append(make()) or made[0] and made[0].path
+        )
         return made[0] if made else path and Experiment(path, writable=False)
 
     def _open_experiment(self) -> None:
@@ -143,10 +149,10 @@ class Trainer:
             self.experiment = self._from_first(
                 lambda: Experiment.create(config, self.inputs.data.name)
             )
-        if self.world.is_first:
-            self.world.remember(EXPERIMENT, str(self.experiment.path))
-        with self.world.together():
-            if self.world.is_first:
+        if self.world.is_main_process:
+            self.world.store_set(EXPERIMENT, str(self.experiment.path))
+        with self.world.raise_on_all_ranks():
+            if self.world.is_main_process:
                 known = (f"note: {text}" for text in notes(config, self.learner.model))
                 facts = [self._describe(), *known]
                 self.experiment.begin(config, command_line(), facts, self.saved_sizes)
@@ -213,7 +219,7 @@ class Trainer:
         """mAP of the raw and of the EMA model, over one pass."""
         split, learner = self.inputs.validation_split, self.learner
         models = [
-            make_quick(copy.deepcopy(model), self.config.img_size)
+            prepare_for_inference(copy.deepcopy(model), self.config.img_size)
             for model in (learner.model, learner.ema.model)
         ]
         how = (
@@ -242,7 +248,7 @@ class Trainer:
         if not any(received):
             return
         self._save_last()
-        say(
+        print_line(
             f"stopped after step {self.learner.step}; to go on: python train.py --resume "
             f"{shlex.quote(str(self.experiment.path))}"
         )
@@ -252,8 +258,8 @@ class Trainer:
         (height, width), model = self.learner.model.grid, self.learner.model
         size = sum(parameter.numel() for parameter in model.parameters()) / 1e6
         place = str(self.world.device.type)
-        if self.world.size > 1:
-            place = f"{self.world.size} x {place}"
+        if self.world.world_size > 1:
+            place = f"{self.world.world_size} x {place}"
         return (
             f"{self.config.arch}: {size:.1f} M parameters, {height} x {width} patches; "
             f"{self.inputs.train_batches.count} train and {len(self.inputs.validation_split)} "

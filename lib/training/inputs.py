@@ -7,14 +7,14 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from lib.common.errors import UserError
-from lib.common.rank_info import place
+from lib.common.rank_info import rank_info
 from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.cache import ImageCache, cached_images
 from lib.data.dataset import (
     ImageDataset,
     TrainingBatches,
-    cores_of_this_process,
+    available_cores,
     evaluation_loader,
     make_loader,
     training_view,
@@ -29,7 +29,7 @@ class Inputs:
     def __init__(self, config: Config, world: World, bad_images: BadImages | None = None) -> None:
         self.config, self.world = config, world
         self.bad_images = bad_images or BadImages(config.max_bad_images)
-        share = _share_of_a_batch(config, world.size)
+        share = _share_of_a_batch(config, world.world_size)
         if share % config.accum_steps:
             raise UserError(
                 f"--accum-steps {config.accum_steps}: does not divide the {share} images that a "
@@ -49,7 +49,7 @@ class Inputs:
             limit=config.limit,
             accum_steps=config.accum_steps,
             rank=world.rank,
-            size=world.size,
+            size=world.world_size,
         )
 
     def label_embeddings(self) -> np.ndarray | None:
@@ -86,7 +86,7 @@ class Inputs:
             return None
 
         def make() -> ImageCache:
-            workers = cores_of_this_process() if config.workers is None else config.workers
+            workers = available_cores() if config.workers is None else config.workers
             folder = Path(config.cache)
             return cached_images(
                 split.paths,
@@ -97,10 +97,10 @@ class Inputs:
                 self.bad_images.meet,
             )
 
-        with self.world.together():
-            if place().local_rank == 0:
+        with self.world.raise_on_all_ranks():
+            if rank_info().local_rank == 0:
                 make()
-        with self.world.together():
+        with self.world.raise_on_all_ranks():
             return make()
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.files import writing
 from lib.common.flags import flag_name
-from lib.config import FREE, Config
+from lib.config import RUNTIME_FLAGS, Config
 from lib.experiment import checkpoint
-from lib.experiment.folder import Busy, Experiment, family_of
+from lib.experiment.folder import Experiment, ExperimentLocked, runs_folder
 from lib.training.inputs import Inputs
-from lib.training.step import Learner
+from lib.training.step import TrainState
 from models.weights import is_finite
 
 AUTO = "auto"
@@ -41,7 +41,7 @@ def planned_config(flags: dict[str, Any]) -> Config:
     run = Config.load(file, required=("weights",))  # which a published run does not say
     for name, value in flags.items():
         former = getattr(run, name)
-        if name in FREE or value == former:
+        if name in RUNTIME_FLAGS or value == former:
             continue
         if name == "max_epochs" and value > former:
             if run.lr_scheduler in OPEN_ENDED:
@@ -70,12 +70,12 @@ def find_run(config: Config, data_name: str, former: str | None) -> Experiment |
     return experiment
 
 
-def intact_state(experiment: Experiment) -> Path | None:
+def latest_valid_checkpoint(experiment: Experiment) -> Path | None:
     """The newest intact state of a run; None where it was ended before it was first saved.
 
     A damaged `last.pth` is set aside for the one before it, with a warning.
     """
-    last, former = experiment.last_checkpoint, experiment.former_checkpoint
+    last, former = experiment.last_checkpoint, experiment.previous_checkpoint
     if not last.exists() and not former.exists():
         if experiment.epochs_in_history > 1:
             raise UserError(f"{last}: no such checkpoint: the run cannot go on; start a new one")
@@ -92,7 +92,7 @@ def intact_state(experiment: Experiment) -> Path | None:
                 f"{error}; and {other}: the run cannot go on; start a new one, from its best "
                 f"weights with --pretrained-model {experiment.path}"
             ) from other
-        say(f"warning: {error}; going on from {former}")
+        print_line(f"warning: {error}; going on from {former}")
         with writing(last):
             last.rename(_unused(last.with_name("last.damaged.pth")))
     _require_state(former)
@@ -124,7 +124,7 @@ def require_same(
             )
 
 
-def require_form(state: dict[str, Any], learner: Learner, file: Path) -> None:
+def require_form(state: dict[str, Any], learner: TrainState, file: Path) -> None:
     """Raise `UserError` unless what `state` says of optimiser and schedule has the form of
     `learner`'s, so that no later step fails over it."""
     own = learner.state_dict()
@@ -179,7 +179,7 @@ def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
     """The newest run of the same flags that is neither finished nor being worked on; locked."""
     numbers = {
         int(match[1]): path
-        for path in family_of(config, data_name).glob("exp*")
+        for path in runs_folder(config, data_name).glob("exp*")
         if (match := re.fullmatch(r"exp(\d+)", path.name))
     }
     for _, path in sorted(numbers.items(), reverse=True):
@@ -189,7 +189,7 @@ def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
         except UserError:  # a folder of something else
             continue
         if same and not experiment.finished:
-            with contextlib.suppress(Busy):
+            with contextlib.suppress(ExperimentLocked):
                 experiment.lock()
                 return experiment
     return None
@@ -226,7 +226,7 @@ def _require_state(file: Path) -> None:
 
 
 def _fixed(config: Config) -> dict[str, Any]:
-    return {name: value for name, value in config.to_dict().items() if name not in FREE}
+    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FLAGS}
 
 
 def _described(name: str, value: Any) -> str:

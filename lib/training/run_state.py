@@ -17,7 +17,7 @@ from lib.runtime.device import get_rng_state, set_rng_state
 from lib.runtime.world import World
 from lib.training import resume
 from lib.training.inputs import Inputs
-from lib.training.step import Learner
+from lib.training.step import TrainState
 from lib.training.step_log import Progress
 
 
@@ -32,7 +32,7 @@ class RunState:
         config: Config,
         world: World,
         inputs: Inputs,
-        learner: Learner,
+        learner: TrainState,
         progress: Progress,
         bad_images: BadImages,
     ) -> None:
@@ -41,7 +41,7 @@ class RunState:
 
     def save_best(self, experiment: Experiment) -> None:
         """Write the EMA model with all that inference needs."""
-        if self.world.is_first:
+        if self.world.is_main_process:
             content = {
                 "model": self.learner.ema.model.state_dict(),
                 "labels": list(self.inputs.data.labels),
@@ -56,7 +56,7 @@ class RunState:
         """
         self._require_finite_weights()
         rng = self.world.gather(get_rng_state(self.world.device))
-        if self.world.is_first:
+        if self.world.is_main_process:
             content = {
                 **self.learner.state_dict(),
                 **dataclasses.asdict(self.progress),
@@ -67,7 +67,7 @@ class RunState:
                 "sizes": experiment.sizes(),
                 "bad_images": list(self.bad_images.reasons),
             }
-            checkpoint.save(experiment.last_checkpoint, content, experiment.former_checkpoint)
+            checkpoint.save(experiment.last_checkpoint, content, experiment.previous_checkpoint)
 
     def restore(self, state: dict[str, Any], file: Path) -> None:
         """Take back what `save_last` wrote to `file`, but for the random numbers."""
@@ -93,7 +93,7 @@ class RunState:
         """Go on with the random numbers that `file` keeps of each process, or begin with other ones
         in each."""
         world = self.world
-        if len(states) == world.size:
+        if len(states) == world.world_size:
             try:
                 set_rng_state(world.device, states[world.rank])
             except Exception as error:  # what comes from elsewhere can fail it in any way
@@ -105,7 +105,7 @@ class RunState:
         """What a step made of the weights shows in the next one's loss only: not to be saved."""
         norm = torch.nn.utils.get_total_norm(self.learner.model.parameters()).item()
         if not math.isfinite(norm):
-            with self.world.together():
+            with self.world.raise_on_all_ranks():
                 raise UserError(
                     f"the weights have grown beyond float32 after step {self.learner.step} (lr "
                     f"{self.progress.lr:.2e}); they were not saved: lower --lr"

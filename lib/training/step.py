@@ -13,25 +13,25 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from lib.common.console import bar
+from lib.common.console import progress_bar
 from lib.common.errors import UserError
 from lib.data.bad_images import Unreadable, refuse
-from lib.data.dataset import Batch, parts_of
+from lib.data.dataset import Batch, num_micro_batches
 from lib.data.transforms import Normalizer
 from lib.runtime.device import autocast, exact_float32, memory_guard
-from lib.runtime.world import World, holding_gradients
+from lib.runtime.world import World, maybe_no_sync
 from lib.training.ema import Ema
 from lib.training.losses import LossSum
 from lib.training.optim import Schedule
 from lib.training.step_log import Progress, Step, StepLog
-from models.backbones import keeping_statistics
+from models.backbones import freeze_bn_statistics
 
 Criterion = Callable[[Tensor, Tensor, Tensor], LossSum]
 OnUnreadable = Callable[[list[Unreadable]], None]
 
 
 @dataclass
-class Learner:
+class TrainState:
     """What a training step reads and moves.
 
     `network` is what the forward goes through: `model`, with the processes of `world` around it.
@@ -93,7 +93,7 @@ class Prediction(NamedTuple):
 
 
 def train_one_epoch(
-    learner: Learner,
+    learner: TrainState,
     loader: DataLoader,
     progress: Progress,
     log: StepLog,
@@ -109,11 +109,11 @@ def train_one_epoch(
     learner.model.train()
     images = 0
     start = time.perf_counter()
-    with bar(
+    with progress_bar(
         loader, f"epoch {progress.epoch + 1}", "batch", initial=progress.batch, leave=False
     ) as batches:
         for batch in batches:
-            share = agree_on(batch, learner.world, learner.accum_steps, unreadable)
+            share = reduce_batch_totals(batch, learner.world, learner.accum_steps, unreadable)
             if not share.images:  # of the whole batch, none could be read
                 progress.batch += 1
                 continue
@@ -132,7 +132,7 @@ def train_one_epoch(
     return images / (time.perf_counter() - start)
 
 
-def agree_on(
+def reduce_batch_totals(
     batch: Batch, world: World, accum_steps: int, unreadable: OnUnreadable = refuse
 ) -> Share:
     """What the processes know of a batch together, each holding its share.
@@ -143,21 +143,21 @@ def agree_on(
         len(batch.errors), int((~batch.ignore.bool()).sum()), int((batch.index >= 0).sum())
     )
     if errors:
-        with world.together():
+        with world.raise_on_all_ranks():
             unreadable([image for images in world.gather(batch.errors) for image in images])
-    return Share(count, images, parts_of(images + errors, accum_steps, world.size))
+    return Share(count, images, num_micro_batches(images + errors, accum_steps, world.world_size))
 
 
-def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> Step:
+def train_step(learner: TrainState, batch: Batch, share: Share, epoch: int) -> Step:
     """One optimiser step on this process's share of a batch; waits for nothing on the device."""
     learner.optimizer.zero_grad(set_to_none=True)
     total = torch.zeros((), device=learner.world.device)
     for number, part in enumerate(batch.parts(share.parts), 1):
-        with holding_gradients(learner.network, hold=number < share.parts):
+        with maybe_no_sync(learner.network, hold=number < share.parts):
             loss = forward(learner, part)
             # the processes' gradients are averaged: as many times the share's part of the mean
-            mean = loss * learner.world.size / max(share.count, 1)
-            with keeping_statistics(learner.model, learner.recompute):
+            mean = loss * learner.world.world_size / max(share.count, 1)
+            with freeze_bn_statistics(learner.model, learner.recompute):
                 learner.scaler.scale(mean).backward()
         total += loss.detach()
 
@@ -171,14 +171,14 @@ def train_step(learner: Learner, batch: Batch, share: Share, epoch: int) -> Step
     learner.scaler.update()
 
     # the average follows every step; until ema_epoch it just copies
-    learner.world.average_statistics(learner.model, int((batch.index >= 0).sum()))
+    learner.world.average_bn_statistics(learner.model, int((batch.index >= 0).sum()))
     learner.ema.update(learner.model, copy_weights=epoch < learner.ema_epoch)
     learner.schedule.after_step()
     learner.step += 1
     return Step(learner.step, epoch, lr, share.count, batch.index, total, norm)
 
 
-def forward(learner: Learner, batch: Batch) -> Tensor:
+def forward(learner: TrainState, batch: Batch) -> Tensor:
     """The sum, not the mean, of the patch classifier's loss and lamda times the auxiliary object
     classifier's."""
     device = learner.world.device
@@ -209,11 +209,11 @@ def predict(
     """
     for model in models:
         model.eval()
-    with bar(loader, description, "batch", leave=False) as batches:
+    with progress_bar(loader, description, "batch", leave=False) as batches:
         for batch in batches:
             if batch.errors:
                 unreadable(batch.errors)
-                batch = batch.without_stand_ins()
+                batch = batch.without_padding()
                 if not len(batch.index):
                     continue
             # the mode ends before the yield: what the consumer does is its own

@@ -117,7 +117,7 @@ class StepLog:
         rows = [row for row in step.index.tolist() if row >= 0] if mine else []
         names = sum(self.world.gather([self.paths[row] for row in rows]), [])
         more = f" and {len(names) - NAMED_IMAGES} more" if len(names) > NAMED_IMAGES else ""
-        with self.world.together():
+        with self.world.raise_on_all_ranks():
             raise UserError(
                 f"the {what} is {value} in epoch {step.epoch + 1}, step {step.number} (lr "
                 f"{step.lr:.2e}); nothing was saved since: lower --lr, leave --amp out "

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from lib.common.errors import UserError
-from lib.experiment.tensorboard import Board
+from lib.experiment.tensorboard import TensorBoard
 from tests.helpers.commands import TINY, error_line, make_data, run
 
 TRAIN = ("train.py", *TINY, *"--data colors --batch-size 4 --max-epochs 2".split())
@@ -24,7 +24,7 @@ def test_the_thread_of_tensorboard_tells_of_a_full_disk(tmp_path, monkeypatch, c
 
     system = "tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem"
     with pytest.raises(UserError, match="events.out.tfevents: cannot be written: No space"):
-        with Board(tmp_path, 1) as board:
+        with TensorBoard(tmp_path, 1) as board:
             board.add_scalar("x", 1.0, 1)
             board.flush()
             monkeypatch.setattr(f"{system}.append", full)
@@ -36,7 +36,7 @@ def test_the_thread_of_tensorboard_tells_of_a_full_disk(tmp_path, monkeypatch, c
 
 def test_of_several_files_the_first_that_failed_is_named(tmp_path):
     """Leaving the block closes the board, which fails too."""
-    with pytest.raises(UserError, match="last.pth"), Board(tmp_path, 1) as board:
+    with pytest.raises(UserError, match="last.pth"), TensorBoard(tmp_path, 1) as board:
         board.folder = tmp_path / "gone"
         board.writer.close = lambda: open(tmp_path / "gone" / "events")
         raise UserError("last.pth: cannot be written")

@@ -391,7 +391,7 @@ def test_what_a_launcher_starts_anew_goes_on_with_its_own_run(whole, here, ended
     """Not with any unfinished run of these flags, unless it had made one."""
     assert here(*FLAGS, "--max-epochs", "1").code == 0
     assert experiment(Path(), 2).exists()
-    monkeypatch.setattr(World, "remembered", lambda self, name: str(ended))
+    monkeypatch.setattr(World, "store_get", lambda self, name: str(ended))
     result = here(*FLAGS)
     assert result.code == 0 and "going on after step 6," in result.out
     assert contents(ended)["history"] == contents(experiment(whole))["history"]

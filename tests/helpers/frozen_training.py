@@ -27,7 +27,7 @@ def build_frozen(*arguments, **options):
 
 
 def print_loss(self, step, loss):
-    if self.world.is_first:
+    if self.world.is_main_process:
         print(f"step {step.number}: {loss!r}", flush=True)
     note(self, step, loss)
 

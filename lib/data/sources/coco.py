@@ -8,12 +8,12 @@ import msgspec
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
 from lib.data.lists import check_labels
-from lib.data.writer import Sample
+from lib.data.writer import AnnotatedImage
 
 LARGEST = 1e8  # pixels; a coordinate beyond is none
 
 
-class Image(msgspec.Struct):
+class CocoImage(msgspec.Struct):
     id: int
     file_name: str
 
@@ -33,7 +33,7 @@ class Annotation(msgspec.Struct):
 class Instances(msgspec.Struct):
     """The parts of an instances file that matter here."""
 
-    images: list[Image]
+    images: list[CocoImage]
     categories: list[Category]
     annotations: list[Annotation]
 
@@ -45,7 +45,7 @@ def read_instances(file: Path) -> Instances:
 
 def samples_of(
     instances: Instances, folder: Path, file: Path, keep_empty: bool = False
-) -> tuple[list[Sample], int]:
+) -> tuple[list[AnnotatedImage], int]:
     """The images with annotations (all with `keep_empty`), by image id, their files in `folder`;
     and how many have none.
 
@@ -83,7 +83,9 @@ def samples_of(
             found = {"label": label, "box": box, "difficult": False}
             objects.setdefault(annotation.image_id, []).append(found)
     samples = [
-        Sample((folder / images[id]).as_posix(), labels.get(id, ()), objects=objects.get(id, []))
+        AnnotatedImage(
+            (folder / images[id]).as_posix(), labels.get(id, ()), objects=objects.get(id, [])
+        )
         for id in sorted(images if keep_empty else labels)
     ]
     return samples, len(images) - len(labels)

@@ -15,7 +15,7 @@ from lib.common.readers import numbered_lines
 from lib.data.lists import UNKNOWN, check_label
 from lib.data.sources.coco import read_instances, samples_of
 from lib.data.sources.voc import read_annotation, read_objects
-from lib.data.writer import Sample
+from lib.data.writer import AnnotatedImage
 
 SEPARATORS = ",;|"
 SPLITS = {
@@ -37,7 +37,7 @@ class Row(NamedTuple):
     """One image, its split (train, val, test, or None where the source names none), and where it
     stands in the source."""
 
-    sample: Sample
+    sample: AnnotatedImage
     split: str | None
     place: str
 
@@ -119,7 +119,7 @@ def _read_voc(folder: Path, images: Path | None) -> Iterator[Row]:
         sure = {found["label"] for found in objects if not found["difficult"]}
         doubtful = {found["label"] for found in objects} - sure
         path = (images or folder) / (name or f"{file.stem}.jpg")
-        sample = Sample(path.as_posix(), sure, doubtful=doubtful, objects=objects)
+        sample = AnnotatedImage(path.as_posix(), sure, doubtful=doubtful, objects=objects)
         yield Row(sample, None, str(file))
 
 
@@ -144,4 +144,4 @@ def _row(path: str, labels: str | list[str], split: object, images: Path | None,
         if where is None:
             raise UserError(f"{place}: split {split!r}: expected train, val or test")
     file = images / path.strip() if images else Path(path.strip())
-    return Row(Sample(file.as_posix(), known, unknown=unknown), where, place)
+    return Row(AnnotatedImage(file.as_posix(), known, unknown=unknown), where, place)

@@ -3,24 +3,24 @@
 import pytest
 
 from lib.common.cli import run_main
-from lib.common.console import say
+from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.common.text import plain
+from lib.common.text import escape_controls
 
 HOSTILE = "a\x1b]0;title\x07b\rc\x9b2J\u202ed\x7f"
 SHOWN = "a\\x1b]0;title\\x07b\\rc\\x9b2J\\u202ed\\x7f"
 
 
 def test_controls_are_spelt_out_and_letters_stay():
-    assert plain(HOSTILE) == SHOWN
+    assert escape_controls(HOSTILE) == SHOWN
     text = "caf\u00e9 \u732b \U0001f469\u200d\U0001f680 <script> ../x"
-    assert plain(text) == text
-    assert plain("a\nb", keep="\n") == "a\nb" and plain("a\nb") == "a\\nb"
+    assert escape_controls(text) == text
+    assert escape_controls("a\nb", keep="\n") == "a\nb" and escape_controls("a\nb") == "a\\nb"
 
 
 def test_errors_and_lines_obey_no_controls(capsys):
     def main():
-        say(f"one\n{HOSTILE}")
+        print_line(f"one\n{HOSTILE}")
         raise UserError(HOSTILE)
 
     with pytest.raises(SystemExit):

@@ -10,8 +10,8 @@ from PIL import Image
 from lib.data.augment import (
     OPERATIONS,
     POLICY,
+    PolicyStep,
     Rectangle,
-    Step,
     apply_operation,
     cut_rectangle,
     draw_policy,
@@ -50,7 +50,7 @@ def test_parity_augment():
                 center = tuple(map(int, rest[1].split(",")))
             elif len(rest) == 2:
                 sign = int(rest[1])
-            found = apply_operation(image, Step(kind, int(rest[0]), sign, center))
+            found = apply_operation(image, PolicyStep(kind, int(rest[0]), sign, center))
         else:
             continue
         seen.add(kind)
@@ -79,14 +79,16 @@ def test_signs():
     for names, signed in SIGNED.items():
         for name in names.split():
             image = picture()
-            results = [pixels(apply_operation(image, Step(name, 9, s, (0, 0)))) for s in (-1, 1)]
+            results = [
+                pixels(apply_operation(image, PolicyStep(name, 9, s, (0, 0)))) for s in (-1, 1)
+            ]
             assert (results[0] != results[1]).any() == signed, name
 
 
 def test_affine_operations_against_a_pixel_twin():
     """Nearest translation, pixel by pixel: what moves out is lost, what comes in is grey 128."""
     image, shift = picture(), 150 / 331 * 5 / 9 * 40
-    found = pixels(apply_operation(image, Step("TranslateX", 5, 1, (0, 0))))
+    found = pixels(apply_operation(image, PolicyStep("TranslateX", 5, 1, (0, 0))))
     source = pixels(image)
     for x in range(40):
         column = int(np.floor(x + 0.5 + shift))
@@ -97,9 +99,9 @@ def test_affine_operations_against_a_pixel_twin():
 def test_rotation_is_counter_clockwise():
     image = Image.new("RGB", (41, 41))
     image.putpixel((40, 20), (255, 255, 255))
-    rows, columns = np.nonzero(pixels(apply_operation(image, Step("Rotate", 9, 1, (0, 0)))) == 255)[
-        :2
-    ]
+    rows, columns = np.nonzero(
+        pixels(apply_operation(image, PolicyStep("Rotate", 9, 1, (0, 0)))) == 255
+    )[:2]
     assert rows.size and rows.max() < 20 and columns.min() > 25
 
 
@@ -107,7 +109,9 @@ def test_rotation_is_counter_clockwise():
 def test_cutout_square(m, half):
     image = Image.new("RGB", (40, 40))
     rows, columns = np.nonzero(
-        (pixels(apply_operation(image, Step("Cutout", m, 1, (20, 15)))) == (125, 122, 113)).all(-1)
+        (
+            pixels(apply_operation(image, PolicyStep("Cutout", m, 1, (20, 15)))) == (125, 122, 113)
+        ).all(-1)
     )
     assert (columns.min(), columns.max() + 1) == (20 - half, 20 + half)
     assert (rows.min(), rows.max() + 1) == (15 - half, 15 + half)
@@ -157,6 +161,6 @@ def test_image_is_not_changed_in_place():
     image = picture()
     before = pixels(image).copy()
     for name in POLICY:
-        apply_operation(image, Step(name, 9, -1, (5, 5)))
+        apply_operation(image, PolicyStep(name, 9, -1, (5, 5)))
     cut_rectangle(image, Rectangle((5, 5), (1, 2, 3)))
     np.testing.assert_array_equal(pixels(image), before)

@@ -13,11 +13,11 @@ from lib.common.errors import UserError
 from lib.data.dataset import (
     EvaluationBatches,
     ImageDataset,
-    Key,
+    SampleKey,
     TrainingBatches,
     evaluation_view,
     make_loader,
-    parts_of,
+    num_micro_batches,
     training_view,
 )
 from lib.data.folder import Split
@@ -53,7 +53,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
     assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
     single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
     place = index.tolist().index(5)
-    assert torch.equal(single[Key(1, 5)][0], pixels[place])
+    assert torch.equal(single[SampleKey(1, 5)][0], pixels[place])
     for epoch, seed in ((2, 4), (1, 5)):
         changed_index, changed_pixels = load(split, 0, epoch, seed)
         assert not torch.equal(index, changed_index)
@@ -113,9 +113,9 @@ def test_processes_share_each_batch_without_loss_or_repetition(
     alone.start(epoch)
     for number, keys in enumerate(alone):
         shares = [rank[number] for rank in ranks]
-        counted = [key for share in shares for key in share if not key.stand_in]
+        counted = [key for share in shares for key in share if not key.is_padding]
         assert sorted(counted) == sorted(keys)
-        parts = parts_of(len(keys), accum_steps, size)
+        parts = num_micro_batches(len(keys), accum_steps, size)
         split = [torch.tensor_split(torch.arange(len(share)), parts) for share in shares]
         assert all(len(part) for share in split for part in share)
         # what is computed at one time is a part of the batch, shared as evenly as can be
@@ -125,8 +125,8 @@ def test_processes_share_each_batch_without_loss_or_repetition(
             ]
             sizes = [len(split[rank][time]) for rank in range(size)]
             assert max(sizes) - min(sizes) <= 1
-            real = {key.index for key in present if not key.stand_in}
-            assert {key.index for key in present if key.stand_in} <= real
+            real = {key.index for key in present if not key.is_padding}
+            assert {key.index for key in present if key.is_padding} <= real
 
 
 @given(length=st.integers(0, 40), batch_size=st.integers(1, 9), size=st.integers(1, 6))
@@ -139,9 +139,9 @@ def test_processes_share_an_evaluation(length, batch_size, size):
 
 def test_a_stand_in_takes_no_part(split):
     dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
-    image, stand_in = dataset[Key(1, 5)], dataset[Key(1, 5, stand_in=True)]
-    assert torch.equal(image[0], stand_in[0])
-    assert (image[3], stand_in[3]) == (5, -1) and stand_in[2].all() and not image[2].all()
+    image, is_padding = dataset[SampleKey(1, 5)], dataset[SampleKey(1, 5, is_padding=True)]
+    assert torch.equal(image[0], is_padding[0])
+    assert (image[3], is_padding[3]) == (5, -1) and is_padding[2].all() and not image[2].all()
 
 
 def test_a_process_without_images_has_no_batches(split):
@@ -181,7 +181,7 @@ def test_an_unreadable_image_is_named_and_another_stands_in(split, workers):
     )
     assert batch.index.tolist() == [-1, 5, 6] and batch.ignore[0].all()
     assert torch.equal(batch.pixels[0], batch.pixels[1])
-    kept = batch.without_stand_ins()
+    kept = batch.without_padding()
     assert kept.index.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
 
 
@@ -190,7 +190,7 @@ def test_a_stand_in_says_nothing_of_its_image(split):
     with open(split.paths[4], "wb") as file:
         file.write(b"no picture")
     dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
-    assert dataset[Key(1, 4)].error and not dataset[Key(1, 4, stand_in=True)].error
+    assert dataset[SampleKey(1, 4)].error and not dataset[SampleKey(1, 4, is_padding=True)].error
 
 
 def test_truncated_images_are_refused(split, tmp_path):

@@ -13,8 +13,8 @@ from lib.common.errors import UserError
 from lib.data.folder import DataFolder
 from lib.data.lists import check_labels, check_path, read_labels, read_split
 from lib.data.writer import (
+    AnnotatedImage,
     Options,
-    Sample,
     find_broken,
     indicators,
     stratified_choice,
@@ -35,7 +35,7 @@ def pictures(tmp_path, monkeypatch):
 
 
 def samples(paths):
-    return [Sample(path, [LABELS[number % 3]]) for number, path in enumerate(paths)]
+    return [AnnotatedImage(path, [LABELS[number % 3]]) for number, path in enumerate(paths)]
 
 
 def write(train, test, left_out=None, **options):
@@ -49,8 +49,8 @@ def snapshot():
 
 def test_writes_the_contract(pictures, capsys):
     box = {"label": "cow", "box": [0, 1, 2, 3.5], "difficult": False}
-    train = [Sample("0.png", {"dog", "cat"}, unknown=["cow"]), Sample("1.png", [])]
-    test = [Sample("2.png", ["cow"], doubtful=["dog"], objects=[box])]
+    train = [AnnotatedImage("0.png", {"dog", "cat"}, unknown=["cow"]), AnnotatedImage("1.png", [])]
+    test = [AnnotatedImage("2.png", ["cow"], doubtful=["dog"], objects=[box])]
     write(train, test, {"no annotations": 4, "never": 0})
     assert (TARGET / "train.txt").read_text() == "0.png\tcat,dog,?cow\n1.png\t\n"
     data = DataFolder.open("mine")
@@ -71,20 +71,20 @@ def test_writes_the_contract(pictures, capsys):
 def test_what_an_earlier_run_wrote_does_not_linger(pictures):
     (TARGET).mkdir(parents=True)
     (TARGET / "bert.npy").write_text("kept")
-    write(samples(pictures[:8]), [Sample("8.png", [], doubtful=["cat"])], val=0.25)
+    write(samples(pictures[:8]), [AnnotatedImage("8.png", [], doubtful=["cat"])], val=0.25)
     assert {"val.txt", "ignore.npy"} <= set(snapshot())
     write(samples(pictures[:8]), samples(pictures[8:]))
     assert set(snapshot()) == {"label.txt", "train.txt", "test.txt", "bert.npy"}
 
 
 def gone_of(name):
-    return [Sample(f"{name}.png", ["cat"])]
+    return [AnnotatedImage(f"{name}.png", ["cat"])]
 
 
 def test_missing_images_are_named_or_left_out(pictures, capsys):
     write(samples(pictures[:5]), samples(pictures[5:]))
     before = snapshot()
-    gone = [Sample(f"gone{number:02d}.png", ["cat"]) for number in range(12)]
+    gone = [AnnotatedImage(f"gone{number:02d}.png", ["cat"]) for number in range(12)]
     with pytest.raises(UserError) as error:
         write([*samples(pictures[:5]), *gone], samples(pictures[5:]))
     assert "12 of 22 images are missing" in str(error.value)
@@ -125,7 +125,7 @@ def test_broken_images_are_found_when_asked(pictures, capsys):
 @pytest.mark.parametrize("labels", [["a", "a"], ["a,b"], ["a\tb"], ["?a"], [" a"], [""], ["a\nb"]])
 def test_labels_without_a_place_in_the_lines(pictures, labels):
     with pytest.raises(UserError, match="label"):
-        write_data_folder(Options(TARGET), labels, {"train": [Sample("0.png", [])]}, {})
+        write_data_folder(Options(TARGET), labels, {"train": [AnnotatedImage("0.png", [])]}, {})
     assert not TARGET.exists()
 
 
@@ -177,7 +177,7 @@ def test_what_is_written_reads_back(tmp_path_factory, names, rows):
     if not labels or not rows:
         return
     folder = tmp_path_factory.mktemp("lines")
-    found = [Sample(path, [labels[n] for n in columns]) for path, columns in rows]
+    found = [AnnotatedImage(path, [labels[n] for n in columns]) for path, columns in rows]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lib.data.writer.missing_images", lambda paths: [])
         write_data_folder(Options(folder), labels, {"train": found}, {})
@@ -192,5 +192,5 @@ def test_boxes_are_valid_json_whatever_the_path(pictures):
     odd = 'we "ird\\.png'
     Image.new("RGB", (4, 4)).save(odd)
     box = {"label": "cat", "box": [0, 0, 1, 1], "difficult": True}
-    write([Sample(odd, ["cat"], objects=[box])], samples(pictures))
+    write([AnnotatedImage(odd, ["cat"], objects=[box])], samples(pictures))
     assert json.loads((TARGET / "boxes.json").read_text())[odd] == [box]

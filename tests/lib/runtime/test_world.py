@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from lib.common.errors import UserError
-from lib.common.rank_info import launched, place
-from lib.runtime.world import World, leaves_parameters_out, processes_to_start, session
+from lib.common.rank_info import is_launched, rank_info
+from lib.runtime.world import World, has_unused_parameters, processes_to_start, session
 from tests.helpers.commands import ROOT, environments, run, run_here, run_together
 
 EXCHANGES = """
@@ -25,9 +25,9 @@ with session("cpu", timeout=300) as world:
     rows[world.rank] = world.rank + 0.5
     world.merge_(rows)
     # of three processes, the second has seen no image
-    world.average_statistics(norm, images=(1, 0, 3)[world.rank])
+    world.average_bn_statistics(norm, images=(1, 0, 3)[world.rank])
     try:
-        with world.together():
+        with world.raise_on_all_ranks():
             if world.rank == 2:
                 raise UserError("no such file")
         told = None
@@ -36,11 +36,11 @@ with session("cpu", timeout=300) as world:
     found = {
         "sum": world.sum(world.rank, 10),
         "gathered": world.gather("abc"[world.rank]),
-        "first": world.from_first(lambda: f"made by {world.rank}"),
+        "first": world.broadcast_from_main(lambda: f"made by {world.rank}"),
         "rows": rows.tolist(),
         "mean": norm[0].running_mean.tolist(),
         "told": told,
-        "is_first": world.is_first,
+        "is_first": world.is_main_process,
     }
 print(json.dumps(found))
 """
@@ -67,12 +67,12 @@ def test_alone_every_exchange_is_free():
     rows = np.ones((2, 2), np.float32)
     world.merge_(rows)
     norm, model = nn.BatchNorm1d(2), nn.Linear(2, 2)
-    world.average_statistics(norm, 0)
-    assert world.is_first and world.sum(3, 4) == [3, 4] and world.gather("a") == ["a"]
+    world.average_bn_statistics(norm, 0)
+    assert world.is_main_process and world.sum(3, 4) == [3, 4] and world.gather("a") == ["a"]
     assert rows.tolist() == [[1, 1], [1, 1]] and norm.running_mean.tolist() == [0, 0]
-    assert world.from_first(lambda: 7) == 7
-    assert world.parallel(model, 8) is model and world.synchronized(model) is model
-    with pytest.raises(UserError, match="^here$"), world.together():
+    assert world.broadcast_from_main(lambda: 7) == 7
+    assert world.wrap_ddp(model, 8) is model and world.convert_sync_bn(model) is model
+    with pytest.raises(UserError, match="^here$"), world.raise_on_all_ranks():
         raise UserError("here")
 
 
@@ -87,7 +87,7 @@ def test_parameters_without_a_gradient_are_found():
 
     for used, expected in ((1, True), (2, False)):
         model = Partly(used).train()
-        assert leaves_parameters_out(model, torch.zeros(1, 3, 4, 4)) is expected
+        assert has_unused_parameters(model, torch.zeros(1, 3, 4, 4)) is expected
         assert model.training and all(p.grad is None for p in model.parameters())
 
 
@@ -137,7 +137,7 @@ def test_the_first_process_of_another_machine_prints_what_it_meets_alone(
 def test_a_malformed_environment_is_none(monkeypatch):
     for name, value in (environments(2)[1] | {"RANK": "x"}).items():
         monkeypatch.setenv(name, value)
-    assert not launched() and place() == (0, 1, 0, 1)
+    assert not is_launched() and rank_info() == (0, 1, 0, 1)
 
 
 def test_errors_before_the_processes_meet_are_printed_by_the_first(tmp_path):
@@ -164,11 +164,11 @@ def test_a_rendezvous_to_which_not_all_come(monkeypatch):
 
 LAUNCHER = """
 import sys
-from lib.common.rank_info import launched, place
+from lib.common.rank_info import is_launched, rank_info
 
-if launched():
-    print(f"process {place().rank} of {place().size} with {sys.argv[1:]}", flush=True)
-    sys.exit(int(sys.argv[1]) if place().rank == 1 else 0)
+if is_launched():
+    print(f"process {rank_info().rank} of {rank_info().world_size} with {sys.argv[1:]}", flush=True)
+    sys.exit(int(sys.argv[1]) if rank_info().rank == 1 else 0)
 
 from lib.runtime.world import start_processes
 start_processes(2)

@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from lib.scoring.mistakes import pairs, together, verdicts, worst_false_alarms, worst_missed
+from lib.scoring.mistakes import (
+    count_cooccurrences,
+    pairs,
+    verdicts,
+    worst_false_alarms,
+    worst_missed,
+)
 
 
 def random_marks(seed, rows=30, columns=6):
@@ -28,14 +34,14 @@ def test_together_counts_images(seed):
     for i in range(6):
         for j in range(6):
             expected = sum(bool(a[i] and b[j]) for a, b in zip(first, second, strict=True))
-            assert together(first, second)[i, j] == expected
+            assert count_cooccurrences(first, second)[i, j] == expected
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_pairs_are_those_beyond_chance(seed):
     first, second = random_marks(seed)
     found = pairs(first, second, 100)
-    met = together(first, second)
+    met = count_cooccurrences(first, second)
     for pair in found:
         assert pair.first != pair.second and pair.images == met[pair.first, pair.second]
         chance = first[:, pair.first].sum() * second[:, pair.second].sum() / 30

@@ -21,13 +21,13 @@ from lib.data.dataset import (
 )
 from lib.data.folder import Split
 from lib.data.transforms import Normalizer
-from lib.experiment.network import build_learner
+from lib.experiment.network import build_train_state
 from lib.runtime.device import grad_scaler
 from lib.runtime.world import World
 from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss
 from lib.training.optim import Schedule, make_optimizer
-from lib.training.step import Learner, agree_on, gather, predict, train_step
+from lib.training.step import TrainState, gather, predict, reduce_batch_totals, train_step
 from models.mlic import Output
 
 CPU = torch.device("cpu")
@@ -51,7 +51,7 @@ def learner(lamda=0.5, **options):
     torch.manual_seed(0)
     model = Small()
     optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
-    return Learner(
+    return TrainState(
         model=model,
         network=model,
         ema=Ema(model, 0.5),
@@ -79,7 +79,7 @@ def batch(count=4):
 
 def step(one, data, epoch):
     """A step on `data`, and the count that its loss is to be divided by."""
-    share = agree_on(data, WORLD, one.accum_steps)
+    share = reduce_batch_totals(data, WORLD, one.accum_steps)
     done = train_step(one, data, share, epoch)
     return done.loss_sum.item(), done.count
 
@@ -236,7 +236,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
 
 def test_gradients_are_clipped_to_a_norm():
     one, before = learner(clip_grad=0.5), learner().model.state_dict()
-    done = train_step(one, batch(), agree_on(batch(), WORLD, 1), epoch=0)
+    done = train_step(one, batch(), reduce_batch_totals(batch(), WORLD, 1), epoch=0)
     gradients = [p.grad for p in one.model.parameters()]
     assert torch.cat([each.flatten() for each in gradients]).norm().item() == pytest.approx(0.5)
     assert done.gradient_norm.item() > 1  # before clipping
@@ -273,7 +273,7 @@ def trained(**flags):
         **flags,
     )
     torch.manual_seed(0)
-    one = build_learner(config, ["a", "b"], None, world=WORLD, steps_per_epoch=9)
+    one = build_train_state(config, ["a", "b"], None, world=WORLD, steps_per_epoch=9)
     one.model.train()
     data = batch()._replace(pixels=torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
     kept = {}
