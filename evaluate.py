@@ -23,7 +23,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from lib.inference.evaluate import evaluate
-    from lib.runtime.world import session
+    from lib.runtime.launch import session
 
     with session(arguments.device) as world:
         evaluate(

@@ -64,7 +64,7 @@ def main() -> None:
         raise UserError("--port: is of use with --serve alone; leave it out")
 
     from lib.inference.infer import infer
-    from lib.runtime.world import session
+    from lib.runtime.launch import session
 
     flags = vars(arguments)
     del flags["serve"], flags["port"]

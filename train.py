@@ -6,16 +6,17 @@ from lib.config import Config
 
 def main() -> None:
     flags = Config.flags()
-    from lib.runtime.world import processes_to_start, session, start_processes
+    from lib.runtime.launch import processes_to_start, session, start_processes
     from lib.training.resume import planned_config
 
     config = planned_config(flags)
-    if count := processes_to_start(config.device):
-        start_processes(count)
-    from lib.training.fit import Trainer
+    if number := processes_to_start(config.device):
+        start_processes(number)
+    from lib.training.fit import fit
+    from lib.training.prepare import prepare
 
     with session(config.device, config.timeout) as world:
-        Trainer(config, world).fit()
+        fit(prepare(config, world))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ def main() -> None:
     import torch
 
     from lib.common.console import print_line
-    from lib.experiment.folder import versions
+    from lib.experiment.provenance import versions
     from lib.runtime.device import select_device
 
     device = select_device(arguments.device)

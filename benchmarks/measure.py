@@ -15,7 +15,7 @@ import torch
 
 from lib.common.console import print_line, progress_bar
 from lib.common.files import write_json
-from lib.experiment.folder import versions
+from lib.experiment.provenance import versions
 
 
 def median_seconds(

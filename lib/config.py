@@ -1,12 +1,12 @@
 """The configuration of one training run: a field is a flag of train.py and a key of config.yaml.
 
-Read by the entry points, the trainer and the predictor only; models, losses and metrics take named
-arguments. Imports no torch, so that `train.py --help` is quick.
+Read by the entry points and by the code that builds and runs a training; models, losses and metrics
+take named arguments. Imports no torch, so that `train.py --help` is fast.
 """
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,46 +23,53 @@ RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit"),
     "max_bad_images",
 )
+# keys of this project's earlier config.yaml and checkpoints -> fields
+RENAMED_KEYS = {
+    "checkpoint_backbone": "grad_checkpointing",
+    "backbone_lr": "backbone_lr_scale",
+}
 
 
 @dataclass(frozen=True)
 class Config:
     """One training run. Raises `UserError`, naming the flag, for values that cannot work."""
 
-    # what is trained, on what
-    model: str = flag("mlic", "network", choices=("mlic",))
+    # model and data
+    model: str = flag("mlic", "network", choices=("mlic",), group="model and data")
     arch: str = flag("resnet101", "backbone: an architecture of the method or any timm model")
     data: str = flag("voc2007", "name of a folder under data/, or the path of a data folder")
     weights: str = flag("pretrained", "backbone weights: pretrained (download), none, or a file")
     pretrained_model: str | None = flag(
         None, "checkpoint or experiment to start from, all but its classifiers"
     )
-    seed: int = flag(0, "seed of weights, sampling, augmentation and dropout")
-    device: str = flag("auto", "where to compute", choices=DEVICES)
-    workers: int | None = flag(None, "image loading processes (default: one per core)")
+
+    # run
+    seed: int = flag(0, "seed of weights, sampling, augmentation and dropout", group="run")
+    device: str = flag("auto", "device to compute on", choices=DEVICES)
+    workers: int | None = flag(None, "data loading worker processes (default: one per core)")
     resume: str | None = flag(
-        None, "go on with an experiment folder, or auto: the newest unfinished run of these flags"
+        None, "resume from EXP_DIR; auto: the latest unfinished run with these flags"
     )
     save_every: int | None = flag(
-        None, "steps after which the run is saved, besides each epoch's end"
+        None, "save last.pth every N steps, and at the end of each epoch (default: the latter)"
     )
-    timeout: int = flag(600, "seconds to wait for a process of the run that does not answer")
+    timeout: int = flag(600, "distributed timeout in seconds")
     max_bad_images: int = flag(
-        0, "images that cannot be read which are skipped and listed at the end; one more stops"
+        0, "unreadable images that are skipped and listed at the end; one more ends the run"
     )
     cache: str | None = flag(
-        None, "folder for resized images, which then are decoded once, not in every epoch"
+        None, "folder for resized images, so that an image is decoded once and not in every epoch"
     )
     cache_limit: float = flag(100.0, "gigabytes that a split may take in --cache")
     limit: int | None = flag(
-        None, "images an epoch, in training and validation alike, for a dry run (default: all)"
+        None, "images per epoch, in training and validation alike, for a dry run (default: all)"
     )
 
-    # the images
-    img_size: int = flag(448, "image side in pixels")
+    # images
+    img_size: int = flag(448, "image side in pixels", group="images")
     augment: str = flag(
         "published",
-        "train transform: flip, cut-out and random policy; flip alone; or none",
+        "train transform: flip, cut-out and random policy; only the flip; or none",
         choices=("published", "flip", "none"),
     )
     norm: str | None = flag(
@@ -73,14 +80,15 @@ class Config:
     )
     orid_norm: bool = flag(False, "mean 0 and std 1, TResNet's own normalisation")
 
-    # the network
+    # network
     embed_type: str = flag(
         "bert",
         "label embeddings: bert.npy or glove.npy of the data folder, or learned ones",
         choices=("bert", "glove", "random"),
+        group="network",
     )
     output_stride: int | None = flag(
-        None, "pixels per patch, where the backbone can change it (default: the backbone's own)"
+        None, "pixels per patch, if the backbone can change it (default: the backbone's own)"
     )
     num_layers: int = flag(1, "encoder layers")
     num_heads: int = flag(8, "heads of the encoder's attention")
@@ -89,22 +97,24 @@ class Config:
     rm_cls: bool = flag(False, "drop the class token of a ViT")
     tau: float = flag(1.0, "temperature of the inter-modal attention")
 
-    # the loss
-    loss: str = flag("asl", "asymmetric loss or binary cross entropy", choices=("asl", "bce"))
+    # loss
+    loss: str = flag(
+        "asl", "asymmetric loss or binary cross entropy", choices=("asl", "bce"), group="loss"
+    )
     gamma_pos: float = flag(0.0, "asl: focusing power for positives")
     gamma_neg: float = flag(2.0, "asl: focusing power for negatives")
     clip: float = flag(0.0, "asl: probability margin that discards easy negatives")
     lamda: float = flag(1.0, "weight of the object classifier's loss")
 
     # optimisation
-    batch_size: int = flag(64, "images per step, over all processes")
-    accum_steps: int = flag(1, "parts of a batch that are computed one after the other")
-    clip_grad: float | None = flag(None, "largest norm of the gradient (default: no limit)")
+    batch_size: int = flag(64, "global batch size, over all processes", group="optimisation")
+    accum_steps: int = flag(1, "gradient accumulation steps: micro-batches of a batch")
+    clip_grad: float | None = flag(None, "maximum norm of the gradient (default: no limit)")
     max_epochs: int = flag(60, "epochs")
     lr: float = flag(1e-4, "learning rate (OneCycleLR: its maximum)")
-    backbone_lr: float = flag(1.0, "what the rate is multiplied by for the backbone")
+    backbone_lr_scale: float = flag(1.0, "factor of the learning rate for the backbone")
     freeze_backbone: bool = flag(
-        False, "leave the backbone as it starts, its normalisation statistics included"
+        False, "do not train the backbone; its normalisation statistics stay too"
     )
     optimizer: str = flag("AdamW", "optimiser", choices=("AdamW", "Adam", "SGD"))
     weight_decay: float = flag(1e-4, "weight decay")
@@ -112,26 +122,33 @@ class Config:
         False, "no weight decay on biases and other 1-d parameters", short="-twd"
     )
     lr_scheduler: str = flag(
-        "OneCycleLR", "schedule", choices=("OneCycleLR", "StepLR", "ReduceLROnPlateau")
+        "OneCycleLR",
+        "learning rate schedule",
+        choices=("OneCycleLR", "StepLR", "ReduceLROnPlateau"),
     )
-    pct_start: float = flag(0.2, "OneCycleLR: share of the steps in which the rate rises")
+    pct_start: float = flag(0.2, "OneCycleLR: fraction of the steps in which the rate rises")
     step_size: int = flag(20, "StepLR: epochs until the rate falls to a tenth")
-    ema_decay: float = flag(0.9997, "decay of the moving average of the weights")
-    ema_epoch: int = flag(0, "epochs in which the average just copies the weights")
-    amp: bool = flag(False, "mixed precision")
-    tf32: bool = flag(False, "let CUDA round products to TF32 in training, where it would not")
-    checkpoint_backbone: bool = flag(
-        False, "keep little of the backbone for the backward and compute it again: less memory"
+    ema_decay: float = flag(0.9997, "decay of the moving average of the weights (EMA)")
+    ema_epoch: int = flag(0, "epochs in which the EMA copies the weights")
+    estop: bool = flag(False, "early stopping: after 3 epochs without a better EMA mAP")
+
+    # speed and memory
+    amp: bool = flag(False, "automatic mixed precision", group="speed and memory")
+    tf32: bool = flag(False, "allow TF32 in CUDA's matrix products in training")
+    grad_checkpointing: bool = flag(
+        False, "gradient checkpointing of the backbone: less memory, more time"
     )
     deterministic: bool = flag(
-        False, "the same bits each time, where that costs speed (--seed alone: up to rounding)"
+        False, "deterministic algorithms, slower (with --seed alone: equal up to rounding)"
     )
-    compile: bool = flag(False, "compile the network for training (torch.compile)")
-    estop: bool = flag(False, "stop after 3 epochs without a better EMA mAP")
+    compile: bool = flag(False, "torch.compile the network for training")
 
     # scores
     select_on: str = flag(
-        "test", "split whose EMA mAP picks the checkpoint", choices=("test", "val")
+        "test",
+        "split whose EMA mAP picks the checkpoint",
+        choices=("test", "val"),
+        group="scores",
     )
     topk: int = flag(3, "labels per image in the top-k scores and prediction.txt")
     threshold: float = flag(0.5, "score from which a label counts as predicted")
@@ -141,53 +158,24 @@ class Config:
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value is not None and value not in choices:
                 raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
-        _require(
-            self,
-            ("lr", "backbone_lr", "tau", "clip_grad", "cache_limit"),
-            "more than 0, and finite",
-            lambda v: v is None or 0 < v < math.inf,
-        )
-        _require(
-            self,
-            ("gamma_pos", "gamma_neg", "weight_decay", "lamda"),
-            "0 or more, and finite",
-            lambda v: 0 <= v < math.inf,
-        )
-        _require(self, ("clip", "pct_start", "threshold"), "between 0 and 1", lambda v: 0 <= v <= 1)
-        _require(self, ("ema_decay",), "0 or more and less than 1", lambda v: 0 <= v < 1)
-        _require(
-            self,
-            ("img_size", "output_stride", "num_layers", "num_heads", "batch_size", "max_epochs")
-            + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout"),
-            "1 or more",
-            lambda v: v is None or v >= 1,
-        )
-        # files of others may ask for these too: no more than a machine can bear
-        _require(self, ("img_size",), "2048 or less", lambda v: v <= 2048)
-        _require(self, ("num_layers",), "64 or less", lambda v: v <= 64)
-        _require(self, ("workers",), "1024 or less", lambda v: v is None or v <= 1024)
-        _require(self, ("arch", "data", "weights"), "a name or a path", lambda v: v.strip())
-        _require(
-            self,
-            ("workers", "ema_epoch", "max_bad_images"),
-            "0 or more",
-            lambda v: v is None or v >= 0,
-        )
-        _require(self, ("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32)
+        for names, text, holds in RANGES:
+            for name in names:
+                value = getattr(self, name)
+                if value is not None and not holds(value):
+                    raise UserError(f"{flag_name(name)} {value}: must be {text}")
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(
                 f"--orid-norm and --norm {self.norm} contradict each other: pass one of them"
             )
-
-        if self.freeze_backbone and self.backbone_lr != 1:
+        if self.freeze_backbone and self.backbone_lr_scale != 1:
             raise UserError(
-                f"--freeze-backbone and --backbone-lr {self.backbone_lr:g} contradict each other: "
-                "pass one of them"
+                f"--freeze-backbone and --backbone-lr-scale {self.backbone_lr_scale:g} contradict "
+                "each other: pass one of them"
             )
 
     @property
     def normalization(self) -> str:
-        """`imagenet`, `none` or `weights`, whichever flag said so."""
+        """`imagenet`, `none` or `weights`, from either flag."""
         return self.norm or ("none" if self.orid_norm else "imagenet")
 
     @property
@@ -210,12 +198,13 @@ class Config:
         return parse_flags(cls, description, argv)
 
     @classmethod
-    def from_dict(cls, values: dict[str, Any], source: str) -> "Config":
+    def from_dict(cls, values: Mapping[str, Any], source: str) -> "Config":
         """Build from the keys of `values` that are fields; other keys are ignored.
 
-        Text is read as the field's type, so that `9e-05`, `True` and `None` mean what they say
-        however they were written. `source` names the file in errors.
+        Text is converted to the field's type, so `9e-05`, `True` and `None` are read as they were
+        meant, however they were written. `source` names the file in errors.
         """
+        values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
         known = read_values(cls, values, source)
         try:
             return cls(**known)
@@ -226,10 +215,10 @@ class Config:
     def load(
         cls, path: str | Path, required: Sequence[str] = (), optional: Sequence[str] | None = None
     ) -> "Config":
-        """Read a `config.yaml`: the fields `required`, which must be there, and `optional` ones
-        (None: all others).
+        """Read a `config.yaml`: the `required` fields, and the `optional` ones (None: all others).
 
-        Lines printed by hand mean what they say: `None`, `9e-05`, a data folder called `007`.
+        Raises `UserError` if a required one is missing. Lines that were printed by hand are
+        understood: `None`, `9e-05`, a data folder called `007`.
         """
         values = read_settings(Path(path))
         if not values:
@@ -246,12 +235,35 @@ class Config:
         return dataclasses.asdict(self)
 
     def to_yaml(self) -> str:
-        """The text of `config.yaml`; `load` gives an equal config back."""
+        """The text of `config.yaml`; `load` returns an equal config."""
         return yaml.safe_dump(self.to_dict(), sort_keys=False, allow_unicode=True)
 
 
-def _require(config: Config, names: Sequence[str], text: str, holds) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if not holds(value):
-            raise UserError(f"{flag_name(name)} {value}: must be {text}")
+# fields, the values that they allow in words, and as a check; None is always allowed
+RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
+    (
+        ("lr", "backbone_lr_scale", "tau", "clip_grad", "cache_limit"),
+        "more than 0, and finite",
+        lambda v: 0 < v < math.inf,
+    ),
+    (
+        ("gamma_pos", "gamma_neg", "weight_decay", "lamda"),
+        "0 or more, and finite",
+        lambda v: 0 <= v < math.inf,
+    ),
+    (("clip", "pct_start", "threshold"), "between 0 and 1", lambda v: 0 <= v <= 1),
+    (("ema_decay",), "0 or more and less than 1", lambda v: 0 <= v < 1),
+    (
+        ("img_size", "output_stride", "num_layers", "num_heads", "batch_size", "max_epochs")
+        + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout"),
+        "1 or more",
+        lambda v: v >= 1,
+    ),
+    # the files of others set these too: no more than a machine can take
+    (("img_size",), "2048 or less", lambda v: v <= 2048),
+    (("num_layers",), "64 or less", lambda v: v <= 64),
+    (("workers",), "1024 or less", lambda v: v <= 1024),
+    (("arch", "data", "weights"), "a name or a path", lambda v: bool(v.strip())),
+    (("workers", "ema_epoch", "max_bad_images"), "0 or more", lambda v: v >= 0),
+    (("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32),
+)

@@ -43,8 +43,8 @@ def main() -> None:
 def export_published(arguments) -> None:
     from lib.common.console import print_line
     from lib.common.errors import UserError
+    from lib.experiment.loading import load_experiment
     from lib.export import published as export
-    from lib.predictor import load_experiment
 
     if arguments.images:
         raise UserError("--images: nothing is compared with --format published; leave it out")

@@ -15,7 +15,13 @@ from lib.common.cli import Parser
 from lib.common.errors import UserError
 
 
-def flag(default: Any, text: str, choices: Sequence[str] | None = None, short: str | None = None):
+def flag(
+    default: Any,
+    text: str,
+    choices: Sequence[str] | None = None,
+    short: str | None = None,
+    group: str | None = None,
+):
     """A field with what its flag needs beside it: help, choices and a short form."""
     metadata = {"help": text, "choices": choices, "short": short}
     return dataclasses.field(default=default, metadata=metadata)

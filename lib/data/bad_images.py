@@ -1,76 +1,81 @@
-"""Images that a run cannot read: how many it bears (`--max-bad-images`), and which they were."""
+"""Images that cannot be read: how many a run tolerates (`--max-bad-images`), and which they are."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.runtime.world import World
 
 
 class Unreadable(NamedTuple):
-    """An image of a split that could not be read; `reason` is one line that names the file."""
+    """An image that could not be read: its row in the split, and a line that names the file."""
 
-    index: int
+    row: int
     reason: str
 
 
-def refuse(unreadable: Sequence[Unreadable]) -> None:
-    """Raise a `UserError` that names the first of the images that could not be read, if any."""
-    if unreadable:
-        raise UserError(f"{unreadable[0].reason}; mend it or leave it out")
-
-
 class BadImages:
-    """Bears `limit` different images that cannot be read, and no more.
+    """The unreadable images that a run has found; tolerates `limit` of them, None for any number.
 
-    `reasons` holds a line for each that was met, which names it; `tell` hears of it at once.
+    `reasons` maps the line of each to its row, in the order in which they were found.
     """
 
-    def __init__(self, limit: int = 0, tell: Callable[[str], None] = print_line) -> None:
-        self.limit, self.tell = limit, tell
-        self.reasons: dict[str, None] = {}  # in the order in which they were met
+    def __init__(self, limit: int | None = 0) -> None:
+        self.limit = limit
+        self.reasons: dict[str, int] = {}
+        self.num_reported = 0
 
-    def meet(self, unreadable: Sequence[Unreadable]) -> None:
-        """Take note of images that cannot be read. Raises `UserError` for one more than `limit`."""
-        self._note(image.reason for image in unreadable)
+    def add(self, images: Iterable[Unreadable]) -> None:
+        """Record images. Raises `UserError` for one more than `limit`."""
+        for row, reason in images:
+            if reason in self.reasons:
+                continue
+            if self.limit == 0:
+                raise UserError(
+                    f"{reason}; fix or remove it, or tolerate some with --max-bad-images"
+                )
+            if self.limit is not None and len(self.reasons) >= self.limit:
+                raise UserError(
+                    f"{reason}; this is one more than --max-bad-images {self.limit} allows: fix or "
+                    "remove them, or allow more"
+                )
+            self.reasons[reason] = row
 
-    def agree(self, world: World) -> None:
-        """Learn of the images that the other processes of `world` have met."""
+    def merge_ranks(self, world: World) -> None:
+        """Add the images that the other ranks of `world` have found."""
         with world.raise_on_all_ranks():
-            for reasons in world.gather(list(self.reasons)):
-                self._note(reasons)
+            for reasons in world.gather(self.reasons):
+                self.add(Unreadable(row, reason) for reason, row in reasons.items())
+
+    def new_lines(self) -> Iterator[str]:
+        """A line for each image that was found since the last call."""
+        reasons = list(self.reasons)[self.num_reported :]
+        self.num_reported = len(self.reasons)
+        return (f"skipped: {reason}" for reason in reasons)
 
     def summary(self) -> Iterator[str]:
-        """Lines to end with: how many images were skipped, and each of them."""
+        """Lines for the end of a run: how many images were skipped, and each of them."""
         if self.reasons:
             yield f"skipped {len(self.reasons)} images (--max-bad-images {self.limit}):"
             yield from (f"  {reason}" for reason in self.reasons)
 
-    def _note(self, reasons: Iterable[str]) -> None:
-        for reason in reasons:
-            if reason in self.reasons:
-                continue
-            if not self.limit:
-                raise UserError(
-                    f"{reason}; mend it, leave it out, or allow for some with --max-bad-images"
-                )
-            if len(self.reasons) >= self.limit:
-                raise UserError(
-                    f"{reason}; it is one more than --max-bad-images {self.limit} allows: mend "
-                    "them, leave them out, or allow for more"
-                )
-            self.reasons[reason] = None
-            self.tell(f"skipped: {reason}")
+    def state_dict(self) -> list[str]:
+        """The lines found so far, for a checkpoint."""
+        return list(self.reasons)
+
+    def load_state_dict(self, reasons: list[str]) -> None:
+        """Restore `state_dict`; what it holds was reported before."""
+        self.reasons = dict.fromkeys(reasons, -1)
+        self.num_reported = len(self.reasons)
 
 
-def without_unread(split: Split, read: np.ndarray) -> Split:
-    """`split` with all entries of the images ignored that `read` (N,) says were not read.
+def ignore_unread(split: Split, read: np.ndarray) -> Split:
+    """`split` with all entries ignored of the images that `read` (N,) marks as not read.
 
-    Raises `UserError` where none was.
+    Raises `UserError` if none was read.
     """
     if not read.any():
         raise UserError(f"{split.name}.txt: none of its {len(split)} images can be read")

@@ -1,15 +1,15 @@
-"""Resized images on the disk, so that a picture is decoded once and not in every epoch.
+"""Resized images on disk, so that an image is decoded once and not in every epoch.
 
-The resize comes first in both transforms and draws nothing, so that batches are the same bits with
-and without. One file holds a split at one side; its name says of which pictures, by their paths,
-sizes and times, so that a changed one makes a new file. Pictures that could not be read are listed
-in a second file beside it.
+The resize comes first in both transforms and is not random, so batches are identical to the bit
+with and without a cache. One file holds a split at one image side; its name is a hash of the
+images' paths, sizes and times, so a changed image makes a new file. A second file beside it lists
+the images that could not be read.
 """
 
 import hashlib
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -22,25 +22,25 @@ from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import move_into_place, write_json, writing
 from lib.common.readers import read_array, read_json
-from lib.data.bad_images import Unreadable, refuse
+from lib.data.bad_images import BadImages, Unreadable
 from lib.data.transforms import read_image, resize
 
 GIGABYTE = 1e9
 
 
 class ImageCache:
-    """The resized images of one list of paths, uint8 of `shape` (N, S, S, 3); `image(row)` gives
-    one, as Pillow's, or raises the `UserError` with which it could not be read."""
+    """The resized images of one list of paths, uint8 of `shape` (N, S, S, 3)."""
 
     def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
         self.file, self.shape = file, shape
         unread = _unread_file(file)
         self.unread: dict[str, str] = read_json(unread) if unread.exists() else {}
         if not all(isinstance(reason, str) for reason in self.unread.values()):
-            raise UserError(f"{unread}: not what --cache writes")
+            raise UserError(f"{unread}: not a file that --cache writes")
         self._pixels: np.ndarray | None = self._mapped()
 
     def image(self, row: int) -> Image.Image:
+        """One image, or the `UserError` with which it could not be read."""
         if str(row) in self.unread:
             raise UserError(self.unread[str(row)])
         if self._pixels is None:
@@ -50,11 +50,11 @@ class ImageCache:
     def _mapped(self) -> np.ndarray:
         pixels = read_array(self.file)
         if pixels.shape != self.shape or pixels.dtype != np.uint8:
-            raise UserError(f"{self.file}: not what --cache writes")
+            raise UserError(f"{self.file}: not a file that --cache writes")
         return pixels
 
     def __getstate__(self) -> dict[str, object]:
-        """Other processes map the file themselves."""
+        """Without the mapped pixels: other processes map the file themselves."""
         return {**vars(self), "_pixels": None}
 
 
@@ -64,13 +64,13 @@ def cached_images(
     folder: Path,
     limit: float,
     workers: int,
-    unreadable: Callable[[list[Unreadable]], None] = refuse,
+    bad_images: BadImages,
 ) -> ImageCache:
     """The cache of `paths` at `size` x `size` in `folder`, written in parallel where it is missing.
 
-    Whole or not at all; pictures are checked by sizes and times, and a damaged file is written
-    anew. Raises `UserError` for more than `limit` gigabytes. `unreadable` hears of pictures that
-    cannot be read, and may raise, as by default.
+    Whole or not at all; images are identified by sizes and times, and a damaged file is rewritten.
+    Images that cannot be read are added to `bad_images`. Raises `UserError` for more of them than
+    it tolerates, and for more than `limit` gigabytes.
     """
     file = folder / f"{_digest(paths, size)}-{size}px.npy"
     shape = (len(paths), size, size, 3)
@@ -78,7 +78,7 @@ def cached_images(
         try:
             return ImageCache(file, shape)
         except UserError as error:
-            print_line(f"warning: {error}; it is written anew")
+            print_line(f"warning: {error}; it is rewritten")
     needed = len(paths) * size * size * 3 / GIGABYTE
     if needed > limit:
         raise UserError(
@@ -91,7 +91,7 @@ def cached_images(
         os.close(descriptor)
     try:
         with writing(file):
-            # the room is taken now: a full disk would kill who writes to a mapped file
+            # reserve the space now: on a full disk, writing to a mapped file kills the process
             open_memmap(name, mode="w+", dtype=np.uint8, shape=shape).flush()
             if hasattr(os, "posix_fallocate"):
                 with open(name, "rb+") as opened:
@@ -99,19 +99,19 @@ def cached_images(
         with ProcessPoolExecutor(max(1, workers)) as pool:
             rows = pool.map(partial(_write_row, name, size), range(len(paths)), paths, chunksize=16)
             reasons = {}
-            for row, error in enumerate(progress_bar(rows, "cache", "image", total=len(paths))):
-                if not error:
+            for row, reason in enumerate(progress_bar(rows, "cache", "image", total=len(paths))):
+                if not reason:
                     continue
                 try:
-                    unreadable([Unreadable(row, error)])
+                    bad_images.add([Unreadable(row, reason)])
                 except UserError:
                     pool.shutdown(cancel_futures=True)
                     raise
-                reasons[row] = error
+                reasons[row] = reason
         if reasons:
             write_json(_unread_file(file), reasons)
         else:
-            _unread_file(file).unlink(missing_ok=True)  # of a cache that somebody removed
+            _unread_file(file).unlink(missing_ok=True)  # left by a cache that was removed
         with writing(file):
             move_into_place(name, file)
     except BaseException:
@@ -122,7 +122,7 @@ def cached_images(
 
 
 def _unread_file(file: Path) -> Path:
-    """What lists the pictures that could not be read for `file`, by row."""
+    """The list of images that could not be read for `file`, by row."""
     return file.with_suffix(".unread.json")
 
 

@@ -1,27 +1,25 @@
-"""Checkpoints: plain types and tensors only, loaded without running code, written whole.
+"""Checkpoints: plain types and tensors only, read without running code, written atomically.
 
 `best_ema_model.pth` is `{model, labels, config}` and needs no other file (a published one is a flat
-state dict); `last.pth` holds all that a run needs to go on.
+state dict); `last.pth` (`lib.training.run_state`) holds what a run needs to resume.
 """
 
-import pickle
-import warnings
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.common.errors import UserError
 from lib.common.files import atomic_write, sync_folder
+from lib.config import Config
 from lib.data.lists import check_labels
+from lib.experiment.untrusted import read_tensors, require_weights
 from models import official
 from models.mlic import MLIC
-from models.weights import is_finite, is_plain, require_honest_size
 
-# what names and shapes in a part of the model depend on
+# flags that names and shapes in a part of the model depend on
 NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
 SHAPES_DEPEND_ON = {
     "backbone.": "--arch, or --img-size of a ViT",
@@ -32,48 +30,22 @@ SHAPES_DEPEND_ON = {
     "patch_classifier.": "number of labels or --arch",
 }
 
-SHARED = 4  # times that the tensors of a file, some of which are one and the same, may exceed it
 
-
-def save(path: str | Path, content: dict[str, Any], former: str | Path | None = None) -> None:
-    """Write `content` to `path`, whole or not at all; what stood there is kept as `former`."""
-    with atomic_write(path, "wb", former) as file:
+def save(path: str | Path, content: dict[str, Any], previous: str | Path | None = None) -> None:
+    """Write `content` to `path` atomically; an existing file is kept as `previous`."""
+    with atomic_write(path, "wb", previous) as file:
         try:
             torch.save(content, file)
         except RuntimeError as error:
-            # torch fails once more while it closes the archive, and hides a full disk or Ctrl-C
+            # torch fails again while it closes the archive, and hides a full disk or Ctrl-C
             raise (error.__context__ or error) from None
     sync_folder(Path(path).parent)
 
 
-def load(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU; refuses files of anything but plain types and tensors, and of
-    more than they hold: the memory that is taken is about the size of the file."""
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint")
-    try:
-        require_honest_size(path)
-        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
-            raise ValueError("the sum of a part's bytes does not fit")  # torch does not look
-        with warnings.catch_warnings(action="ignore"):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not a checkpoint of plain tensors, or a damaged one; nothing was run from it"
-        ) from error
-    except PermissionError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-    except Exception as error:  # bytes from elsewhere can fail the reader in any way
-        raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path}: not a checkpoint: expected names and tensors")
-    tensors = list(_tensors(content))
-    if not all(map(is_plain, tensors)):
-        raise UserError(f"{path}: holds values that are not plain tensors")
-    if sum(tensor.nbytes for tensor in tensors) > SHARED * path.stat().st_size:
-        raise UserError(f"{path}: not a checkpoint: its tensors claim more numbers than it holds")
-    return content
+def save_model(path: str | Path, model: nn.Module, labels: Sequence[str], config: Config) -> None:
+    """Write a model with all that inference needs."""
+    content = {"model": model.state_dict(), "labels": list(labels), "config": config.to_dict()}
+    save(path, content)
 
 
 class ModelCheckpoint(NamedTuple):
@@ -90,13 +62,13 @@ class ModelCheckpoint(NamedTuple):
         return self.config is None
 
     def state_for(self, model: MLIC) -> dict[str, Tensor]:
-        """The weights under this project's names, with all that `model` can do without."""
+        """The weights under this project's names, and what `model` adds to a published form."""
         if self.published:
             return official.from_published(self.weights, model)
         return dict(self.weights)
 
     def load_into(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
-        """Load `state`, made by `state_for`; a `UserError` says what does not fit."""
+        """Load `state`, made by `state_for`. Raises `UserError` for parts that do not fit."""
         self.require_fit(model, state)
         model.load_state_dict(state)
 
@@ -131,7 +103,7 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
     Raises `UserError` for anything else.
     """
     path = Path(path)
-    content = load(path)
+    content = read_tensors(path)
     if official.is_published(content):
         weights, labels, config = content, None, None
     else:
@@ -149,37 +121,13 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
     return ModelCheckpoint(path, weights, labels, config)
 
 
-def require_weights(weights: Mapping[Any, Any], place: str) -> None:
-    """Raise `UserError`, naming `place`, unless these are plain, finite tensors by name."""
-    for name, value in weights.items():
-        if not isinstance(name, str) or not is_plain(value):
-            raise UserError(f"{place}: {name!r} is no plain tensor by name")
-        if not is_finite(value):
-            raise UserError(
-                f"{place}: {name} holds numbers that are not finite: a training that failed, or a "
-                "damaged file"
-            )
-
-
-def _tensors(content: Any) -> Iterator[Tensor]:
-    """All tensors anywhere inside `content`, which may refer to a part of itself often."""
-    seen, waiting = set(), [content]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, Tensor):
-            yield value
-        elif isinstance(value, (dict, list, tuple, set)) and id(value) not in seen:
-            seen.add(id(value))
-            waiting += [*value, *value.values()] if isinstance(value, dict) else value
-
-
 def _source(name: str, depends_on: Mapping[str, str]) -> str:
-    """What another value of makes the part of `name` differ; the model, where nothing else does."""
+    """The flags that the part of `name` depends on; "model" if it depends on none."""
     return next((it for part, it in depends_on.items() if name.startswith(part)), "model")
 
 
 def _kind(tensor: Tensor) -> str:
-    """`floating`, `complex` or `whole`: values that can stand for each other."""
+    """`floating`, `complex` or `whole`: types that can replace each other."""
     if tensor.is_complex():
         return "complex"
     return "floating" if tensor.is_floating_point() else "whole"

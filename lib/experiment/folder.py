@@ -1,15 +1,11 @@
-"""The experiment folder `experiments/<model>_<data>/expN/`: made exclusively, then added to."""
+"""The experiment folder `experiments/<model>_<data>/expN/`: created exclusively, then extended."""
 
 import contextlib
 import fcntl
 import json
 import os
-import platform
 import shlex
-import subprocess
-import sys
 from collections.abc import Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -18,21 +14,21 @@ from lib.common.errors import UserError
 from lib.common.files import append_line, write_text, writing
 from lib.config import Config
 from lib.experiment.history import draw_curves, read_history
+from lib.experiment.provenance import git_revision, versions
 from lib.experiment.tensorboard import TensorBoard
 
 EXPERIMENTS_ROOT = Path("experiments")
 FINISHED = "best EMA mAP"  # opens the last line of a finished run's log
 LAST_OF_HEAD = "config: "  # opens the last line before those of the epochs
-LOGGED_PACKAGES = ("torch", "torchvision", "timm", "numpy", "pillow")
 
 
 class ExperimentLocked(UserError):
-    """Another process is at work on a run."""
+    """Another process trains in an experiment folder."""
 
 
 class Experiment:
-    """Paths and log of one run; where not `writable`, as for all processes of a run but the first,
-    nothing is added to them."""
+    """Paths and logs of one run. Nothing is added to them if not `writable`, as on all ranks of a
+    run but the main process."""
 
     def __init__(self, path: str | Path, writable: bool = True) -> None:
         self.path, self.writable = Path(path), writable
@@ -48,18 +44,18 @@ class Experiment:
 
     @classmethod
     def create(cls, config: Config, data_name: str) -> "Experiment":
-        """Make the next free `expN`, which no other process can take too."""
-        family = runs_folder(config, data_name)
-        with writing(family):
-            family.mkdir(parents=True, exist_ok=True)
+        """Create the next free `expN`, exclusively, and lock it."""
+        runs = runs_folder(config, data_name)
+        with writing(runs):
+            runs.mkdir(parents=True, exist_ok=True)
             number = 1
             while True:
                 try:
-                    (family / f"exp{number}").mkdir()
+                    (runs / f"exp{number}").mkdir()
                     break
                 except FileExistsError:
                     number += 1
-        experiment = cls(family / f"exp{number}")
+        experiment = cls(runs / f"exp{number}")
         experiment.lock()
         write_text(experiment.config_file, config.to_yaml())
         return experiment
@@ -68,7 +64,7 @@ class Experiment:
     def open(cls, path: str | Path) -> "Experiment":
         """Open the folder of a finished or running experiment, or a checkpoint file alone.
 
-        What is made from a file alone is written beside it.
+        Results of a checkpoint file alone are written beside it.
         """
         experiment = cls(path)
         if experiment.path.is_file():
@@ -86,12 +82,12 @@ class Experiment:
         return experiment
 
     def lock(self) -> None:
-        """Keep other processes from training here, as long as this one lives.
+        """Keep other processes from training here while this one lives.
 
-        Raises `UserError` where one already does.
+        Raises `ExperimentLocked` if one already does.
         """
         with writing(self.path):
-            # not flock: the loading processes would inherit that, and outlive a killed run
+            # not flock: the data loading workers would inherit it, and outlive a killed run
             self._lock = open(self.lock_file, "w")
             try:
                 fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -101,17 +97,17 @@ class Experiment:
                     f"{self.path}: another process is training here; wait for it, or end it"
                 ) from None
 
-    def begin(
+    def start_log(
         self,
         config: Config,
         command: Sequence[str],
         facts: Sequence[str],
         sizes: dict[str, int] | None,
     ) -> None:
-        """Open `train.log` with what is needed to do the run again, and describe the run.
+        """Print and log what is needed to repeat the run.
 
-        Of an earlier run, the lines since its state was saved, with `sizes`, are left out; all
-        those of epochs for None.
+        A resumed run's log and history are cut back to the `sizes` of its checkpoint; to the head
+        of the log for None.
         """
         for leftover in self.last_checkpoint.parent.glob(".*"):  # of a write that was killed
             leftover.unlink()
@@ -123,30 +119,29 @@ class Experiment:
             print_line(line)
         settings = json.dumps(config.to_dict(), ensure_ascii=False)
         if self.log_file.exists() and sizes is None:
-            print_line("nothing was saved of this run yet: beginning anew")
+            print_line("no checkpoint of this run was saved yet: starting from the first epoch")
         if not self.log_file.exists():
             write_text(self.log_file, "\n".join([*head, f"{LAST_OF_HEAD}{settings}"]) + "\n")
         self._cut_back(sizes or {self.log_file.name: self._size_of_head()})
 
     def log(self, text: str) -> None:
-        """Print a line and keep it in `train.log`."""
+        """Print a line and append it to `train.log`."""
         if self.writable:
             print_line(text)
             append_line(self.log_file, text)
 
-    def board(self, first_step: int) -> contextlib.AbstractContextManager[TensorBoard]:
-        """TensorBoard's events, in place of earlier ones from `first_step` on."""
+    def tensorboard(self, first_step: int) -> TensorBoard:
+        """TensorBoard's events; they replace earlier ones from `first_step` on."""
         return TensorBoard(self.path if self.writable else None, first_step)
 
     @contextlib.contextmanager
-    def working(self) -> Iterator[None]:
-        """Keep the line of a `UserError` in `train.log` too, so that it says why the run ended, and
-        let go of the folder in the end."""
+    def logging_errors(self) -> Iterator[None]:
+        """Append the line of a `UserError` to `train.log` too, and unlock the folder at the end."""
         try:
             yield
         except UserError as error:
             if self.writable:
-                with contextlib.suppress(UserError):  # of a full disk the first file counts
+                with contextlib.suppress(UserError):  # on a full disk the first error counts
                     append_line(self.log_file, f"error: {error}")
             raise
         finally:
@@ -154,13 +149,13 @@ class Experiment:
                 self._lock.close()
 
     def add_history(self, row: dict[str, Any]) -> None:
-        """Append an epoch's row to `history.jsonl`, and draw `curves.png` of all rows."""
+        """Append an epoch's row to `history.jsonl`, and redraw `curves.png`."""
         if self.writable:
             append_line(self.history_file, json.dumps(row))
             draw_curves(self.curves_file, read_history(self.history_file), str(self.path))
 
     def finish(self, best_score: float) -> None:
-        """Write the line that a finished run's log ends with."""
+        """Write the last line of a finished run's log."""
         self.log(
             f"{FINISHED} {best_score:.4f}; next: python evaluate.py --exp-dir "
             f"{shlex.quote(str(self.path))}"
@@ -170,7 +165,7 @@ class Experiment:
 
     @property
     def finished(self) -> bool:
-        """Whether the run has come to its end."""
+        """Whether the run has reached its end."""
         if not self.log_file.is_file():
             return False
         lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
@@ -181,8 +176,8 @@ class Experiment:
         """Rows of `history.jsonl`."""
         return self.history_file.read_text().count("\n") if self.history_file.exists() else 0
 
-    def sizes(self) -> dict[str, int]:
-        """Bytes of the files that lines are added to, safely on the disk."""
+    def log_sizes(self) -> dict[str, int]:
+        """Bytes of the log and the history, flushed to disk."""
         found = {}
         for file in (self.log_file, self.history_file):
             if file.exists():
@@ -210,30 +205,3 @@ class Experiment:
 def runs_folder(config: Config, data_name: str) -> Path:
     """The folder that holds all runs of a model on a data set."""
     return EXPERIMENTS_ROOT / f"{config.model}_{data_name}"
-
-
-def versions() -> str:
-    """Python and the packages that numbers depend on."""
-    packages = [f"{name} {metadata.version(name)}" for name in LOGGED_PACKAGES]
-    return ", ".join([f"Python {platform.python_version()}", *packages])
-
-
-def git_revision() -> str:
-    """The commit of this code, with `+changes` where the tree differs; `unknown` outside git."""
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root)]
-    try:
-        revision = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-        changes = subprocess.run(
-            [*git, "status", "--porcelain", "-uno"], capture_output=True, text=True, check=True
-        ).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return revision + ("+changes" if changes else "")
-
-
-def command_line() -> list[str]:
-    """The command that started this process."""
-    return ["python", *sys.argv]

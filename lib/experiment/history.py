@@ -1,6 +1,7 @@
 """Draws how a run went, from the rows of its `history.jsonl`: loss, learning rate and mAP."""
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -10,20 +11,22 @@ from lib.common.readers import numbered_lines
 
 # each panel: its name on the axis, and the lines in it by the key of a row
 PANELS = (
-    ("training loss", {"train_loss": ("loss", INK)}),
+    ("loss", {"train_loss": ("training", INK), "val_loss_ema": ("validation, EMA model", PALE)}),
     ("learning rate", {"lr": ("rate", INK)}),
     ("mAP", {"mAP": ("raw model", PALE), "mAP_ema": ("EMA model", INK)}),
 )
-NEEDED = ("epoch", *(key for _, lines in PANELS for key in lines))
+ADDED_LATER = ("val_loss_ema",)  # not in the rows of older runs
+KEYS = ("epoch", *(key for _, lines in PANELS for key in lines))
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
-    """What the curves need of the rows of `history.jsonl`, one an epoch, in file order."""
+    """The values to draw, from the rows of `history.jsonl`: one an epoch, in file order."""
     rows = []
+    missing = dict.fromkeys(ADDED_LATER, math.nan)
     for number, line in numbered_lines(file):
         try:
-            row = json.loads(line)
-            rows.append({name: float(row[name]) for name in NEEDED})
+            row = missing | json.loads(line)
+            rows.append({name: float(row[name]) for name in KEYS})
         except (ValueError, TypeError, KeyError) as error:
             raise UserError(f"{file}:{number}: no row of an epoch; remove this line") from error
     return rows

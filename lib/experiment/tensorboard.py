@@ -10,21 +10,20 @@ from torch.utils.tensorboard import SummaryWriter
 from lib.common.errors import UserError
 from lib.common.files import writing
 
-EVENTS = "events.out.tfevents"  # how the names of its files begin
+EVENTS = "events.out.tfevents"  # prefix of its file names
 
 
 class TensorBoard:
-    """Writes scalars to `folder`, in place of earlier ones from `first_step` on; for None it keeps
-    nothing.
+    """Writes scalars to `folder` (None: nowhere); they replace earlier ones from `first_step` on.
 
-    TensorBoard writes in a thread of its own, and tells of a full disk at any later call, which
-    then raises `UserError`.
+    TensorBoard writes in a thread of its own and reports a full disk at any later call, which then
+    raises `UserError`.
     """
 
     def __init__(self, folder: Path | None, first_step: int) -> None:
         self.folder, self.writer = folder, None
         if folder:
-            threading.excepthook = _unless_told_later
+            threading.excepthook = _print_unless_reported
             with writing(folder / EVENTS):
                 self.writer = SummaryWriter(folder, purge_step=first_step)
 
@@ -47,8 +46,8 @@ class TensorBoard:
                 getattr(self.writer, name)(*arguments)
 
 
-def _unless_told_later(failure: threading.ExceptHookArgs) -> None:
-    """Print what ended a thread, but not a full disk that ended TensorBoard's."""
+def _print_unless_reported(failure: threading.ExceptHookArgs) -> None:
+    """Print what ended a thread; a full disk in TensorBoard's is reported by its next call."""
     ours = type(failure.thread).__module__.startswith("tensorboard.")
     if not (ours and issubclass(failure.exc_type, OSError)):
         threading.__excepthook__(failure)

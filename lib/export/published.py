@@ -10,7 +10,7 @@ from lib.common.files import staged_folder, write_npy, write_text
 from lib.config import Config
 from lib.data.folder import DataFolder, folder_of
 from lib.experiment import checkpoint
-from lib.predictor import LoadedExperiment
+from lib.experiment.loading import LoadedExperiment
 from models import official, registry
 
 

@@ -11,17 +11,23 @@ import numpy as np
 
 from lib.common.console import print_line, print_note
 from lib.common.files import staged_folder, write_json, write_npz, write_text
-from lib.data.bad_images import BadImages, without_unread
+from lib.data.bad_images import BadImages, ignore_unread
 from lib.data.folder import DataFolder, Split
 from lib.experiment.folder import Experiment
+from lib.experiment.predict import Prediction, collect_scores
 from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring.calibration import calibrate, calibration_error
 from lib.scoring.localization import Localization
-from lib.scoring.metrics import average_precision, present_labels, threshold_f1, topk_f1
+from lib.scoring.metrics import (
+    EPOCH_METRICS,
+    average_precision,
+    present_labels,
+    threshold_f1,
+    topk_f1,
+)
 from lib.scoring.thresholds import Criterion
 from lib.scoring.tuning import FILE, SHOWN, Tuning, learn, validation_split
-from lib.training.step import Prediction
 
 
 def evaluate(
@@ -34,12 +40,12 @@ def evaluate(
     workers: int | None = None,
     max_bad_images: int | None = None,
 ) -> dict[str, Any]:
-    """Score an experiment on its data's test split; the first process of `world` writes it there.
+    """Score an experiment on its data's test split; the main process writes the results there.
 
-    With `tune_thresholds`, a criterion, thresholds and a temperature are learnt from its data's val
-    split first, and written too. None stands for what the experiment was trained with. Gives
-    `compute_results` and `further_results`, those of `Localization` where boxes are known, and the
-    `skipped` images where there were some.
+    With `tune_thresholds`, a criterion, thresholds and a temperature are first learned from its
+    data's val split, and written too. None stands for what the experiment was trained with.
+    Returns `compute_results` and `further_results`, those of `Localization` if boxes are known,
+    and the `skipped` images if there are any.
     """
     with world.raise_on_all_ranks():
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
@@ -49,30 +55,23 @@ def evaluate(
         data.require_labels(labels, str(exp_dir))
         split, boxes = data.split("test"), data.boxes()
         split.require_known()
-        known = boxes is not None
-        heatmaps = Localization(split, labels, boxes, predictor.grid) if known else None
+        heatmaps = None
+        if boxes is not None:
+            heatmaps = Localization(split, labels, boxes, predictor.grid)
         held_out = validation_split(data) if criterion else None
         threshold = config.threshold if threshold is None else threshold
         tuning = None if criterion else predictor.tuning()
     bad_images = BadImages(config.max_bad_images if max_bad_images is None else max_bad_images)
+    options = {"batch_size": batch_size, "workers": workers}
 
-    def score(part: Split, heatmaps: Localization | None = None) -> tuple[np.ndarray, np.ndarray]:
-        """Scores of all processes together, and which rows there are."""
-        stream = predictor.stream(part, batch_size, workers, bad_images.meet)
-        scores, read = collect(stream, part.targets.shape, heatmaps)
-        bad_images.agree(world)
-        world.merge_(scores, read, *([heatmaps.found] if heatmaps else []))
-        return scores, read
-
-    if criterion:
-        held_out_scores, read = score(held_out)
+    if criterion and held_out:
+        scores, read = score_split(predictor, held_out, bad_images, **options)
         with world.raise_on_all_ranks():
-            held_out = without_unread(held_out, read)
-            tuning = learn(held_out_scores, held_out, labels, criterion, default=threshold)
-    scores, read = score(split, heatmaps)
+            held_out = ignore_unread(held_out, read)
+            tuning = learn(scores, held_out, labels, criterion, default=threshold)
+    scores, read = score_split(predictor, split, bad_images, heatmaps, **options)
     with world.raise_on_all_ranks():
-        split = without_unread(split, read)
-        experiment = predictor.experiment
+        split = ignore_unread(split, read)
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
         if heatmaps:
             results |= heatmaps.results(split.ignore)
@@ -80,10 +79,12 @@ def evaluate(
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
         if world.is_main_process:
-            learnt = tuning if criterion else None
-            write_results(experiment, results, scores, split, labels, config.topk, learnt)
-    if criterion:
-        file = experiment.path / FILE
+            learned = tuning if criterion else None
+            write_results(
+                predictor.experiment, results, scores, split, labels, config.topk, learned
+            )
+    if held_out:
+        file = predictor.experiment.path / FILE
         print_note(f"thresholds by {criterion} on {len(held_out)} val images are in {file}")
     for text in _remarks(results, tuning):
         print_note(text)
@@ -93,28 +94,45 @@ def evaluate(
     return results
 
 
-def collect(
-    predictions: Iterator[Prediction], shape: tuple[int, int], heatmaps: Localization | None = None
+def score_split(
+    predictor: Predictor,
+    split: Split,
+    bad_images: BadImages,
+    heatmaps: Localization | None = None,
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Scores (N, C) float32 of a stream, whose attention `heatmaps` measures, and which rows it
-    has, uint8 (N,); the others are 0."""
-    scores, read = np.zeros(shape, np.float32), np.zeros(shape[0], np.uint8)
-    for prediction in predictions:
-        read[prediction.index] = 1
-        scores[prediction.index] = prediction.scores[0]
-        if heatmaps:
-            heatmaps.measure(prediction.index, prediction.attention[0])
-    return scores, read
+    """Scores (N, C) of all ranks together, and which rows were read, uint8 (N,).
+
+    `heatmaps` measures the attention on the way.
+    """
+    stream = predictor.stream(split, bad_images, batch_size, workers)
+    if heatmaps:
+        stream = _measure_heatmaps(stream, heatmaps)
+    scores, read = collect_scores(stream, (1, *split.targets.shape))
+    bad_images.merge_ranks(predictor.world)
+    for line in bad_images.new_lines():
+        print_line(line)
+    predictor.world.merge_(scores, read, *([heatmaps.found] if heatmaps else []))
+    return scores[0], read
+
+
+def _measure_heatmaps(stream: Iterator[Prediction], heatmaps: Localization) -> Iterator[Prediction]:
+    for prediction in stream:
+        heatmaps.measure(prediction.rows, prediction.outputs[0].attention)
+        yield prediction
 
 
 def compute_results(
     scores: np.ndarray, split: Split, labels: Sequence[str], *, threshold: float, topk: int
 ) -> dict[str, Any]:
-    """All scores of a split: `mAP`, `threshold_*`, `topk_*` and `per_label` {label: AP}."""
+    """All scores of a split: `EPOCH_METRICS` (`mAP`), `threshold_*`, `topk_*`, and `per_label`
+    {label: AP}."""
     arrays = (scores, split.targets, split.ignore)
     precisions = average_precision(*arrays)
     return {
-        "mAP": float(precisions.mean()),
+        **{name: metric(*arrays) for name, metric in EPOCH_METRICS.items()},
         **threshold_f1(*arrays, threshold=threshold).as_dict("threshold"),
         **topk_f1(*arrays, k=topk, threshold=threshold).as_dict("topk"),
         "per_label": dict(zip(labels, precisions.tolist(), strict=True)),
@@ -163,10 +181,10 @@ def write_results(
     split: Split,
     labels: Sequence[str],
     topk: int,
-    learnt: Tuning | None = None,
+    learned: Tuning | None = None,
 ) -> None:
     """Write `result.txt`, `results.json`, `prediction.txt`, `scores.npz` with the raw scores, and
-    `thresholds.json` where something was learnt, all or none."""
+    `thresholds.json` if something was learned: all of them or none."""
     lines = []
     for path, row in zip(split.paths, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:topk]
@@ -174,8 +192,8 @@ def write_results(
     with staged_folder(experiment.path) as stage:
         write_text(stage / "result.txt", results_table(results))
         write_json(stage / "results.json", results)
-        if learnt:
-            write_json(stage / FILE, learnt.to_dict(labels, experiment.best_checkpoint))
+        if learned:
+            write_json(stage / FILE, learned.to_dict(labels, experiment.best_checkpoint))
         write_text(stage / "prediction.txt", "".join(lines))
         write_npz(
             stage / "scores.npz",
@@ -188,7 +206,7 @@ def write_results(
 
 
 def _remarks(results: dict[str, Any], tuning: Tuning | None) -> Iterator[str]:
-    """What the numbers do not say."""
+    """Notes on what the numbers do not show."""
     if absent := results["labels_without_positives"]:
         named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
         yield (

@@ -7,14 +7,13 @@ Shapes: C labels, H x W patches.
 """
 
 import base64
-import collections
 import contextlib
 import heapq
 import itertools
 import json
 import os
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,42 +98,39 @@ class Gallery:
 
     def finish(
         self,
-        processes: int,
+        world_size: int,
         limit: int | None,
         skipped: Sequence[tuple[str, str]],
-        show: Callable[[Note], None],
         *,
         title: str,
         facts: str,
-    ) -> collections.Counter[str]:
-        """Join the notes of all processes; write the page, its data and `predictions.jsonl`.
+    ) -> Iterator[Note]:
+        """Join the notes of all ranks, yielding each; write the page, its data and
+        `predictions.jsonl`.
 
-        Only the first `limit` pictures stay. `skipped` are paths that could not be read, with the
-        reason; `show` hears of each picture. Gives how often each verdict was found.
+        Only the first `limit` images are kept. `skipped` are the paths that could not be read,
+        with the reason.
         """
-        verdicts: collections.Counter[str] = collections.Counter()
         with contextlib.ExitStack() as stack:
-            notes = self._joined(stack, processes)
+            notes = self._joined(stack, world_size)
             data = stack.enter_context(atomic_write(self.stage / DATA, "wb"))
             lines = stack.enter_context(atomic_write(self.stage / PREDICTIONS, "wb"))
             colors = base64.b64encode(color_table().tobytes()).decode()
             head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
             data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
             for note in itertools.islice(notes, limit):
-                verdicts.update(tag[2] for tag in note["tags"])
-                show(note)
                 kept = {key: value for key, value in note.items() if key not in ("row", "best")}
                 data.write(json.dumps(kept).encode() + b",\n")
                 lines.write(_json_line(self._prediction(note)))
+                yield note
             data.write(b"]};\n")
             for path, reason in skipped:
                 lines.write(_json_line({"path": path, "error": reason}))
-            for note in notes:  # of other processes, beyond the limit
+            for note in notes:  # of other ranks, beyond the limit
                 self._remove(note)
-        for rank in range(processes):
+        for rank in range(world_size):
             self._notes(rank).unlink()
         write_page(self.stage / PAGE, "heatmaps.html", title=title, facts=facts)
-        return verdicts
 
     def _joined(self, stack: contextlib.ExitStack, processes: int) -> Iterator[Note]:
         files = [stack.enter_context(open(self._notes(rank))) for rank in range(processes)]

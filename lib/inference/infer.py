@@ -1,4 +1,4 @@
-"""What a trained model says of pictures, and where it looked, in bounded memory.
+"""Tags images with a trained model and draws where it looked, in bounded memory.
 
 Shapes: C labels, H x W patches.
 """
@@ -16,22 +16,21 @@ import numpy as np
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder
-from lib.data.bad_images import Unreadable
-from lib.data.dataset import available_cores
+from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
+from lib.data.loader import available_cores
+from lib.experiment.predict import Prediction
 from lib.inference import summary
-from lib.inference.gallery import OVERLAYS, PAGE, Gallery, Note
+from lib.inference.gallery import OVERLAYS, PAGE, Gallery
 from lib.inference.tags import Selection, Tag, columns_of
 from lib.predictor import Predictor
 from lib.runtime.world import World
-from lib.training.step import Prediction
 
 IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
 
 
 def find_images(names: Sequence[str]) -> list[str]:
-    """The image files of `names`, each once: files as they are, folders searched through, in sorted
-    order."""
+    """The image files of `names`, each once: files in their order, those inside folders sorted."""
     found: list[str] = []
     for name in names:
         if not name.strip():
@@ -52,7 +51,7 @@ def find_images(names: Sequence[str]) -> list[str]:
 
 
 def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
-    """A split of pictures of which nothing is known; its arrays take no memory."""
+    """A split of images without known labels; its arrays take no memory."""
     shape = (len(paths), num_labels)
     targets, ignore = np.broadcast_to(np.uint8(0), shape), np.broadcast_to(True, shape)
     return Split("images", list(paths), targets, ignore)
@@ -72,15 +71,15 @@ def infer(
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Show what an experiment says of `images`, or of its data's test split; gives the page.
+    """Tag `images`, or the test split of an experiment's data; returns the path of the page.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
-    `Predictor.cutoffs`. Overlays are written of `images`, unless `overlays` says otherwise. Raises
-    `UserError` where there is nothing to show.
+    `Predictor.cutoffs`. Overlays are written for `images`, unless `overlays` says otherwise.
+    Raises `UserError` if there is nothing to show.
     """
     with world.raise_on_all_ranks():
         if images and only_errors:
-            raise UserError("--only-errors: the truth of --images is not known; leave one out")
+            raise UserError("--only-errors: the labels of --images are unknown; leave one out")
         predictor = Predictor(exp_dir, world=world)
         config, names = predictor.config, predictor.labels
         selection = Selection(
@@ -96,17 +95,13 @@ def infer(
             data.require_labels(names, str(exp_dir))
             split = data.split("test")
 
-    def show(note: Note) -> None:
-        if images:
-            print_line(summary.table(note, names, selection.cutoffs))
-
     shown = visualize(
         predictor,
         split if selection.filters else split.head(limit),
         selection,
-        show,
         limit=limit,
         overlays=bool(images) if overlays is None else overlays,
+        print_tags=bool(images),
         batch_size=batch_size,
         workers=workers,
     )
@@ -117,7 +112,7 @@ def infer(
 
 
 class Shown(NamedTuple):
-    """What was drawn: the page, how many pictures, their verdicts, and the files left out."""
+    """What was drawn: the page, the number of images, their verdicts, and the unreadable files."""
 
     page: Path
     pictures: int
@@ -129,20 +124,20 @@ def visualize(
     predictor: Predictor,
     split: Split,
     selection: Selection,
-    show: Callable[[Note], None],
     *,
     limit: int | None = None,
     overlays: bool = False,
+    print_tags: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Shown:
-    """Draw the pictures of `split` that are wanted into the experiment's `visualization/`.
+    """Draw the selected images of `split` into the experiment's `visualization/`.
 
-    Each process draws its own, the first one the page; a file that cannot be read is left out.
-    `show` hears of each picture, in the order of the split.
+    Each rank draws its own, the main process the page; unreadable files are left out. With
+    `print_tags`, the tags of each image are printed, in the order of the split.
     """
     world, target = predictor.world, predictor.experiment.visualization
-    unreadable: list[Unreadable] = []
+    bad_images = BadImages(limit=None)
     with contextlib.ExitStack() as stack:
         replaced = staged_folder(target, replaces=[OVERLAYS])
         gallery = Gallery(
@@ -150,27 +145,31 @@ def visualize(
             predictor.labels,
             overlays,
         )
-        stream = predictor.stream(split, batch_size, workers, unreadable.extend)
+        stream = predictor.stream(split, bad_images, batch_size, workers)
         total = -(-len(split) // world.world_size)
         rows = progress_bar(_rows(stream, predictor.grid), "draw", "image", total=total)
         wanted = itertools.islice(_wanted(rows, split, selection), limit)
         drawn = in_threads(lambda work: gallery.draw(*work), wanted, available_cores())
         kept = gallery.keep(drawn, world.rank)
-        unreadable = sorted(itertools.chain.from_iterable(world.gather(unreadable)))
+        bad_images.merge_ranks(world)
+        unreadable = sorted(Unreadable(row, line) for line, row in bad_images.reasons.items())
         pictures = min(world.sum(kept)[0], limit or len(split))
         verdicts: collections.Counter[str] = collections.Counter()
         with world.raise_on_all_ranks():
             if not pictures:
                 raise UserError(summary.nothing(split, selection, unreadable))
             if world.is_main_process:
-                verdicts = gallery.finish(
+                notes = gallery.finish(
                     world.world_size,
                     limit,
-                    [(split.paths[image.index], image.reason) for image in unreadable],
-                    show,
+                    [(split.paths[row], reason) for row, reason in unreadable],
                     title=f"Heatmaps of {predictor.experiment.path}",
                     facts=summary.facts(split, selection, pictures),
                 )
+                for note in notes:
+                    verdicts.update(tag[2] for tag in note["tags"])
+                    if print_tags:
+                        print_line(summary.table(note, predictor.labels, selection.cutoffs))
     return Shown(target / PAGE, pictures, verdicts, unreadable)
 
 
@@ -179,8 +178,8 @@ def _rows(
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Row, scores (C,) and heatmaps (C, H, W) of each image."""
     for prediction in stream:
-        grids = prediction.attention[0].unflatten(-1, grid).cpu().numpy()
-        yield from zip(prediction.index.tolist(), prediction.scores[0], grids, strict=True)
+        grids = prediction.outputs[0].attention.unflatten(-1, grid).cpu().numpy()
+        yield from zip(prediction.rows.tolist(), prediction.scores[0], grids, strict=True)
 
 
 def _wanted(
@@ -193,7 +192,8 @@ def _wanted(
             yield row, split.paths[row], scores, grids, tags
 
 
-Work, Result = TypeVar("Work"), TypeVar("Result")
+Work = TypeVar("Work")
+Result = TypeVar("Result")
 
 
 def in_threads(

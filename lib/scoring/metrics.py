@@ -49,6 +49,10 @@ def mean_average_precision(
     return float(average_precision(scores, targets, ignore).mean())
 
 
+# measured every epoch on the raw and the EMA model: history.jsonl, TensorBoard; results.json too
+EPOCH_METRICS = {"mAP": mean_average_precision}
+
+
 def present_labels(targets: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
     """Marks (C,) of the labels that have a positive among the entries that count."""
     return _prepared(targets, targets, ignore)[1].any(axis=0)

@@ -1,4 +1,4 @@
-"""Exponential moving average of a model's whole state."""
+"""Exponential moving average (EMA) of a model's whole state."""
 
 import copy
 
@@ -19,7 +19,7 @@ class Ema:
 
     @torch.no_grad()
     def update(self, model: nn.Module, copy_weights: bool = False) -> None:
-        """Move a step towards `model`'s state, or all the way with `copy_weights`."""
+        """Move one step towards `model`'s state; with `copy_weights`, copy it."""
         averages, values = [], []
         for average, value in zip(
             self.model.state_dict().values(), model.state_dict().values(), strict=True

@@ -1,38 +1,29 @@
-"""What a run reads: its labels and splits, and the batches of one of its processes."""
+"""What a run reads: its labels and splits, and the loaders of one of its ranks."""
 
-from functools import partial
 from pathlib import Path
 
 import numpy as np
-from torch.utils.data import DataLoader
 
 from lib.common.errors import UserError
 from lib.common.rank_info import rank_info
 from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.cache import ImageCache, cached_images
-from lib.data.dataset import (
-    ImageDataset,
-    TrainingBatches,
-    available_cores,
-    evaluation_loader,
-    make_loader,
-    training_view,
-)
 from lib.data.folder import DataFolder, Split
+from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader, available_cores
 from lib.runtime.world import World
 
 
 class Inputs:
-    """Reads and checks the data folder of `config`; `loaders` then starts to read pictures."""
+    """Reads and checks the data folder of `config`; `loaders` then starts to read images."""
 
-    def __init__(self, config: Config, world: World, bad_images: BadImages | None = None) -> None:
+    def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
-        self.bad_images = bad_images or BadImages(config.max_bad_images)
-        share = _share_of_a_batch(config, world.world_size)
-        if share % config.accum_steps:
+        self.bad_images = BadImages(config.max_bad_images)
+        shard = _shard_size(config, world.world_size)
+        if shard % config.accum_steps:
             raise UserError(
-                f"--accum-steps {config.accum_steps}: does not divide the {share} images that a "
+                f"--accum-steps {config.accum_steps}: does not divide the {shard} images that a "
                 "process has of each batch"
             )
         self.data = DataFolder.open(config.data)
@@ -49,32 +40,34 @@ class Inputs:
             limit=config.limit,
             accum_steps=config.accum_steps,
             rank=world.rank,
-            size=world.world_size,
+            world_size=world.world_size,
         )
 
     def label_embeddings(self) -> np.ndarray | None:
-        """The vectors of `--embed-type`; None for learned ones."""
+        """The vectors (C, T) of `--embed-type`; None for learned ones."""
         kind = self.config.embed_type
         return None if kind == "random" else self.data.label_embeddings(kind)
 
-    def loaders(self) -> tuple[DataLoader, DataLoader]:
-        """This process's batches of training and validation."""
+    def loaders(self) -> tuple[TrainingLoader, EvaluationLoader]:
+        """This rank's loaders for training and validation."""
         config = self.config
-        view = partial(
-            training_view, size=config.img_size, augment=config.augment, seed=config.seed
-        )
-        train = make_loader(
-            ImageDataset(self.train_split, view, self._cache(self.train_split)),
+        train = TrainingLoader(
+            self.train_split,
             self.train_batches,
-            config.workers,
-            self.world.device,
+            image_size=config.img_size,
+            augment=config.augment,
+            workers=config.workers,
+            world=self.world,
+            bad_images=self.bad_images,
+            cache=self._cache(self.train_split),
         )
-        validation = evaluation_loader(
+        validation = EvaluationLoader(
             self.validation_split,
             image_size=config.img_size,
             batch_size=config.eval_batch_size,
             workers=config.workers,
             world=self.world,
+            bad_images=self.bad_images,
             cache=self._cache(self.validation_split),
         )
         return train, validation
@@ -84,17 +77,12 @@ class Inputs:
         config = self.config
         if config.cache is None:
             return None
+        folder = Path(config.cache)
+        workers = available_cores() if config.workers is None else config.workers
 
         def make() -> ImageCache:
-            workers = available_cores() if config.workers is None else config.workers
-            folder = Path(config.cache)
             return cached_images(
-                split.paths,
-                config.img_size,
-                folder,
-                config.cache_limit,
-                workers,
-                self.bad_images.meet,
+                split.paths, config.img_size, folder, config.cache_limit, workers, self.bad_images
             )
 
         with self.world.raise_on_all_ranks():
@@ -102,14 +90,15 @@ class Inputs:
                 make()
         with self.world.raise_on_all_ranks():
             return make()
+        raise AssertionError("raise_on_all_ranks() has raised")
 
 
-def _share_of_a_batch(config: Config, processes: int) -> int:
-    """Images that each process has of a whole batch."""
-    if config.batch_size % processes:
+def _shard_size(config: Config, world_size: int) -> int:
+    """Images that each rank has of a batch."""
+    if config.batch_size % world_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: {processes} processes cannot share it evenly; "
-            f"choose a multiple of {processes}, or start fewer (--nproc-per-node, or "
+            f"--batch-size {config.batch_size}: cannot be divided evenly among {world_size} "
+            f"processes; choose a multiple of {world_size}, or start fewer (--nproc-per-node, or "
             "CUDA_VISIBLE_DEVICES)"
         )
-    return config.batch_size // processes
+    return config.batch_size // world_size

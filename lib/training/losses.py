@@ -1,9 +1,13 @@
-"""Losses, as a sum and a count, so that masks, accumulation and uneven ranks average rightly.
+"""Losses, as a sum and a number of entries, so that masks, accumulation and uneven ranks average
+correctly.
 
 Shapes: B images, C labels. Logits are any real numbers, targets in {0, 1}.
 """
 
-from typing import NamedTuple
+import inspect
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -14,10 +18,13 @@ ASL_FACTOR = 1000
 
 
 class LossSum(NamedTuple):
-    """`total` over `count` entries; the loss is `total / count`."""
+    """`total` over `num_entries` entries; the loss is `total / num_entries`."""
 
     total: Tensor
-    count: Tensor
+    num_entries: Tensor
+
+
+LossFunction = Callable[[Tensor, Tensor, Tensor], LossSum]  # of logits, targets and ignore
 
 
 def asymmetric_loss(
@@ -33,7 +40,7 @@ def asymmetric_loss(
 
     With p = sigmoid(z) and q = min(1 - p + clip, 1): minus `y log max(p, 1e-5) + (1 - y) log
     max(q, 1e-5)`, weighted by `(1 - p y - q (1 - y)) ** (gamma_pos y + gamma_neg (1 - y))`,
-    through which no gradient flows. Entries marked in `ignore` (B, C) take no part.
+    through which no gradient flows. Entries marked in `ignore` (B, C) are left out.
     """
     logits, targets = logits.float(), targets.float()
     positive = logits.sigmoid()
@@ -44,16 +51,32 @@ def asymmetric_loss(
         probability = positive * targets + negative * (1 - targets)
         gamma = gamma_pos * targets + gamma_neg * (1 - targets)
         weight = (1 - probability) ** gamma
-    return _sum(-ASL_FACTOR * weight * likelihood, ignore)
+    return sum_loss(-ASL_FACTOR * weight * likelihood, ignore)
 
 
 def binary_cross_entropy(logits: Tensor, targets: Tensor, ignore: Tensor | None = None) -> LossSum:
-    """Binary cross entropy of (B, C) logits, in float32."""
+    """Binary cross entropy of (B, C) logits, in float32; `ignore` as in `asymmetric_loss`."""
     losses = F.binary_cross_entropy_with_logits(logits.float(), targets.float(), reduction="none")
-    return _sum(losses, ignore)
+    return sum_loss(losses, ignore)
 
 
-def _sum(losses: Tensor, ignore: Tensor | None) -> LossSum:
+def sum_loss(losses: Tensor, ignore: Tensor | None) -> LossSum:
+    """Sum a loss of (B, C) entries over those that `ignore` (B, C) does not mark."""
     if ignore is None:
         return LossSum(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
     return LossSum(losses.masked_fill(ignore, 0).sum(), (~ignore).sum())
+
+
+# the choices of --loss
+LOSSES: dict[str, Callable[..., LossSum]] = {"asl": asymmetric_loss, "bce": binary_cross_entropy}
+
+
+def make_loss(name: str, settings: Mapping[str, Any]) -> LossFunction:
+    """The loss `name`, with those of `settings` that are its keyword parameters.
+
+    Raises `KeyError` for a name that is not in `LOSSES`.
+    """
+    function = LOSSES[name]
+    parameters = inspect.signature(function).parameters.values()
+    keywords = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
+    return partial(function, **{keyword: settings[keyword] for keyword in keywords})

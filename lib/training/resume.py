@@ -1,35 +1,29 @@
-"""Going on with a run: which one, with which flags, and from which of its checkpoints."""
+"""Which run `--resume` means, whether the flags agree with it, and its latest valid checkpoint."""
 
 import contextlib
 import dataclasses
 import itertools
-import math
 import re
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import Tensor
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.files import writing
 from lib.common.flags import flag_name
 from lib.config import RUNTIME_FLAGS, Config
-from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment, ExperimentLocked, runs_folder
 from lib.training.inputs import Inputs
-from lib.training.step import TrainState
-from models.weights import is_finite
+from lib.training.run_state import RunState
+from lib.training.schedules import OPEN_ENDED
 
 AUTO = "auto"
-OPEN_ENDED = ("StepLR", "ReduceLROnPlateau")  # schedules that are not laid out over the epochs
 
 
 def planned_config(flags: dict[str, Any]) -> Config:
     """The configuration of the run that the `flags` of train.py ask for.
 
-    `--resume EXP_DIR` takes the run's own. Raises `UserError`, naming the flag, for one that
+    `--resume EXP_DIR` takes that of the run. Raises `UserError`, naming the flag, for one that
     contradicts it.
     """
     folder = flags.get("resume")
@@ -38,17 +32,17 @@ def planned_config(flags: dict[str, Any]) -> Config:
     file = Experiment(folder).config_file
     if not file.is_file():
         raise UserError(f"--resume {folder}: no experiment of train.py: {file} is missing")
-    run = Config.load(file, required=("weights",))  # which a published run does not say
+    run = Config.load(file, required=("weights",))  # a published config has no such line
     for name, value in flags.items():
-        former = getattr(run, name)
-        if name in RUNTIME_FLAGS or value == former:
+        previous = getattr(run, name)
+        if name in RUNTIME_FLAGS or value == previous:
             continue
-        if name == "max_epochs" and value > former:
+        if name == "max_epochs" and value > previous:
             if run.lr_scheduler in OPEN_ENDED:
                 continue
-            reason = f"its {run.lr_scheduler} is laid out over {former} epochs"
+            reason = f"its {run.lr_scheduler} depends on its {previous} epochs"
         else:
-            reason = f"it was started {_described(name, former)}"
+            reason = f"it was started {_described(name, previous)}"
         raise UserError(
             f"{_described(name, value)[5:]} contradicts the run in {folder}: {reason}; leave the "
             "flag out, or start a new run without --resume"
@@ -56,66 +50,66 @@ def planned_config(flags: dict[str, Any]) -> Config:
     return dataclasses.replace(run, **flags)
 
 
-def find_run(config: Config, data_name: str, former: str | None) -> Experiment | None:
-    """The run that `--resume` names, locked; None where a new one is to be made.
+def find_run(config: Config, data_name: str, restarted: str | None) -> Experiment | None:
+    """The run that `--resume` names, locked; None if a new one must be made.
 
-    What a launcher starts anew after a failure goes on with `former`, the run that it made.
+    After a restart by the launcher it is `restarted`, the run that the processes before made.
     """
-    if former is None and config.resume == AUTO:
-        return _newest_unfinished(config, data_name)
-    if former is None and config.resume is None:
+    if restarted is None and config.resume == AUTO:
+        return _latest_unfinished(config, data_name)
+    folder = restarted or config.resume
+    if folder is None:
         return None
-    experiment = Experiment(former or config.resume)
+    experiment = Experiment(folder)
     experiment.lock()
     return experiment
 
 
 def latest_valid_checkpoint(experiment: Experiment) -> Path | None:
-    """The newest intact state of a run; None where it was ended before it was first saved.
+    """The latest valid `last.pth` or `last.prev.pth`; None if the run ended before the first save.
 
-    A damaged `last.pth` is set aside for the one before it, with a warning.
+    A damaged `last.pth` is renamed, with a warning, and the previous one is taken.
     """
-    last, former = experiment.last_checkpoint, experiment.previous_checkpoint
-    if not last.exists() and not former.exists():
+    last, previous = experiment.last_checkpoint, experiment.previous_checkpoint
+    if not last.exists() and not previous.exists():
         if experiment.epochs_in_history > 1:
-            raise UserError(f"{last}: no such checkpoint: the run cannot go on; start a new one")
+            raise UserError(f"{last}: no such checkpoint: cannot resume the run; start a new one")
         return None
     try:
-        if last.exists():  # or the run was ended between two renames
-            _require_state(last)
+        if last.exists():  # not if the run ended between two renames
+            RunState.load(last)
             return last
     except UserError as error:
         try:
-            _require_state(former)
+            RunState.load(previous)
         except UserError as other:
             raise UserError(
-                f"{error}; and {other}: the run cannot go on; start a new one, from its best "
+                f"{error}; and {other}: cannot resume the run; start a new one, from its best "
                 f"weights with --pretrained-model {experiment.path}"
             ) from other
-        print_line(f"warning: {error}; going on from {former}")
+        print_line(f"warning: {error}; resuming from {previous}")
         with writing(last):
             last.rename(_unused(last.with_name("last.damaged.pth")))
-    _require_state(former)
-    return former
+    RunState.load(previous)
+    return previous
 
 
-def require_same(
-    state: dict[str, Any],
-    config: Config,
-    experiment: Experiment,
-    inputs: Inputs,
+def require_same_run(
+    state: RunState, config: Config, experiment: Experiment, inputs: Inputs
 ) -> None:
-    """Raise `UserError` unless the run that `state` is of had these flags, labels and images."""
-    for name, value in _fixed(config).items():
-        former = state["config"].get(name, value)
-        if value != former and not (name == "max_epochs" and value > former):
+    """Raise `UserError` unless the run of `state` had these flags, labels and images."""
+    started = Config.from_dict(state.config, str(experiment.last_checkpoint))
+    own = _fixed_flags(config)
+    for name, previous in _fixed_flags(started).items():
+        value = own[name]
+        if value != previous and not (name == "max_epochs" and value > previous):
             raise UserError(
                 f"{experiment.config_file}: says {name}: {value}, but the run was trained "
-                f"{_described(name, former)}: restore that"
+                f"{_described(name, previous)}: restore that"
             )
-    inputs.data.require_labels(state["labels"], f"--resume {experiment.path}")
+    inputs.data.require_labels(state.labels, f"--resume {experiment.path}")
     for name, digest in inputs.digests.items():
-        if state["data"].get(name) != digest:
+        if state.data.get(name) != digest:
             file = inputs.data.path / f"{name}.txt"
             raise UserError(
                 f"--resume {experiment.path}: {file} (or what it ignores) has changed since the "
@@ -124,59 +118,17 @@ def require_same(
             )
 
 
-def require_form(state: dict[str, Any], learner: TrainState, file: Path) -> None:
-    """Raise `UserError` unless what `state` says of optimiser and schedule has the form of
-    `learner`'s, so that no later step fails over it."""
-    own = learner.state_dict()
-    optimizer = state["optimizer"]
-    parameters = [p for group in learner.optimizer.param_groups for p in group["params"]]
-    moments = optimizer.get("state")
-    fits = (
-        _same_form(own["optimizer"]["param_groups"], optimizer.get("param_groups"))
-        and _same_form(own["schedule"], state["schedule"])
-        and _same_form(own["scaler"], state["scaler"])
-        and isinstance(moments, dict)
-        and all(
-            number in range(len(parameters)) and _are_moments(values, parameters[number])
-            for number, values in moments.items()
+def require_position(state: RunState, config: Config, batches: int, file: Path) -> None:
+    """Raise `UserError` if `state` is beyond the last epoch or the `batches` of an epoch."""
+    if state.epoch > config.max_epochs or state.batch > batches:
+        raise UserError(
+            f"{file}: a damaged state: epoch {state.epoch}, batch {state.batch} of "
+            f"{config.max_epochs} epochs of {batches} batches"
         )
-    )
-    if not fits:
-        raise UserError(f"{file}: the state of another optimiser or schedule, or a damaged one")
 
 
-def _are_moments(values: Any, parameter: Tensor) -> bool:
-    """Whether an optimiser may have kept `values` of `parameter`: a number of `step`s, averages."""
-    tensors = isinstance(values, dict) and all(
-        isinstance(value, Tensor)
-        and value.is_floating_point()
-        and value.shape in ((), parameter.shape)
-        and is_finite(value)
-        for value in values.values()
-    )
-    return tensors and bool((torch.as_tensor(values.get("step", 0)) >= 0).all())
-
-
-def _same_form(own: Any, found: Any) -> bool:
-    """Whether `found` has the keys, lengths and types of `own`, whose None stands for anything."""
-    if isinstance(own, dict):
-        return isinstance(found, dict) and all(
-            name in found and _same_form(value, found[name]) for name, value in own.items()
-        )
-    if isinstance(own, (list, tuple)):
-        return (
-            isinstance(found, (list, tuple))
-            and len(own) == len(found)
-            and all(map(_same_form, own, found))
-        )
-    if isinstance(own, (int, float)) and not isinstance(own, bool):
-        number = isinstance(found, (int, float)) and not isinstance(found, bool)
-        return number and (math.isfinite(found) or not math.isfinite(own))
-    return own is None or type(own) is type(found)
-
-
-def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
-    """The newest run of the same flags that is neither finished nor being worked on; locked."""
+def _latest_unfinished(config: Config, data_name: str) -> Experiment | None:
+    """The latest run with the same flags that is neither finished nor in progress; locked."""
     numbers = {
         int(match[1]): path
         for path in runs_folder(config, data_name).glob("exp*")
@@ -185,8 +137,8 @@ def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
     for _, path in sorted(numbers.items(), reverse=True):
         experiment = Experiment(path)
         try:
-            same = _fixed(Config.load(experiment.config_file)) == _fixed(config)
-        except UserError:  # a folder of something else
+            same = _fixed_flags(Config.load(experiment.config_file)) == _fixed_flags(config)
+        except UserError:  # a folder of another kind
             continue
         if same and not experiment.finished:
             with contextlib.suppress(ExperimentLocked):
@@ -196,36 +148,13 @@ def _newest_unfinished(config: Config, data_name: str) -> Experiment | None:
 
 
 def _unused(file: Path) -> Path:
-    """`file`, with a number where there is such a file already."""
+    """`file`, with a number if there is such a file already."""
     names = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(2))
     return next(name for name in (file, *itertools.islice(names, 1000)) if not name.exists())
 
 
-def _require_state(file: Path) -> None:
-    state = checkpoint.load(file)
-    kinds = {
-        **dict.fromkeys(("model", "ema", "optimizer", "schedule", "scaler"), dict),
-        **dict.fromkeys(("data", "config", "sizes"), dict),
-        **dict.fromkeys(("rng", "labels"), list),
-        **dict.fromkeys(("step", "epoch", "batch", "loss_count"), int),
-        **dict.fromkeys(("epochs_without_better", "skipped_steps"), int),
-        **dict.fromkeys(("loss_total", "lr", "best_score"), float),
-    }
-    for name, kind in kinds.items():
-        if not isinstance(state.get(name), kind):
-            raise UserError(f"{file}: not the state of a run of train.py: it lacks {name}")
-        if kind is int and state[name] < 0 or kind is float and not math.isfinite(state[name]):
-            raise UserError(f"{file}: a damaged state: {name} is {state[name]}")
-    for part in ("model", "ema"):
-        checkpoint.require_weights(state[part], f"{file}: a damaged state: {part}")
-    sizes, unread = state["sizes"], state.get("bad_images", [])
-    if not all(isinstance(size, int) and size >= 0 for size in sizes.values()):
-        raise UserError(f"{file}: a damaged state: sizes are {sizes}")
-    if not isinstance(unread, list) or not all(isinstance(path, str) for path in unread):
-        raise UserError(f"{file}: a damaged state: bad_images are no paths")
-
-
-def _fixed(config: Config) -> dict[str, Any]:
+def _fixed_flags(config: Config) -> dict[str, Any]:
+    """The flags that must be the same when a run is resumed."""
     return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FLAGS}
 
 

@@ -1,112 +1,105 @@
-"""The state of a training run, to be written and taken back as one: plain types and tensors."""
+"""`last.pth`: the state of a run, as plain types and tensors, from which it can be resumed."""
 
 import dataclasses
-import math
+import typing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
 from lib.common.errors import UserError
-from lib.config import Config
-from lib.data.bad_images import BadImages
 from lib.experiment import checkpoint
-from lib.experiment.folder import Experiment
-from lib.runtime.device import get_rng_state, set_rng_state
-from lib.runtime.world import World
-from lib.training import resume
-from lib.training.inputs import Inputs
+from lib.experiment.untrusted import (
+    fits_optimizer,
+    read_tensors,
+    require_counts,
+    require_weights,
+    same_structure,
+)
 from lib.training.step import TrainState
 from lib.training.step_log import Progress
 
 
+@dataclass
 class RunState:
-    """What moves in a run: `learner`, `progress` and `bad_images`, on the `inputs` of a `config`.
+    """The content of `last.pth`; each field is a key.
 
-    All processes of `world` call its methods together; the first one writes.
+    `TrainState.state_dict` and the fields of `Progress`, then what is checked before a run is
+    resumed: its `labels`, hashes of its splits (`data`) and `config`. `rng` holds each rank's
+    random state, `sizes` the bytes of the log files, `bad_images` the unreadable images so far.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        world: World,
-        inputs: Inputs,
-        learner: TrainState,
-        progress: Progress,
-        bad_images: BadImages,
-    ) -> None:
-        self.config, self.world, self.inputs = config, world, inputs
-        self.learner, self.progress, self.bad_images = learner, progress, bad_images
+    model: dict
+    ema: dict
+    optimizer: dict
+    schedule: dict
+    scaler: dict
+    step: int
+    epoch: int
+    batch: int
+    loss_total: float
+    loss_count: int
+    lr: float
+    best_score: float
+    epochs_without_better: int
+    skipped_steps: int
+    rng: list
+    labels: list
+    data: dict
+    config: dict
+    sizes: dict
+    bad_images: list = field(default_factory=list)
 
-    def save_best(self, experiment: Experiment) -> None:
-        """Write the EMA model with all that inference needs."""
-        if self.world.is_main_process:
-            content = {
-                "model": self.learner.ema.model.state_dict(),
-                "labels": list(self.inputs.data.labels),
-                "config": self.config.to_dict(),
-            }
-            checkpoint.save(experiment.best_checkpoint, content)
+    @classmethod
+    def load(cls, file: Path) -> "RunState":
+        """Read `file`. Raises `UserError` for anything but the state of a run."""
+        content = read_tensors(file)
+        values = {}
+        for name, kind in typing.get_type_hints(cls).items():
+            if name == "bad_images" and name not in content:  # runs before it was kept
+                continue
+            if not isinstance(content.get(name), kind):
+                raise UserError(f"{file}: not the state of a run of train.py: it lacks {name}")
+            values[name] = content[name]
+        require_counts(values, str(file))
+        for part in ("model", "ema"):
+            require_weights(values[part], f"{file}: a damaged state: {part}")
+        state = cls(**values)
+        if not all(isinstance(size, int) and size >= 0 for size in state.sizes.values()):
+            raise UserError(f"{file}: a damaged state: sizes are {state.sizes}")
+        if not all(isinstance(path, str) for path in state.bad_images):
+            raise UserError(f"{file}: a damaged state: bad_images are no paths")
+        return state
 
-    def save_last(self, experiment: Experiment) -> None:
-        """Write all that the run needs to go on from here, and keep what was written before.
+    def save(self, file: Path, previous: Path) -> None:
+        """Write `file` atomically; an existing one is kept as `previous`."""
+        checkpoint.save(file, vars(self), previous)
 
-        Raises `UserError` in all processes, and writes nothing, where the weights are not finite.
+    def restore(self, train_state: TrainState, progress: Progress, file: Path) -> None:
+        """Load into `train_state` and `progress`; `file` is named in errors.
+
+        Raises `UserError` for the state of another network or optimiser, so that no later step
+        fails because of it.
         """
-        self._require_finite_weights()
-        rng = self.world.gather(get_rng_state(self.world.device))
-        if self.world.is_main_process:
-            content = {
-                **self.learner.state_dict(),
-                **dataclasses.asdict(self.progress),
-                "rng": rng,
-                "labels": list(self.inputs.data.labels),
-                "data": self.inputs.digests,
-                "config": self.config.to_dict(),
-                "sizes": experiment.sizes(),
-                "bad_images": list(self.bad_images.reasons),
-            }
-            checkpoint.save(experiment.last_checkpoint, content, experiment.previous_checkpoint)
-
-    def restore(self, state: dict[str, Any], file: Path) -> None:
-        """Take back what `save_last` wrote to `file`, but for the random numbers."""
-        resume.require_form(state, self.learner, file)
+        own = train_state.state_dict()
+        groups = train_state.optimizer.param_groups
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        if not (
+            fits_optimizer(own["optimizer"], self.optimizer, parameters)
+            and same_structure(own["schedule"], self.schedule)
+            and same_structure(own["scaler"], self.scaler)
+        ):
+            raise UserError(f"{file}: the state of another optimiser or schedule, or a damaged one")
         try:
-            self.learner.load_state_dict(state)
-        except Exception as error:  # what comes from elsewhere can fail it in any way
+            train_state.load_state_dict(vars(self))
+        except Exception as error:  # a damaged file can raise anything here
             reason = " ".join(str(error).split())[:200]
             raise UserError(
                 f"{file}: the state of another network or optimiser: {reason}"
             ) from error
-        batches = len(self.inputs.train_batches)
-        if state["epoch"] > self.config.max_epochs or state["batch"] > batches:
-            raise UserError(
-                f"{file}: a damaged state: epoch {state['epoch']}, batch {state['batch']} of "
-                f"{self.config.max_epochs} epochs of {batches} batches"
-            )
-        for field in dataclasses.fields(Progress):
-            setattr(self.progress, field.name, state[field.name])
-        self.bad_images.reasons = dict.fromkeys(state.get("bad_images", ()))
+        for item in dataclasses.fields(Progress):
+            setattr(progress, item.name, getattr(self, item.name))
 
-    def seed_dropout(self, states: list[dict[str, Tensor]], file: Path | None) -> None:
-        """Go on with the random numbers that `file` keeps of each process, or begin with other ones
-        in each."""
-        world = self.world
-        if len(states) == world.world_size:
-            try:
-                set_rng_state(world.device, states[world.rank])
-            except Exception as error:  # what comes from elsewhere can fail it in any way
-                raise UserError(f"{file}: its random numbers are damaged") from error
-        elif states or world.rank:
-            torch.manual_seed(hash((self.config.seed, world.rank, self.learner.step)))
 
-    def _require_finite_weights(self) -> None:
-        """What a step made of the weights shows in the next one's loss only: not to be saved."""
-        norm = torch.nn.utils.get_total_norm(self.learner.model.parameters()).item()
-        if not math.isfinite(norm):
-            with self.world.raise_on_all_ranks():
-                raise UserError(
-                    f"the weights have grown beyond float32 after step {self.learner.step} (lr "
-                    f"{self.progress.lr:.2e}); they were not saved: lower --lr"
-                )
+def run_state(train_state: TrainState, progress: Progress, **others: Any) -> RunState:
+    """The state of a run between two steps."""
+    return RunState(**train_state.state_dict(), **dataclasses.asdict(progress), **others)

@@ -1,0 +1,137 @@
+"""How the processes of a run start, join in a process group, and end together."""
+
+import contextlib
+import logging
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import NoReturn
+
+import torch
+import torch.distributed as dist
+
+from lib.common.errors import UserError
+from lib.common.rank_info import VARIABLES, is_launched, rank_info, restart_count
+from lib.runtime.device import select_device
+from lib.runtime.world import RaisedOnAllRanks, World
+
+TIMEOUT = 600  # seconds
+
+
+@contextlib.contextmanager
+def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
+    """Join the other processes of the run, if a launcher started this one, and leave at the end.
+
+    A rank that does not answer for `timeout` seconds ends the run. A rank prints its own error;
+    ranks that lose contact because of it print nothing.
+    """
+    here = rank_info()
+    device = select_device(device_name, here.local_rank)
+    if not is_launched():
+        yield World(device)
+        return
+    threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
+    store = _rendezvous(device, timeout)
+    try:
+        yield World(device, here.rank, here.world_size, store)
+    except RaisedOnAllRanks as error:
+        error.printed_by = "this" if here.rank == 0 else "another"
+        dist.destroy_process_group()
+        raise
+    except BaseException as error:
+        printed_by = _elect_printer(store)
+        if device.type != "cuda":  # NCCL may wait for the other ranks, which do not leave now
+            dist.destroy_process_group()
+        if isinstance(error, UserError):
+            error.printed_by = printed_by
+        elif isinstance(error, RuntimeError) and _is_lost_contact(error):
+            lost = UserError(
+                f"process {here.rank} of {here.world_size} lost contact with another one, which "
+                "was killed or does not answer: see its own messages, and continue with --resume"
+            )
+            lost.printed_by = printed_by
+            raise lost from error
+        raise
+    dist.destroy_process_group()
+
+
+def processes_to_start(device_name: str) -> int:
+    """How many processes to start for this machine's GPUs; 0 if a launcher has decided, or for a
+    single device."""
+    if is_launched() or device_name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return 0
+    number = torch.cuda.device_count()
+    return number if number > 1 else 0
+
+
+def start_processes(number: int) -> NoReturn:
+    """Run this command in `number` processes on this machine; exit with their exit code."""
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    # the processes print what went wrong themselves
+    logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL + 1)
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=number,
+        run_id=uuid.uuid4().hex,
+        rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0",
+        max_restarts=0,
+    )
+    try:
+        elastic_launch(config, sys.executable)(*sys.argv)
+    except ChildFailedError as error:
+        code = error.get_first_failure()[1].exitcode
+        sys.exit(code if code > 0 else 128 - code)
+    except SignalException as error:
+        sys.exit(128 + error.sigval)
+    sys.exit(0)
+
+
+def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
+    """Join the process group; returns the store that the processes share."""
+    here, limit = rank_info(), timedelta(seconds=timeout)
+    shared_gpus = device.type == "cuda" and here.local_world_size > torch.cuda.device_count()
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not shared_gpus else "gloo"
+    try:
+        store, rank, world_size = next(dist.rendezvous("env://", timeout=limit))
+        # a launcher keeps the store over a restart, with the addresses of the previous processes
+        own = dist.PrefixStore(f"attempt {restart_count()}", store)
+        dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=limit)
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        address = ":".join(os.environ[name] for name in VARIABLES[4:])
+        raise UserError(
+            f"process {here.rank} of {here.world_size}: no rendezvous with the others at {address} "
+            f"within {timeout} s: check the address, the number of processes, and that all run"
+        ) from error
+    return store
+
+
+def _end_with_launcher(launcher: int) -> None:
+    """Stop this process once its launcher is gone, which could not end it any more."""
+    while os.getppid() == launcher:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _is_lost_contact(error: RuntimeError) -> bool:
+    if isinstance(error, dist.DistError):
+        return True
+    return bool(re.search(r"gloo|nccl|connection (closed|reset|refused)", str(error), re.I))
+
+
+def _elect_printer(store: dist.Store) -> str:
+    """Which process prints why the run ends: the first one that asks."""
+    try:
+        return "this" if store.add(f"printed {restart_count()}", 1) == 1 else "another"
+    except RuntimeError:  # the process that kept the store is gone
+        return "this"

@@ -1,0 +1,68 @@
+"""Validation: every metric of an epoch, for the raw and the EMA model, over one pass.
+
+Shapes: B images, C labels, R rows of the split.
+"""
+
+import copy
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+
+from lib.common.signals import StopRequest
+from lib.data.bad_images import ignore_unread
+from lib.experiment.network import prepare_for_inference
+from lib.experiment.predict import Prediction, collect_scores, predict
+from lib.scoring.metrics import EPOCH_METRICS
+from lib.training.prepare import Run
+
+SUFFIXES = ("", "_ema")  # of the raw model's metrics, and of the EMA model's
+
+
+def validate(run: Run, stop: StopRequest) -> dict[str, float]:
+    """The metrics of `EPOCH_METRICS` and `val_loss`, and the same with `_ema`.
+
+    Ends early after a signal; the caller must then leave before it uses them.
+    """
+    split, config, world = run.inputs.validation_split, run.config, run.world
+    models = [
+        prepare_for_inference(copy.deepcopy(model), config.img_size)
+        for model in (run.state.model, run.state.ema.model)
+    ]
+    losses = np.zeros((len(models), 2))  # sum and number of entries
+    stream = predict(
+        models, run.validation_loader, run.state.normalizer, world.device, config.amp, "validate"
+    )
+    stream = itertools.takewhile(lambda _: not stop.signum, _measure_losses(run, stream, losses))
+    scores, read = collect_scores(stream, (len(models), *split.targets.shape))
+    if any(world.sum(int(bool(stop.signum)))):
+        return {}
+    run.bad_images.merge_ranks(world)
+    world.merge_(scores, read)
+    world.sum_(torch.from_numpy(losses))
+    split = ignore_unread(split, read)
+    metrics = {}
+    for suffix, model_scores, (total, entries) in zip(SUFFIXES, scores, losses, strict=True):
+        for name, metric in EPOCH_METRICS.items():
+            metrics[name + suffix] = metric(model_scores, split.targets, split.ignore)
+        metrics[f"val_loss{suffix}"] = float(total / max(entries, 1))
+    return metrics
+
+
+def _measure_losses(
+    run: Run, stream: Iterator[Prediction], losses: np.ndarray
+) -> Iterator[Prediction]:
+    """Pass on a stream, and add the training objective of each model to `losses` (M, 2)."""
+    split, device = run.inputs.validation_split, run.world.device
+    for prediction in stream:
+        targets = torch.from_numpy(split.targets[prediction.rows]).to(device)
+        ignore = torch.from_numpy(split.ignore[prediction.rows]).to(device)
+        for row, output in zip(losses, prediction.outputs, strict=True):
+            patch = run.state.loss(output.logits, targets, ignore)
+            auxiliary = run.state.loss(output.object_logits, targets, ignore)
+            row += (
+                (patch.total + run.config.lamda * auxiliary.total).item(),
+                patch.num_entries.item(),
+            )
+        yield prediction
