@@ -71,12 +71,10 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
     """Time `arch` at its own image side, with `NUM_LABELS` labels, on noise."""
     import torch
 
+    from benchmarks.steps import as_shard, make_batch, make_train_state
     from lib.config import Config
-    from lib.data.dataset import Batch
-    from lib.experiment.network import build_train_state
     from lib.runtime.device import autocast
-    from lib.runtime.world import World
-    from lib.training.step import reduce_batch_totals, train_step
+    from lib.training.step import train_step
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides
@@ -90,31 +88,21 @@ def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
         img_size=448 if 448 in sides else sides[-1],
         batch_size=batch_size,
     )
-    torch.manual_seed(0)
-    labels = [str(number) for number in range(NUM_LABELS)]
-    learner = build_train_state(config, labels, None, world=World(device), steps_per_epoch=100)
-    size = (batch_size, 3, config.img_size, config.img_size)
-    batch = Batch(
-        torch.randint(0, 256, size, dtype=torch.uint8),
-        torch.randint(0, 2, (batch_size, NUM_LABELS)).float(),
-        torch.zeros(batch_size, NUM_LABELS, dtype=torch.bool),
-        torch.arange(batch_size),
-        [],
-    )
-    images = learner.normalizer(batch.pixels.to(device))
+    state = make_train_state(config, NUM_LABELS, device)
+    batch = make_batch(batch_size, NUM_LABELS, config.img_size)
+    images = state.normalizer(batch.pixels.to(device))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):
-            learner.model(images)
+            state.model(images)
 
     def training() -> None:
-        share = reduce_batch_totals(batch, learner.world, learner.accum_steps)
-        losses.append(train_step(learner, batch, share, epoch=0).loss_sum.item())
+        losses.append(train_step(state, as_shard(batch), 0, config).loss_sum.item())
 
     losses: list[float] = []
-    learner.model.eval()
+    state.model.eval()
     forward_seconds, forward_memory = _timed(forward, device, repeats)
-    learner.model.train()
+    state.model.train()
     training_seconds, training_memory = _timed(training, device, repeats)
     return Row(
         arch,

@@ -18,18 +18,18 @@ def main() -> None:
     import torch
 
     from benchmarks.measure import median_seconds, peak_bytes, report
-    from benchmarks.steps import BareBackbone, literal, make_batch, make_learner
+    from benchmarks.steps import BareBackbone, literal, make_batch, make_train_state
     from lib.experiment.network import prepare_for_inference
     from lib.runtime.device import autocast, select_device
 
     device = select_device(arguments.device)
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
-    learner = make_learner(config, arguments.num_labels, device)
-    quick = prepare_for_inference(copy.deepcopy(learner.model), arguments.img_size)
-    bare = BareBackbone(learner.model.backbone, arguments.num_labels).to(device).eval()
-    slow = literal(make_learner(config, arguments.num_labels, device).model).eval()
-    normalizer = learner.normalizer
+    state = make_train_state(config, arguments.num_labels, device)
+    quick = prepare_for_inference(copy.deepcopy(state.model), arguments.img_size)
+    bare = BareBackbone(state.model.backbone, arguments.num_labels).to(device).eval()
+    slow = literal(make_train_state(config, arguments.num_labels, device).model).eval()
+    normalizer = state.normalizer
 
     def plain() -> None:
         with torch.no_grad():
@@ -47,7 +47,7 @@ def main() -> None:
         "scores in eval mode",
         ("form", "seconds", "images/s", "peak MiB beyond weights"),
         [
-            (name, seconds[name], len(batch.index) / seconds[name], memory[name] / 2**20)
+            (name, seconds[name], len(batch.rows) / seconds[name], memory[name] / 2**20)
             for name in forms
         ],
         {

@@ -25,6 +25,7 @@ def main() -> None:
     from torchvision.transforms import functional
 
     from benchmarks.measure import median_seconds, report
+    from lib.data.bad_images import BadImages
     from lib.data.cache import cached_images
     from lib.data.dataset import SampleKey, training_view
     from lib.data.transforms import read_image, resize, to_pixels, train_transform
@@ -54,7 +55,7 @@ def main() -> None:
             to_pixels(augmented(image, key) if train else resize(image, size))
 
     with tempfile.TemporaryDirectory() as folder:
-        cache = cached_images(paths, size, Path(folder), 100, workers=1)
+        cache = cached_images(paths, size, Path(folder), 100, 1, BadImages())
 
         def cached(train: bool) -> None:
             for row, key in enumerate(keys):

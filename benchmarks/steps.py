@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from lib.config import Config
 from lib.data.dataset import Batch
-from lib.experiment.network import build_train_state
+from lib.data.loader import Shard
 from lib.runtime.device import autocast
 from lib.runtime.world import World
+from lib.training.prepare import build_train_state
 from lib.training.step import TrainState
 from models.bilinear import BilinearAttention, literal_attention
 from models.mlic import MLIC
@@ -49,11 +50,11 @@ class BareBackbone(nn.Module):
         return self.classifier(self.backbone(images).mean(dim=1))
 
 
-def make_learner(config: Config, num_labels: int, device: torch.device) -> TrainState:
+def make_train_state(config: Config, num_labels: int, device: torch.device) -> TrainState:
     """The method, with random weights and learned label embeddings."""
     torch.manual_seed(0)
     labels = [str(number) for number in range(num_labels)]
-    return build_train_state(config, labels, None, world=World(device), steps_per_epoch=100)
+    return build_train_state(config, labels, None, World(device), steps_per_epoch=100)
 
 
 def literal(model: MLIC) -> MLIC:
@@ -74,55 +75,60 @@ def make_batch(batch_size: int, num_labels: int, image_size: int) -> Batch:
     )
 
 
+def as_shard(batch: Batch) -> Shard:
+    """`batch` as the whole batch of one rank."""
+    return Shard(0, batch, batch.targets.numel(), len(batch.rows), 1)
+
+
 class LiteralStep:
     """A training step of the literal form in float32, with one operation a parameter."""
 
     def __init__(self, config: Config, num_labels: int, device: torch.device) -> None:
-        self.learner = make_learner(replace(config, amp=False), num_labels, device)
-        literal(self.learner.model).train()
-        literal(self.learner.ema.model)
-        parameters = self.learner.model.parameters()
+        self.config = replace(config, amp=False)
+        self.state = make_train_state(self.config, num_labels, device)
+        literal(self.state.model).train()
+        literal(self.state.ema.model)
+        parameters = self.state.model.parameters()
         self.optimizer = torch.optim.AdamW(parameters, lr=config.lr, foreach=False)
 
     def __call__(self, batch: Batch) -> None:
-        learner, device = self.learner, self.learner.world.device
+        state, device = self.state, self.state.world.device
         pixels = batch.pixels.to(device).float() / 255
-        images = (pixels - learner.normalizer.mean) / learner.normalizer.std
+        images = (pixels - state.normalizer.mean) / state.normalizer.std
         targets, ignore = batch.targets.to(device), batch.ignore.to(device)
-        output = learner.model(images)
+        output = state.model(images)
         losses = [
-            learner.criterion(logits, targets, ignore)
-            for logits in (output.logits, output.object_logits)
+            state.loss(logits, targets, ignore) for logits in (output.logits, output.object_logits)
         ]
-        total = losses[0].total + learner.lamda * losses[1].total
+        total = losses[0].total + self.config.lamda * losses[1].total
         self.optimizer.zero_grad()
-        (total / losses[0].count).backward()
+        (total / losses[0].num_entries).backward()
         self.optimizer.step()
         with torch.no_grad():
             states = zip(
-                learner.ema.model.state_dict().values(),
-                learner.model.state_dict().values(),
+                state.ema.model.state_dict().values(),
+                state.model.state_dict().values(),
                 strict=True,
             )
             for average, value in states:
                 if average.is_floating_point():
-                    average.add_(value - average, alpha=1 - learner.ema.decay)
+                    average.add_(value - average, alpha=1 - state.ema.decay)
 
 
 class BackboneStep:
     """A training step of the bare backbone."""
 
-    def __init__(self, learner: TrainState, num_labels: int) -> None:
-        self.learner, device = learner, learner.world.device
-        model = BareBackbone(learner.model.backbone, num_labels)
+    def __init__(self, state: TrainState, num_labels: int, amp: bool) -> None:
+        self.state, self.amp, device = state, amp, state.world.device
+        model = BareBackbone(state.model.backbone, num_labels)
         self.model = model.to(device, memory_format=torch.channels_last).train()
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=fused)
 
     def __call__(self, batch: Batch) -> None:
-        device = self.learner.world.device
-        images = self.learner.normalizer(batch.pixels.to(device))
-        with autocast(device, self.learner.amp):
+        device = self.state.world.device
+        images = self.state.normalizer(batch.pixels.to(device))
+        with autocast(device, self.amp):
             logits = self.model(images)
         loss = nn.functional.binary_cross_entropy_with_logits(
             logits.float(), batch.targets.to(device)

@@ -15,20 +15,27 @@ def main() -> None:
     arguments = step_arguments(__doc__, batch_size=8, repeats=3)
 
     from benchmarks.measure import median_seconds, peak_bytes, report
-    from benchmarks.steps import BackboneStep, LiteralStep, make_batch, make_learner
+    from benchmarks.steps import (
+        BackboneStep,
+        LiteralStep,
+        as_shard,
+        make_batch,
+        make_train_state,
+    )
     from lib.runtime.device import select_device
-    from lib.training.step import reduce_batch_totals, train_step
+    from lib.training.step import train_step
 
     device = select_device(arguments.device)
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
-    learner = make_learner(config, arguments.num_labels, device)
-    learner.model.train()
-    bare = BackboneStep(make_learner(config, arguments.num_labels, device), arguments.num_labels)
+    state = make_train_state(config, arguments.num_labels, device)
+    state.model.train()
+    other = make_train_state(config, arguments.num_labels, device)
+    bare = BackboneStep(other, arguments.num_labels, config.amp)
     literal = LiteralStep(config, arguments.num_labels, device)
 
     def method() -> None:
-        train_step(learner, batch, reduce_batch_totals(batch, learner.world, 1), epoch=0)
+        train_step(state, as_shard(batch), 0, config)
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
     seconds = median_seconds(steps, arguments.repeats, device)
@@ -37,7 +44,7 @@ def main() -> None:
         "training step",
         ("form", "seconds", "images/s", "peak MiB beyond weights"),
         [
-            (name, seconds[name], len(batch.index) / seconds[name], memory[name] / 2**20)
+            (name, seconds[name], len(batch.rows) / seconds[name], memory[name] / 2**20)
             for name in steps
         ],
         {

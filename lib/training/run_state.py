@@ -55,10 +55,14 @@ class RunState:
         content = read_tensors(file)
         values = {}
         for name, kind in typing.get_type_hints(cls).items():
-            if name == "bad_images" and name not in content:  # runs before it was kept
+            if name == "bad_images" and name not in content:  # of a run before it was kept
                 continue
-            if not isinstance(content.get(name), kind):
+            if name not in content:
                 raise UserError(f"{file}: not the state of a run of train.py: it lacks {name}")
+            if not isinstance(content[name], kind):
+                raise UserError(
+                    f"{file}: a damaged state: {name} is a {type(content[name]).__name__}"
+                )
             values[name] = content[name]
         require_counts(values, str(file))
         for part in ("model", "ema"):

@@ -189,7 +189,7 @@ def test_runs_get_folders_of_their_own_and_the_same_seed_the_same_losses(work):
         "--loss bce --optimizer SGD --lr-scheduler StepLR --step-size 1 --augment flip -twd "
         "--cache here --cache-limit 1 --accum-steps 2 --clip-grad 1 --save-every 1 --img-size 64",
         "--optimizer Adam --lr-scheduler ReduceLROnPlateau --normalize-before --num-layers 2 "
-        "--backbone-lr 0.1",
+        "--backbone-lr-scale 0.1",
         "--amp --select-on val --orid-norm --ema-epoch 1 --tau 0.5 --clip 0.05 --gamma-pos 1",
         "--embed-type glove --norm weights --output-stride 16 --img-size 48 --num-heads 4 "
         "--freeze-backbone",

@@ -38,7 +38,7 @@ def work(tmp_path_factory):
 @pytest.fixture
 def copy(work, tmp_path, monkeypatch):
     shutil.copytree(work, tmp_path, dirs_exist_ok=True)
-    shutil.copy(ROOT / "tests" / "frozen_training.py", tmp_path)
+    shutil.copy(ROOT / "tests" / "helpers" / "frozen_training.py", tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
 
@@ -157,7 +157,10 @@ def test_heatmaps_are_the_same_for_any_number_of_processes(copy):
 @pytest.mark.parametrize(
     "command, says",
     [
-        (("train.py", *FLAGS, "--batch-size", "7"), "--batch-size 7: 2 processes cannot share"),
+        (
+            ("train.py", *FLAGS, "--batch-size", "7"),
+            "--batch-size 7: cannot be divided evenly among 2 processes",
+        ),
         pytest.param(
             ("train.py", *FLAGS, "--batch-size", "1"),
             "--batch-size 1: 2 processes cannot share",
@@ -289,7 +292,7 @@ def test_an_elastic_restart_goes_on(copy, victim):
     wait_for(experiment / "history.jsonl")
     os.kill(children(process.pid)[victim], signal.SIGKILL)
     out, _ = process.communicate(timeout=300)
-    assert process.returncode == 0 and "going on after step" in out
+    assert process.returncode == 0 and "resumed from step" in out
     rows = [json.loads(line) for line in (experiment / "history.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 13))
     assert not (experiment.parent / "exp3").exists()

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from lib.training.fit import Trainer
+from lib.training import fit
 from tests.helpers.commands import TINY, run_here, run_together
 
 START = "experiments/mlic_colors/exp1"
@@ -54,25 +54,25 @@ def test_a_frozen_backbone_stays_to_the_bit(here):
 
 @pytest.mark.parametrize(
     "flags",
-    ["--backbone-lr 0.01 -twd", pytest.param("--freeze-backbone", marks=pytest.mark.slow)],
+    ["--backbone-lr-scale 0.01 -twd", pytest.param("--freeze-backbone", marks=pytest.mark.slow)],
 )
-def test_it_goes_on_where_it_was_ended(here, monkeypatch, flags):
+def test_it_resumes_where_it_was_ended(here, monkeypatch, flags):
     class Ended(BaseException):
         pass
 
-    after_step = Trainer._after_step
+    leave_if_asked = fit.leave_if_asked
 
-    def ending(trainer):
-        after_step(trainer)
-        if trainer.learner.step == 4:
+    def ending(run, *others):
+        leave_if_asked(run, *others)
+        if run.state.step == 4:
             raise Ended
 
     assert here(*flags.split()).code == 0
     with monkeypatch.context() as patched, pytest.raises(Ended):
-        patched.setattr(Trainer, "_after_step", ending)
+        patched.setattr(fit, "leave_if_asked", ending)
         here(*flags.split(), "--save-every", "1")
     result = here(*flags.split(), "--resume", "experiments/mlic_colors/exp3")
-    assert result.code == 0 and "going on after step 4" in result.out, result.err
+    assert result.code == 0 and "resumed from step 4" in result.out, result.err
     whole, resumed = state(2, "last"), state(3, "last")
     assert same(whole["model"], resumed["model"]) and same(whole["ema"], resumed["ema"])
     assert whole["schedule"] == resumed["schedule"]
@@ -81,7 +81,7 @@ def test_it_goes_on_where_it_was_ended(here, monkeypatch, flags):
 
 def test_a_slower_backbone_moves_less(here):
     start = parts(state(1)["model"], backbone=True)
-    for flags in ((), ("--backbone-lr", "0.01")):
+    for flags in ((), ("--backbone-lr-scale", "0.01")):
         assert here(*"--limit 8 --max-epochs 1 --lr-scheduler StepLR".split(), *flags).code == 0
     moved = []
     for number in (2, 3):

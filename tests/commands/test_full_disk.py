@@ -109,7 +109,7 @@ def test_the_last_good_checkpoint_outlives_a_full_disk(disk):
     assert json.loads((place / EXPERIMENT / "results.json").read_text())["mAP"] > 0
     subprocess.run(["mount", "-o", "remount,size=300m", str(place)], check=True)
     result = run("train.py", "--resume", EXPERIMENT, "--workers", "0", cwd=place)
-    assert result.code == 0 and "going on after step" in result.out, result.err
+    assert result.code == 0 and "resumed from step" in result.out, result.err
 
 
 @pytest.mark.slow

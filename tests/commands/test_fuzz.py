@@ -20,7 +20,7 @@ from lib.config import Config
 from lib.data.folder import DataFolder
 from lib.data.sources.tables import read_source
 from lib.data.writer import Options, write_data_folder
-from lib.predictor import load_experiment
+from lib.experiment.loading import load_experiment
 from lib.runtime.world import World
 from lib.scoring.localization import Localization
 from lib.training import resume
@@ -237,9 +237,10 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py", *TRAIN[1:]])
-        from lib.training.fit import Trainer
+        from lib.training.fit import fit
+        from lib.training.prepare import prepare
 
-        Trainer(Config.parse(TRAIN[1:]), World(CPU)).fit()
+        fit(prepare(Config.parse(TRAIN[1:]), World(CPU)))
     return folder
 
 
@@ -277,7 +278,8 @@ def test_checkpoints(run_folder, count):
 
 @cases(fast=2, slow=60)
 def test_states_of_runs(run_folder, count):
-    from lib.training.fit import Trainer
+    from lib.training.fit import fit
+    from lib.training.prepare import prepare
 
     file = run_folder / "checkpoints" / "last.pth"
     file.with_name("last.prev.pth").unlink(missing_ok=True)
@@ -285,13 +287,13 @@ def test_states_of_runs(run_folder, count):
     small = {name: part for name, part in whole.items() if name not in ("model", "ema")}
     config = run_folder / "config.yaml"
 
-    def going_on() -> None:
+    def resumed() -> None:
         planned = resume.planned_config({"resume": str(run_folder), "max_epochs": 2})
-        trainer = Trainer(planned, World(CPU))
+        run = prepare(planned, World(CPU))
         try:
-            trainer.fit()
+            fit(run)
         finally:
-            trainer.experiment._lock.close()
+            run.experiment._lock.close()
 
     def case(random):
         part = random.choice((small, {"optimizer": small["optimizer"]}, {"rng": small["rng"]}))
@@ -299,9 +301,9 @@ def test_states_of_runs(run_folder, count):
         changed = mutated_value(part, random)
         changed = {**whole, **changed} if isinstance(changed, dict) else changed
         torch.save(changed, file)
-        settles(going_on)
+        settles(resumed)
 
-    assert config.is_file() and settles(going_on) is None
+    assert config.is_file() and settles(resumed) is None
     fuzz(count, case)
 
 

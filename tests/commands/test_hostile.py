@@ -18,8 +18,8 @@ from lib.common.readers import read_array
 from lib.config import Config
 from lib.data.sources.tables import read_source
 from lib.data.sources.voc import read_objects
-from lib.experiment import checkpoint
-from lib.predictor import load_experiment
+from lib.experiment.loading import load_experiment
+from lib.experiment.untrusted import read_tensors
 from lib.runtime.world import World
 from models.errors import ModelError
 from models.weights import download, read_weights
@@ -81,7 +81,7 @@ def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     np.save(tmp_path / "a.npy", np.array([Harm(harm)], object), allow_pickle=True)
     for name in ("new.pth", "old.pth"):
         with pytest.raises(UserError, match="not a checkpoint of plain tensors"):
-            checkpoint.load(tmp_path / name)
+            read_tensors(tmp_path / name)
         with pytest.raises(ModelError, match="not a readable weight file"):
             read_weights(tmp_path / name)
     with pytest.raises(UserError, match="not a readable .npy"):
@@ -105,14 +105,14 @@ def test_few_numbers_that_pose_as_many_are_refused(tmp_path):
     torch.save(many, file)
     assert file.stat().st_size < 10_000
     with pytest.raises(UserError, match="a.pth: holds values that are not plain tensors"):
-        checkpoint.load(file)
+        read_tensors(file)
     with pytest.raises(ModelError, match="not plain tensors"):
         torch.save({"w": torch.zeros(1).expand(10**6, 10**6)}, file)
         read_weights(file)
     shared = torch.zeros(10_000)
     torch.save({"model": {str(number): shared for number in range(1000)}}, file)
     with pytest.raises(UserError, match="its tensors claim more numbers than it holds"):
-        checkpoint.load(file)
+        read_tensors(file)
 
 
 def test_compressed_checkpoints_are_refused(tmp_path):
@@ -127,7 +127,7 @@ def test_compressed_checkpoints_are_refused(tmp_path):
             packed.writestr(part.filename, parts.read(part))
     assert (tmp_path / "a.pth").stat().st_size < 100_000
     with pytest.raises(UserError, match="a.pth: a truncated or damaged checkpoint"):
-        checkpoint.load(tmp_path / "a.pth")
+        read_tensors(tmp_path / "a.pth")
     for name in ("a.pth", "a.npz"):
         if name == "a.npz":
             np.savez_compressed(tmp_path / name, w=np.zeros(10**6))
@@ -205,10 +205,11 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(sys, "argv", ["train.py"])
-        from lib.training.fit import Trainer
+        from lib.training.fit import fit
+        from lib.training.prepare import prepare
 
         flags = (*TINY, "--data", "<b>&'\"", "--batch-size", "4", "--max-epochs", "1")
-        Trainer(Config.parse(flags), World(torch.device("cpu"))).fit()
+        fit(prepare(Config.parse(flags), World(torch.device("cpu"))))
     return folder
 
 
@@ -368,8 +369,8 @@ def test_a_missing_permission_is_one_line(capsys):
         pytest.MonkeyPatch.context() as patch,
         pytest.raises(UserError, match="cannot be read: Perm"),
     ):
-        patch.setattr("lib.experiment.checkpoint.require_honest_size", lambda path: main())
-        checkpoint.load(__file__)
+        patch.setattr("lib.experiment.untrusted.require_honest_size", lambda path: main())
+        read_tensors(__file__)
 
 
 def test_error_lines_are_short(capsys):

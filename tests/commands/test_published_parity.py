@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.predictor import load_experiment
+from lib.experiment.loading import load_experiment
 from tests.helpers import goldens
 from tests.helpers.commands import run_here
 from tests.helpers.published import write_experiment, write_golden_data

@@ -20,7 +20,7 @@ import torch
 
 from lib.common.signals import StopRequest
 from lib.runtime.world import World
-from lib.training.fit import Trainer
+from lib.training import fit
 from tests.helpers.commands import ROOT, TINY, error_line, make_data, run_here
 
 # 14 images in batches of 3, the last one short: 5 steps an epoch
@@ -59,6 +59,20 @@ def here(whole, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("lib.experiment.folder.draw_curves", lambda *arguments: None)
     # the number of times that the state is saved is no part of what is compared
     return lambda *flags: run_here(monkeypatch, capsys, "train.py", *flags)
+
+
+def end_after(monkeypatch, here, step):
+    """End a run just after a step, and after what was saved then."""
+    leave_if_asked = fit.leave_if_asked
+
+    def ending(run, *others):
+        leave_if_asked(run, *others)
+        if run.state.step == step:
+            raise Ended
+
+    with monkeypatch.context() as patched, pytest.raises(Ended):
+        patched.setattr(fit, "leave_if_asked", ending)
+        here(*FLAGS, "--save-every", "3")
 
 
 def experiment(folder: Path, number: int = 1) -> Path:
@@ -105,28 +119,19 @@ def test_the_run_is_the_same_twice(whole, here):
 @pytest.mark.parametrize("step", [1, 5, 7, 10, STEPS])
 def test_resumed_after_any_step(whole, here, monkeypatch, step, workers):
     """Ended just after a step, with a state of three steps' distance at most, or none."""
-    after_step = Trainer._after_step
-
-    def ending(trainer):
-        after_step(trainer)
-        if trainer.learner.step == step:
-            raise Ended
-
-    with monkeypatch.context() as patched, pytest.raises(Ended):
-        patched.setattr(Trainer, "_after_step", ending)
-        here(*FLAGS, "--save-every", "3")
+    end_after(monkeypatch, here, step)
     result = here("--resume", str(experiment(Path())), "--workers", workers)
     assert result.code == 0, result.err
     saved = max(step - step % 3, (step - 1) // 5 * 5)  # every third step, and after validation
-    assert ("going on after step" in result.out) == (saved > 0)
-    assert f"going on after step {saved}," in result.out or not saved
+    assert ("resumed from step" in result.out) == (saved > 0)
+    assert f"resumed from step {saved} of" in result.out or not saved
     assert contents(experiment(Path())) == contents(experiment(whole))
 
 
 @pytest.mark.parametrize(
     "function",
-    ["lib.training.fit.Trainer._validate", "lib.experiment.folder.Experiment.add_history"]
-    + ["lib.training.fit.Trainer._save_last", "lib.experiment.checkpoint.sync_folder"],
+    ["lib.training.fit.validate", "lib.experiment.folder.Experiment.add_history"]
+    + ["lib.training.fit.save_last", "lib.experiment.checkpoint.sync_folder"],
 )  # fmt: skip
 @pytest.mark.parametrize("call", [1, 2])
 def test_resumed_between_training_and_saving(whole, here, monkeypatch, function, call):
@@ -149,16 +154,7 @@ def test_resumed_between_training_and_saving(whole, here, monkeypatch, function,
 @pytest.fixture
 def ended(here, monkeypatch):
     """A run that was ended after step 8, saved after steps 3, 5 (an epoch) and 6."""
-    after_step = Trainer._after_step
-
-    def ending(trainer):
-        after_step(trainer)
-        if trainer.learner.step == 8:
-            raise Ended
-
-    with monkeypatch.context() as patched, pytest.raises(Ended):
-        patched.setattr(Trainer, "_after_step", ending)
-        here(*FLAGS, "--save-every", "3")
+    end_after(monkeypatch, here, 8)
     return experiment(Path())
 
 
@@ -178,8 +174,8 @@ def test_a_damaged_state_falls_back_to_the_one_before(whole, here, ended, damage
     damage(checkpoints / "last.pth")
     damaged = (checkpoints / "last.pth").read_bytes()
     result = here("--resume", str(ended))
-    assert result.code == 0 and "going on after step 5," in result.out
-    assert "warning: " in result.out and "going on from" in result.out
+    assert result.code == 0 and "resumed from step 5 of" in result.out
+    assert "warning: " in result.out and "resuming from" in result.out
     assert (checkpoints / "last.damaged.pth").read_bytes() == damaged
     assert contents(ended) == contents(experiment(whole))
 
@@ -187,7 +183,7 @@ def test_a_damaged_state_falls_back_to_the_one_before(whole, here, ended, damage
 def test_ended_between_the_two_renames_of_a_save(whole, here, ended):
     (ended / "checkpoints" / "last.pth").unlink()
     result = here("--resume", str(ended))
-    assert result.code == 0 and "going on after step 5," in result.out
+    assert result.code == 0 and "resumed from step 5 of" in result.out
     assert "warning" not in result.out
     assert contents(ended) == contents(experiment(whole))
 
@@ -293,7 +289,7 @@ def test_the_state_of_another_network_is_refused(here, ended):
         ("--data digits", "--data digits contradicts"),
         ("--amp", "--amp contradicts the run in experiments/mlic_colors/exp1: it was started "),
         ("--clip-grad 1", "it was started without --clip-grad"),
-        ("--max-epochs 5", "its OneCycleLR is laid out over 3 epochs"),
+        ("--max-epochs 5", "its OneCycleLR depends on its 3 epochs"),
         ("--max-epochs 2", "it was started with --max-epochs 3"),
         ("--accum-steps 3", "it was started with --accum-steps 1"),
     ],
@@ -352,7 +348,7 @@ def test_a_run_whose_states_are_gone_is_not_begun_anew(here, whole):
     for file in Path("copy/checkpoints").glob("last*"):
         file.unlink()
     before = snapshot(Path("copy"))
-    assert "no such checkpoint: the run cannot go on" in error_line(here("--resume", "copy"))
+    assert "no such checkpoint: cannot resume the run" in error_line(here("--resume", "copy"))
     assert snapshot(Path("copy")) == before
 
 
@@ -393,7 +389,7 @@ def test_what_a_launcher_starts_anew_goes_on_with_its_own_run(whole, here, ended
     assert experiment(Path(), 2).exists()
     monkeypatch.setattr(World, "store_get", lambda self, name: str(ended))
     result = here(*FLAGS)
-    assert result.code == 0 and "going on after step 6," in result.out
+    assert result.code == 0 and "resumed from step 6 of" in result.out
     assert contents(ended)["history"] == contents(experiment(whole))["history"]
 
 
@@ -426,21 +422,23 @@ def test_a_finished_run_is_done(here, whole):
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", ["step", "validation"])
 def test_a_signal_finishes_the_step_and_saves(whole, here, monkeypatch, signum, code, moment):
-    name, at = {"step": ("_after_step", 7), "validation": ("_validate", 10)}[moment]
-    original = getattr(Trainer, name)
+    name, at = {"step": ("leave_if_asked", 7), "validation": ("validate", 10)}[moment]
+    original = getattr(fit, name)
 
-    def signalled(trainer, *arguments):
-        if trainer.learner.step == at:
+    def signalled(run, *arguments):
+        if run.state.step == at:
             signal.raise_signal(signum)
-        return original(trainer, *arguments)
+        return original(run, *arguments)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, name, signalled)
+        patched.setattr(fit, name, signalled)
         result = here(*FLAGS)
     assert result.code == code and "Traceback" not in result.err
-    assert f"stopped after step {at}; to go on: python train.py --resume experiments" in result.out
+    assert (
+        f"stopped after step {at}; resume with: python train.py --resume experiments" in result.out
+    )
     result = here("--resume", str(experiment(Path())))
-    assert result.code == 0 and f"going on after step {at}," in result.out
+    assert result.code == 0 and f"resumed from step {at} of" in result.out
     assert contents(experiment(Path())) == contents(experiment(whole))
 
 
@@ -457,13 +455,13 @@ def test_a_signal_and_its_echo_are_one(monkeypatch):
 
 
 def test_a_second_signal_ends_at_once(here, monkeypatch):
-    def signalled(trainer):
+    def signalled(*arguments):
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("went on")
 
     with monkeypatch.context() as patched:
-        patched.setattr(Trainer, "_after_step", signalled)
+        patched.setattr(fit, "leave_if_asked", signalled)
         assert here(*FLAGS).code == 143
     assert not (experiment(Path()) / "checkpoints").exists()
 

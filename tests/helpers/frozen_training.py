@@ -1,19 +1,20 @@
 """train.py without dropout, with normalisation statistics frozen; prints the loss of each step.
 
 PyTorch synchronises batch statistics on CUDA only, so that this is how a CPU can show that the
-number of processes changes nothing. It is copied elsewhere to be run: beside `tests/lib`, Python
-would take that for `lib`.
+number of processes changes nothing. It is copied elsewhere to be run: in `tests`, Python
+would import `tests/lib` as `lib`.
 """
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from lib.common.cli import run_main
-from lib.experiment import network as builder
-from lib.training import fit as trainer
+from lib.experiment.tensorboard import TensorBoard
+from lib.training import prepare
 from train import main
 
-build_model = builder.build_model
+build_model = prepare.build_model
+add_scalar = TensorBoard.add_scalar
 
 
 def build_frozen(*arguments, **options):
@@ -26,13 +27,12 @@ def build_frozen(*arguments, **options):
     return model
 
 
-def print_loss(self, step, loss):
-    if self.world.is_main_process:
-        print(f"step {step.number}: {loss!r}", flush=True)
-    note(self, step, loss)
+def print_loss(board, name, value, step):
+    if board.folder and name == "train/loss":
+        print(f"step {step}: {value!r}", flush=True)
+    add_scalar(board, name, value, step)
 
 
-builder.build_model = build_frozen
-note = trainer.Trainer._note
-trainer.Trainer._note = print_loss
+prepare.build_model = build_frozen
+TensorBoard.add_scalar = print_loss
 run_main(main)

@@ -141,8 +141,11 @@ def test_text_of_numbers_is_read_as_numbers():
         ("--limit 0", "--limit 0"),
         ("--weights=", "--weights : must be a name or a path"),
         ("--orid-norm --norm imagenet", "--orid-norm and --norm imagenet"),
-        ("--freeze-backbone --backbone-lr 0.1", "--freeze-backbone and --backbone-lr 0.1 contra"),
-        ("--backbone-lr 0", "--backbone-lr 0.0: must be more than 0"),
+        (
+            "--freeze-backbone --backbone-lr-scale 0.1",
+            "--freeze-backbone and --backbone-lr-scale 0.1 contra",
+        ),
+        ("--backbone-lr-scale 0", "--backbone-lr-scale 0.0: must be more than 0"),
         ("--loss focal", "invalid choice: 'focal'"),
         ("--epochs 3", "unrecognized arguments: --epochs 3"),
         ("--batch-size many", "invalid int value"),

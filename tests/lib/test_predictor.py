@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from lib.common.errors import UserError
+from lib.data.bad_images import BadImages
 from lib.data.folder import DataFolder
-from lib.inference.evaluate import collect
+from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, TINY, make_data, run
 
@@ -33,10 +34,13 @@ def test_call_and_stream_agree(folder, monkeypatch):
     scores, attention = predictor(split.paths)
     assert scores.shape == (6, 3) and attention.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
-    found, read = collect(predictor.stream(split, 4, 0), (6, 3))
+    bad_images = BadImages()
+    found, read = collect_scores(predictor.stream(split, bad_images, 4, 0), (1, 6, 3))
+    found = found[0]
     np.testing.assert_allclose(found, scores, atol=1e-6)
     assert read.all()
-    streamed = [prediction.attention[0] for prediction in predictor.stream(split, 4, 0)]
+    stream = predictor.stream(split, bad_images, 4, 0)
+    streamed = [prediction.outputs[0].attention for prediction in stream]
     np.testing.assert_allclose(np.concatenate(streamed), attention.reshape(6, 3, 4), atol=1e-6)
 
 

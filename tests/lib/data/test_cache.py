@@ -1,4 +1,4 @@
-"""The cache of resized images: the same bits, made once, and made anew for changed pictures."""
+"""The cache of resized images: the same bits, made once, and again for changed images."""
 
 import os
 import pickle
@@ -11,9 +11,11 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.common.files import UMASK
+from lib.data.bad_images import BadImages
 from lib.data.cache import cached_images
-from lib.data.dataset import ImageDataset, TrainingBatches, make_loader, training_view
+from lib.data.dataset import ImageDataset, training_view
 from lib.data.folder import Split
+from lib.data.loader import TrainingBatches, make_loader
 
 
 @pytest.fixture
@@ -28,7 +30,7 @@ def split(tmp_path):
 
 
 def make(split, folder, limit=1.0):
-    return cached_images(split.paths, 16, folder, limit, workers=2)
+    return cached_images(split.paths, 16, folder, limit, 2, BadImages())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -40,10 +42,10 @@ def test_batches_are_the_same_bits(split, tmp_path, workers):
         dataset = ImageDataset(split, view, cache)
         found.append(list(make_loader(dataset, batches, workers, torch.device("cpu"))))
     for plain, cached in zip(*found, strict=True):
-        assert torch.equal(plain.pixels, cached.pixels) and torch.equal(plain.index, cached.index)
+        assert torch.equal(plain.pixels, cached.pixels) and torch.equal(plain.rows, cached.rows)
 
 
-def test_a_cache_is_made_once_and_anew_for_a_changed_picture(split, tmp_path, capsys):
+def test_a_cache_is_made_once_and_again_for_a_changed_image(split, tmp_path, capsys):
     folder = tmp_path / "cache"
     make(split, folder)
     assert "cache: 5 images, 0.00 GB in" in capsys.readouterr().out
@@ -65,10 +67,10 @@ def test_a_cache_larger_than_its_limit_is_refused(split, tmp_path):
     assert not (tmp_path / "cache").exists()
 
 
-def test_an_unreadable_picture_leaves_nothing_behind(split, tmp_path):
+def test_an_unreadable_image_leaves_nothing_behind(split, tmp_path):
     with open(split.paths[3], "wb") as file:
         file.write(b"no picture")
-    with pytest.raises(UserError, match="3.png: not a readable image: of no known format; mend it"):
+    with pytest.raises(UserError, match="3.png: not a readable image: of no known format; fix"):
         make(split, tmp_path / "cache")
     assert not list((tmp_path / "cache").iterdir())
 
@@ -85,7 +87,7 @@ def test_an_unreadable_picture_leaves_nothing_behind(split, tmp_path):
     ],
     ids=["empty", "short", "rows", "type", "no JSON", "other JSON"],
 )
-def test_a_damaged_cache_is_written_anew(split, tmp_path, capsys, damage):
+def test_a_damaged_cache_is_rewritten(split, tmp_path, capsys, damage):
     cache = make(split, tmp_path / "cache")
     expected = [np.asarray(cache.image(row)) for row in range(5)]
     damage(cache.file)

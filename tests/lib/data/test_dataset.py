@@ -10,18 +10,20 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.common.errors import UserError
-from lib.data.dataset import (
+from lib.data.bad_images import BadImages
+from lib.data.dataset import ImageDataset, SampleKey, evaluation_view, training_view
+from lib.data.folder import Split
+from lib.data.loader import (
     EvaluationBatches,
-    ImageDataset,
-    SampleKey,
     TrainingBatches,
-    evaluation_view,
+    TrainingLoader,
     make_loader,
     num_micro_batches,
-    training_view,
 )
-from lib.data.folder import Split
 from lib.data.transforms import Normalizer, read_image, resize, train_transform
+from lib.runtime.world import World
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
@@ -42,9 +44,9 @@ def load(split, workers, epoch, seed=4):
     batches.start(epoch)
     loader = make_loader(ImageDataset(split, view), batches, workers, torch.device("cpu"))
     found = list(loader)
-    index = torch.cat([batch.index for batch in found])
+    rows = torch.cat([batch.rows for batch in found])
     pixels = torch.cat([batch.pixels for batch in found])
-    return index, pixels
+    return rows, pixels
 
 
 def test_draws_depend_on_seed_epoch_and_index_alone(split):
@@ -61,7 +63,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
         assert not torch.equal(pixels, changed_pixels[order])
 
 
-def test_workers_that_live_on_hear_of_the_epoch(split):
+def test_persistent_workers_follow_the_epoch(split):
     view = partial(training_view, size=16, augment="published", seed=4)
     batches = TrainingBatches(len(split), 3, seed=4)
     loader = make_loader(ImageDataset(split, view), batches, 2, torch.device("cpu"))
@@ -73,18 +75,18 @@ def test_workers_that_live_on_hear_of_the_epoch(split):
 
 def test_evaluation_keeps_the_short_batch_and_the_file_order():
     batches = EvaluationBatches(7, 3)
-    assert [[key.index for key in keys] for keys in batches] == [[0, 1, 2], [3, 4, 5], [6]]
+    assert [[key.row for key in keys] for keys in batches] == [[0, 1, 2], [3, 4, 5], [6]]
     assert len(batches) == 3
 
 
 def test_training_shuffles_and_keeps_the_short_batch():
     limited = TrainingBatches(7, 3, seed=1, limit=4)
     assert len(limited) == 2 and sum(map(len, limited)) == 4
-    shuffled = [key.index for keys in TrainingBatches(7, 3, seed=1) for key in keys]
+    shuffled = [key.row for keys in TrainingBatches(7, 3, seed=1) for key in keys]
     assert sorted(shuffled) == list(range(7)) and shuffled != list(range(7))
 
 
-def test_an_epoch_goes_on_where_it_was_left():
+def test_an_epoch_resumes_at_a_batch():
     batches = TrainingBatches(7, 2, seed=1)
     batches.start(3)
     whole = list(batches)
@@ -99,45 +101,45 @@ def test_an_epoch_goes_on_where_it_was_left():
     size=st.integers(1, 6),
     epoch=st.integers(0, 3),
 )
-def test_processes_share_each_batch_without_loss_or_repetition(
+def test_ranks_divide_each_batch_without_loss_or_repetition(
     length, batch_size, accum_steps, size, epoch
 ):
     ranks = []
     for rank in range(size):
         batches = TrainingBatches(
-            length, batch_size, seed=5, accum_steps=accum_steps, rank=rank, size=size
+            length, batch_size, seed=5, accum_steps=accum_steps, rank=rank, world_size=size
         )
         batches.start(epoch)
         ranks.append(list(batches))
     alone = TrainingBatches(length, batch_size, seed=5)
     alone.start(epoch)
     for number, keys in enumerate(alone):
-        shares = [rank[number] for rank in ranks]
-        counted = [key for share in shares for key in share if not key.is_padding]
+        shards = [rank[number] for rank in ranks]
+        counted = [key for shard in shards for key in shard if not key.is_padding]
         assert sorted(counted) == sorted(keys)
-        parts = num_micro_batches(len(keys), accum_steps, size)
-        split = [torch.tensor_split(torch.arange(len(share)), parts) for share in shares]
-        assert all(len(part) for share in split for part in share)
-        # what is computed at one time is a part of the batch, shared as evenly as can be
-        for time in range(parts):
+        number = num_micro_batches(len(keys), accum_steps, size)
+        split = [torch.tensor_split(torch.arange(len(shard)), number) for shard in shards]
+        assert all(len(part) for shard in split for part in shard)
+        # micro-batches are parts of the batch, divided as evenly as possible
+        for time in range(number):
             present = [
-                shares[rank][place] for rank in range(size) for place in split[rank][time].tolist()
+                shards[rank][place] for rank in range(size) for place in split[rank][time].tolist()
             ]
             sizes = [len(split[rank][time]) for rank in range(size)]
             assert max(sizes) - min(sizes) <= 1
-            real = {key.index for key in present if not key.is_padding}
-            assert {key.index for key in present if key.is_padding} <= real
+            real = {key.row for key in present if not key.is_padding}
+            assert {key.row for key in present if key.is_padding} <= real
 
 
 @given(length=st.integers(0, 40), batch_size=st.integers(1, 9), size=st.integers(1, 6))
-def test_processes_share_an_evaluation(length, batch_size, size):
+def test_ranks_divide_an_evaluation(length, batch_size, size):
     alone = list(EvaluationBatches(length, batch_size))
-    shared = [EvaluationBatches(length, batch_size, rank=r, size=size) for r in range(size)]
+    shared = [EvaluationBatches(length, batch_size, rank=r, world_size=size) for r in range(size)]
     assert [len(batches) for batches in shared] == [len(list(batches)) for batches in shared]
     assert sorted(keys for batches in shared for keys in batches) == alone
 
 
-def test_a_stand_in_takes_no_part(split):
+def test_padding_is_ignored(split):
     dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
     image, is_padding = dataset[SampleKey(1, 5)], dataset[SampleKey(1, 5, is_padding=True)]
     assert torch.equal(image[0], is_padding[0])
@@ -146,7 +148,7 @@ def test_a_stand_in_takes_no_part(split):
 
 def test_a_process_without_images_has_no_batches(split):
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
-    batches = EvaluationBatches(7, 4, rank=2, size=3)
+    batches = EvaluationBatches(7, 4, rank=2, world_size=3)
     assert list(make_loader(dataset, batches, 2, torch.device("cpu"))) == []
 
 
@@ -167,7 +169,7 @@ def test_batch_holds_targets_and_ignore(split):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_an_unreadable_image_is_named_and_another_stands_in(split, workers):
+def test_an_unreadable_image_is_reported_and_replaced(split, workers):
     with open(split.paths[4], "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n but no picture")
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
@@ -175,18 +177,18 @@ def test_an_unreadable_image_is_named_and_another_stands_in(split, workers):
     whole, batch = list(loader)
     (error,) = batch.errors
     assert (
-        error.index == 4
+        error.row == 4
         and error.reason.startswith(f"{split.paths[4]}: not a readable image")
         and not whole.errors
     )
-    assert batch.index.tolist() == [-1, 5, 6] and batch.ignore[0].all()
+    assert batch.rows.tolist() == [-1, 5, 6] and batch.ignore[0].all()
     assert torch.equal(batch.pixels[0], batch.pixels[1])
     kept = batch.without_padding()
-    assert kept.index.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
+    assert kept.rows.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
 
 
-def test_a_stand_in_says_nothing_of_its_image(split):
-    """The process that has the image itself does."""
+def test_padding_reports_no_error(split):
+    """The rank that has the image itself does."""
     with open(split.paths[4], "wb") as file:
         file.write(b"no picture")
     dataset = ImageDataset(split, partial(training_view, size=8, augment="published", seed=4))
@@ -248,9 +250,9 @@ def test_normalizer_scales_and_shifts_per_channel():
     torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 0.0, 0.5]))
 
 
-def test_workers_that_are_told_to_end_do_so_after_a_while(split, monkeypatch):
-    """A parent that leaves with a pass half done tells them so, and waits."""
-    monkeypatch.setattr("lib.data.dataset.PATIENCE", 1)
+def test_terminated_workers_exit_after_a_while(split, monkeypatch):
+    """A parent that leaves in the middle of a pass terminates them, and waits."""
+    monkeypatch.setattr("lib.data.loader.WORKER_GRACE_SECONDS", 1)
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
     batches = iter(make_loader(dataset, EvaluationBatches(7, 1), 1, torch.device("cpu")))
     next(batches)
@@ -260,3 +262,33 @@ def test_workers_that_are_told_to_end_do_so_after_a_while(split, monkeypatch):
     assert worker.is_alive()
     worker.join(10)
     assert not worker.is_alive()
+
+
+def training_loader(split, bad_images, accum_steps=1):
+    batches = TrainingBatches(len(split), 3, seed=4, accum_steps=accum_steps)
+    options = {"image_size": 8, "augment": "none", "workers": 0, "world": World(CPU)}
+    return TrainingLoader(split, batches, bad_images=bad_images, **options)
+
+
+def test_shards_know_the_totals_of_their_batch(split):
+    shards = list(training_loader(split, BadImages(), accum_steps=3).shards(2))
+    assert [shard.number for shard in shards] == [0, 1, 2]
+    assert [shard.num_images for shard in shards] == [3, 3, 1]
+    assert [shard.num_micro_batches for shard in shards] == [3, 3, 1]
+    for shard in shards:
+        assert shard.num_entries == int((~shard.batch.ignore).sum())
+    rest = list(training_loader(split, BadImages()).shards(2, first_batch=1))
+    assert [shard.number for shard in rest] == [1, 2]
+    assert rest[0].batch.rows.tolist() == shards[1].batch.rows.tolist()
+
+
+def test_shards_leave_unreadable_images_out(split):
+    with open(split.paths[4], "wb") as file:
+        file.write(b"no image")
+    bad_images = BadImages(1)
+    shards = list(training_loader(split, bad_images).shards(0))
+    assert list(bad_images.reasons.values()) == [4]
+    (short,) = [shard for shard in shards if -1 in shard.batch.rows]
+    assert short.num_images == 2 and short.num_entries == int((~short.batch.ignore).sum())
+    with pytest.raises(UserError, match="4.png: not a readable image.*; fix or remove it"):
+        list(training_loader(split, BadImages()).shards(0))

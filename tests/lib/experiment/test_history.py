@@ -1,6 +1,7 @@
 """The picture of a run's course."""
 
 import json
+import math
 import subprocess
 import sys
 
@@ -16,13 +17,23 @@ from tests.helpers.commands import ROOT
 
 def row(epoch, **values):
     base = {"epoch": epoch, "train_loss": 9.0 / epoch, "lr": 1e-4, "mAP": 0.5, "mAP_ema": 0.6}
-    return base | values
+    return base | {"val_loss_ema": 8.0} | values
 
 
 def test_the_rows_of_a_history_are_read(tmp_path):
     file = tmp_path / "history.jsonl"
     file.write_text("".join(json.dumps(row(epoch, seconds=3)) + "\n" for epoch in (1, 2)))
     assert read_history(file) == [row(1), row(2)]
+
+
+def test_a_history_from_before_the_validation_loss(tmp_path):
+    file = tmp_path / "history.jsonl"
+    old, new = row(1), row(2)
+    del old["val_loss_ema"]
+    file.write_text(f"{json.dumps(old)}\n{json.dumps(new)}\n")
+    rows = read_history(file)
+    assert math.isnan(rows[0].pop("val_loss_ema")) and rows == [old, new]
+    draw_curves(tmp_path / "curves.png", [old | {"val_loss_ema": math.nan}, new], "resumed")
 
 
 @pytest.mark.parametrize("line", ["{", '{"epoch": 2}', "[]", '{"epoch": "two"}', ""])

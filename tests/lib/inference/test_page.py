@@ -53,7 +53,8 @@ def gallery(tmp_path_factory):
             yield made.draw(row, str(folder / name), values, heat, tags)
 
     assert made.keep(notes(), 0) == len(pictures)
-    made.finish(1, None, [], lambda note: None, title=f"Heatmaps of {HOSTILE}", facts="facts")
+    joined = made.finish(1, None, [], title=f"Heatmaps of {HOSTILE}", facts="facts")
+    assert len(list(joined)) == len(pictures)
     return folder / "visualization"
 
 

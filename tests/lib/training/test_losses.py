@@ -1,10 +1,13 @@
 """Losses against the goldens and their literal twin."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 
-from lib.training.losses import asymmetric_loss, binary_cross_entropy
+from lib.config import Config
+from lib.training.losses import LOSSES, asymmetric_loss, binary_cross_entropy, make_loss
 from tests.helpers import goldens
 from tests.helpers.twins import literal_asl
 
@@ -76,7 +79,7 @@ def test_sums_of_parts_add_up(loss):
     whole = loss(logits, targets, ignore)
     parts = [loss(logits[rows], targets[rows], ignore[rows]) for rows in (slice(3), slice(3, None))]
     torch.testing.assert_close(sum(part.total for part in parts), whole.total)
-    assert sum(part.count for part in parts) == whole.count
+    assert sum(part.num_entries for part in parts) == whole.num_entries
 
 
 def test_losses_are_computed_in_float32():
@@ -91,3 +94,19 @@ def test_bce_is_the_mean_of_its_entries():
     p = torch.sigmoid(logits)
     expected = -(targets * p.log() + (1 - targets) * (1 - p).log()).mean()
     assert (total / count).item() == pytest.approx(expected.item(), rel=1e-4)
+
+
+def test_the_table_is_the_choices_of_the_flag():
+    (field,) = [item for item in dataclasses.fields(Config) if item.name == "loss"]
+    assert tuple(LOSSES) == field.metadata["choices"]
+
+
+def test_a_loss_takes_the_settings_that_it_names():
+    settings = {"gamma_pos": 1.0, "gamma_neg": 3.0, "clip": 0.1, "lr": 7}
+    logits, targets = torch.randn(4, 3), torch.ones(4, 3)
+    expected = asymmetric_loss(logits, targets, gamma_pos=1, gamma_neg=3, clip=0.1)
+    assert make_loss("asl", settings)(logits, targets, None).total == expected.total
+    expected = binary_cross_entropy(logits, targets)
+    assert make_loss("bce", settings)(logits, targets, None).total == expected.total
+    with pytest.raises(KeyError, match="focal"):
+        make_loss("focal", settings)

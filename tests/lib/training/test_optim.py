@@ -1,11 +1,15 @@
 """Optimisers and schedules."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from lib.training.optim import Schedule, make_optimizer, parameter_groups
+from lib.config import Config
+from lib.training.optim import OPTIMIZERS, make_optimizer, parameter_groups
+from lib.training.schedules import SCHEDULES, make_schedule
 from tests.helpers import goldens
 
 
@@ -14,7 +18,7 @@ def model():
 
 
 def schedule(name, optimizer, lr=1e-3, epochs=3, steps=5, **options):
-    return Schedule(name, optimizer, lr=lr, epochs=epochs, steps_per_epoch=steps, **options)
+    return make_schedule(name, optimizer, lr=lr, total_steps=epochs * steps, **options)
 
 
 def test_parity_onecycle():
@@ -69,7 +73,7 @@ def test_plateau_waits_one_epoch_for_a_better_score():
 
 
 @pytest.mark.parametrize("name", ["OneCycleLR", "StepLR", "ReduceLROnPlateau"])
-def test_schedules_go_on_from_their_state(name, tmp_path):
+def test_schedules_resume_from_their_state(name, tmp_path):
     def make():
         optimizer = make_optimizer(model(), "SGD", lr=1.0, weight_decay=0)
         return optimizer, schedule(name, optimizer, lr=1.0, step_size=1)
@@ -90,12 +94,12 @@ def test_schedules_go_on_from_their_state(name, tmp_path):
     assert second.lr == first.lr
 
 
-def test_true_weight_decay_spares_one_dimensional_parameters():
+def test_true_weight_decay_leaves_out_one_dimensional_parameters():
     plain = parameter_groups(model(), 0.3, False, lr=1)
     assert len(plain) == 1 and len(plain[0]["params"]) == 4 and plain[0]["weight_decay"] == 0.3
-    decayed, spared = parameter_groups(model(), 0.3, True, lr=1)
+    decayed, undecayed = parameter_groups(model(), 0.3, True, lr=1)
     assert [p.ndim for p in decayed["params"]] == [2] and decayed["weight_decay"] == 0.3
-    assert [p.ndim for p in spared["params"]] == [1, 1, 1] and spared["weight_decay"] == 0
+    assert [p.ndim for p in undecayed["params"]] == [1, 1, 1] and undecayed["weight_decay"] == 0
 
 
 def test_optimizers_are_those_of_the_method():
@@ -115,14 +119,14 @@ def with_backbone():
 def test_the_backbones_rate_keeps_its_ratio(name, true_weight_decay):
     one = with_backbone()
     options = {"weight_decay": 0.3, "true_weight_decay": true_weight_decay}
-    optimizer = make_optimizer(one, "AdamW", lr=1e-3, backbone_lr=0.1, **options)
+    optimizer = make_optimizer(one, "AdamW", lr=1e-3, backbone_lr_scale=0.1, **options)
     slow = {id(parameter) for parameter in one["backbone"].parameters()}
     decays = {}
     for group in optimizer.param_groups:
         kinds = {(id(parameter) in slow, parameter.ndim) for parameter in group["params"]}
         decays |= dict.fromkeys(kinds, group["weight_decay"])
-    spared = 0.0 if true_weight_decay else 0.3
-    assert decays == {(s, n): 0.3 if n == 2 else spared for s in (False, True) for n in (1, 2)}
+    undecayed = 0.0 if true_weight_decay else 0.3
+    assert decays == {(s, n): 0.3 if n == 2 else undecayed for s in (False, True) for n in (1, 2)}
     plan = schedule(name, optimizer, epochs=4, step_size=1)
     rates = []
     for epoch in range(4):
@@ -140,5 +144,19 @@ def test_the_backbones_rate_keeps_its_ratio(name, true_weight_decay):
 def test_frozen_parameters_are_in_no_group():
     one = with_backbone()
     one["backbone"].requires_grad_(False)
-    (group,) = parameter_groups(one, 0.3, False, lr=1, backbone_lr=0.1)
+    (group,) = parameter_groups(one, 0.3, False, lr=1, backbone_lr_scale=0.1)
     assert group["params"] == list(one["head"].parameters()) and group["lr"] == 1
+
+
+def test_the_tables_are_the_choices_of_the_flags():
+    choices = {item.name: item.metadata["choices"] for item in dataclasses.fields(Config)}
+    assert tuple(OPTIMIZERS) == choices["optimizer"]
+    assert tuple(SCHEDULES) == choices["lr_scheduler"]
+
+
+def test_unknown_names_raise():
+    optimizer = make_optimizer(model(), "SGD", lr=1, weight_decay=0)
+    with pytest.raises(KeyError, match="Cosine"):
+        schedule("Cosine", optimizer)
+    with pytest.raises(KeyError, match="Lion"):
+        make_optimizer(model(), "Lion", lr=1, weight_decay=0)

@@ -1,69 +1,49 @@
-"""The training step and the prediction stream on a small model."""
+"""The training step on a small model, and gradient checkpointing on a real one."""
 
 import copy
-from functools import partial
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
-from torch import nn
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.data.dataset import (
-    Batch,
-    EvaluationBatches,
-    ImageDataset,
-    Unreadable,
-    evaluation_view,
-    make_loader,
-)
-from lib.data.folder import Split
+from lib.data.dataset import Batch
+from lib.data.loader import Shard
 from lib.data.transforms import Normalizer
-from lib.experiment.network import build_train_state
 from lib.runtime.device import grad_scaler
 from lib.runtime.world import World
 from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss
-from lib.training.optim import Schedule, make_optimizer
-from lib.training.step import TrainState, gather, predict, reduce_batch_totals, train_step
-from models.mlic import Output
+from lib.training.optim import make_optimizer
+from lib.training.prepare import build_train_state
+from lib.training.schedules import make_schedule
+from lib.training.step import TrainState, train_step, training_steps
+from tests.helpers.small_model import SmallModel
 
 CPU = torch.device("cpu")
 WORLD = World(CPU)
 
 
-class Small(nn.Module):
-    """Two linear classifiers on the mean colour; attention over four patches."""
+class Learner:
+    """A state with the flags of its steps."""
 
-    def __init__(self):
-        super().__init__()
-        self.main, self.auxiliary = nn.Linear(3, 2), nn.Linear(3, 2)
-
-    def forward(self, images):
-        colors = images.mean(dim=(2, 3))
-        attention = torch.softmax(images.flatten(2)[:, :2, :4], dim=-1)
-        return Output(self.main(colors), self.auxiliary(colors), attention)
-
-
-def learner(lamda=0.5, **options):
-    torch.manual_seed(0)
-    model = Small()
-    optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
-    return TrainState(
-        model=model,
-        network=model,
-        ema=Ema(model, 0.5),
-        criterion=asymmetric_loss,
-        lamda=lamda,
-        optimizer=optimizer,
-        schedule=Schedule("StepLR", optimizer, lr=0.1, epochs=1, steps_per_epoch=1),
-        normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
-        world=WORLD,
-        amp=False,
-        **{"ema_epoch": 0, "scaler": grad_scaler(CPU, False), **options},
-    )
+    def __init__(self, scaler=None, **flags):
+        torch.manual_seed(0)
+        model = SmallModel()
+        optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
+        self.config = Config(**{"lamda": 0.5, **flags})
+        self.state = TrainState(
+            model=model,
+            ddp_model=model,
+            ema=Ema(model, 0.5),
+            loss=asymmetric_loss,
+            optimizer=optimizer,
+            schedule=make_schedule("StepLR", optimizer, lr=0.1, total_steps=1),
+            scaler=scaler or grad_scaler(CPU, False),
+            normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
+            world=WORLD,
+        )
+        self.model, self.ema = self.state.model, self.state.ema
 
 
 def batch(count=4):
@@ -77,15 +57,19 @@ def batch(count=4):
     )
 
 
+def shard(data, accum_steps=1):
+    entries, images = int((~data.ignore).sum()), int((data.rows >= 0).sum())
+    return Shard(0, data, entries, images, accum_steps)
+
+
 def step(one, data, epoch):
-    """A step on `data`, and the count that its loss is to be divided by."""
-    share = reduce_batch_totals(data, WORLD, one.accum_steps)
-    done = train_step(one, data, share, epoch)
-    return done.loss_sum.item(), done.count
+    """A step on `data`: the sum of its loss, and the number of entries to divide it by."""
+    done = train_step(one.state, shard(data, one.config.accum_steps), epoch, one.config)
+    return done.loss_sum.item(), done.num_entries
 
 
 def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
-    one, data = learner(lamda=0.25), batch()
+    one, data = Learner(lamda=0.25), batch()
     output = one.model(data.pixels.float() / 255)
     patch, count = asymmetric_loss(output.logits, data.targets, data.ignore)
     auxiliary, _ = asymmetric_loss(output.object_logits, data.targets, data.ignore)
@@ -95,16 +79,16 @@ def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
 
 
 def test_step_moves_model_and_average():
-    one = learner()
+    one = Learner()
     before = one.model.main.weight.clone()
     step(one, batch(), epoch=0)
     moved = one.model.main.weight - before
-    assert moved.abs().max() > 0 and one.step == 1
+    assert moved.abs().max() > 0 and one.state.step == 1
     torch.testing.assert_close(one.ema.model.main.weight, before + 0.5 * moved)
 
 
 def test_average_copies_until_its_epoch():
-    one = learner(ema_epoch=1)
+    one = Learner(ema_epoch=1)
     step(one, batch(), epoch=0)
     assert torch.equal(one.ema.model.main.weight, one.model.main.weight)
     step(one, batch(), epoch=1)
@@ -112,16 +96,16 @@ def test_average_copies_until_its_epoch():
 
 
 def test_loss_scaling_lives_as_long_as_the_run():
-    """A scaler made anew each epoch would never reach its second growth."""
+    """A scaler made again each epoch would never reach its second growth."""
     scaler = torch.amp.GradScaler("cpu", init_scale=4.0, growth_interval=2)
-    one = learner(scaler=scaler)
+    one = Learner(scaler=scaler)
     for epoch in range(2):
         step(one, batch(), epoch)
     assert scaler.get_scale() == 8.0
 
 
 def test_a_batch_of_unknown_labels_gives_no_loss():
-    one = learner()
+    one = Learner()
     data = batch()._replace(ignore=torch.ones(4, 2, dtype=torch.bool))
     assert step(one, data, epoch=0) == (0.0, 0)
 
@@ -135,14 +119,14 @@ def test_what_is_unknown_moves_nothing(accum_steps):
     ignore[0] = True
     moved = []
     for flip in (False, True):
-        one, data = learner(accum_steps=accum_steps), batch(7)
+        one, data = Learner(accum_steps=accum_steps), batch(7)
         targets = torch.where(ignore & flip, 1 - data.targets, data.targets)
         data = data._replace(ignore=ignore, targets=targets)
         moved.append((step(one, data, epoch=0), one.model.state_dict(), one.ema.model.state_dict()))
     assert moved[0][0] == moved[1][0] and moved[0][0][1] == int((~ignore).sum())
     for one, other in zip(moved[0][1:], moved[1][1:], strict=True):
         assert all(torch.equal(one[name], other[name]) for name in one)
-    whole, data = learner(), batch(7)._replace(ignore=ignore)
+    whole, data = Learner(), batch(7)._replace(ignore=ignore)
     step(whole, data, epoch=0)
     torch.testing.assert_close(whole.model.main.weight, moved[0][1]["main.weight"])
 
@@ -155,112 +139,50 @@ def test_memory_errors_say_what_to_lower(monkeypatch):
             raise torch.OutOfMemoryError("CUDA out of memory")
 
 
-@pytest.fixture
-def loader(tmp_path):
-    random = np.random.default_rng(0)
-    paths = []
-    for index in range(5):
-        paths.append(str(tmp_path / f"{index}.png"))
-        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
-    split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
-    dataset = ImageDataset(split, partial(evaluation_view, size=4))
-    return make_loader(dataset, EvaluationBatches(5, 2), 0, CPU)
-
-
-def test_predictions_of_several_models_come_from_one_pass(loader):
-    models = [Small(), Small()]
-    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
-    stream = list(predict(models, loader, normalizer, CPU, amp=False))
-    assert [prediction.index.tolist() for prediction in stream] == [[0, 1], [2, 3], [4]]
-    assert stream[0].attention.shape == (2, 2, 2, 4)
-    scores, read = gather(iter(stream), (2, 5, 2))
-    assert read.tolist() == [1] * 5
-    for batch, prediction in zip(loader, stream, strict=True):
-        for which, model in enumerate(models):
-            expected = model(batch.pixels.float() / 255).logits.sigmoid().detach()
-            np.testing.assert_allclose(scores[which, prediction.index], expected, rtol=1e-6)
-
-
-def test_unreadable_images_end_the_stream_or_are_noted(loader):
-    """Row 1 shares its batch with one that can be read; row 4 has a batch of its own."""
-    paths = loader.dataset.split.paths
-    for row in (1, 4):
-        with open(paths[row], "wb") as file:
-            file.write(b"no picture")
-    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
-    flags = ([Small()], loader, normalizer, CPU, False)
-    with pytest.raises(UserError, match=f"{paths[1]}: not a readable image"):
-        list(predict(*flags))
-    noted = []
-    stream = predict(*flags, unreadable=noted.extend)
-    assert [prediction.index.tolist() for prediction in stream] == [[0], [2, 3]]
-    assert [image.index for image in noted] == [1, 4] and paths[4] in noted[1].reason
-
-
-def test_predictions_are_made_in_full_float32(loader, monkeypatch):
-    """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    torch.backends.cuda.matmul.allow_tf32 = True  # monkeypatch cannot undo this one
-    seen = []
-
-    class Watching(Small):
-        def forward(self, images):
-            seen.append(torch.backends.cudnn.allow_tf32)
-            seen.append(torch.backends.cuda.matmul.allow_tf32)
-            return super().forward(images)
-
-    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
-    list(predict([Watching()], loader, normalizer, CPU, False))
-    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
-    assert torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
-
-
-def test_rows_are_merged_by_index(loader):
-    stream = list(predict([Small()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False))
-    ordered, _ = gather(iter(stream), (1, 5, 2))
-    np.testing.assert_array_equal(gather(iter(stream[::-1]), (1, 5, 2))[0], ordered)
-
-
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     """Entries are averaged over the batch, however many of a part take part."""
     data = batch(5)
     data = data._replace(ignore=torch.rand(5, 2, generator=torch.Generator().manual_seed(3)) < 0.4)
-    whole, parts = learner(), learner(accum_steps=3)
+    whole, parts = Learner(), Learner(accum_steps=3)
     values = [step(one, data, epoch=0) for one in (whole, parts)]
     assert values[0] == pytest.approx(values[1], rel=1e-6) and 0 < values[0][1] < 10
     for expected, found in zip(whole.model.parameters(), parts.model.parameters(), strict=True):
         torch.testing.assert_close(found, expected)
-    assert parts.step == 1 and not torch.equal(parts.model.main.weight, learner().model.main.weight)
+    assert parts.state.step == 1 and not torch.equal(
+        parts.model.main.weight, Learner().model.main.weight
+    )
 
 
 def test_gradients_are_clipped_to_a_norm():
-    one, before = learner(clip_grad=0.5), learner().model.state_dict()
-    done = train_step(one, batch(), reduce_batch_totals(batch(), WORLD, 1), epoch=0)
+    one, before = Learner(clip_grad=0.5), Learner().model.state_dict()
+    done = train_step(one.state, shard(batch()), 0, one.config)
     gradients = [p.grad for p in one.model.parameters()]
     assert torch.cat([each.flatten() for each in gradients]).norm().item() == pytest.approx(0.5)
-    assert done.gradient_norm.item() > 1  # before clipping
+    assert done.grad_norm.item() > 1  # before clipping
     moved = [value - before[name] for name, value in one.model.state_dict().items()]
     # a first step of SGD is the rate times the gradient
     norm = torch.cat([change.flatten() for change in moved]).norm() / 0.1
     assert norm.item() == pytest.approx(0.5, rel=1e-3)
 
 
-def test_learner_goes_on_from_its_state():
-    one, other = learner(), learner()
+def test_training_resumes_from_its_state():
+    one, other = Learner(), Learner()
     step(one, batch(), epoch=0)
-    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    other.state.load_state_dict(copy.deepcopy(one.state.state_dict()))
     for each in (one, other):
         step(each, batch(), epoch=0)
-    assert other.step == 2
+    assert other.state.step == 2
     for name, value in one.model.state_dict().items():
         assert torch.equal(other.model.state_dict()[name], value)
         assert torch.equal(other.ema.model.state_dict()[name], one.ema.model.state_dict()[name])
 
 
-def test_an_unreadable_image_ends_the_step():
-    with pytest.raises(UserError, match="a.jpg: not a picture"):
-        step(learner(), batch()._replace(errors=[Unreadable(0, "a.jpg: not a picture")]), epoch=0)
+def test_an_epoch_yields_its_steps_and_skips_unreadable_batches():
+    one, unread = Learner(), batch()._replace(rows=torch.full((4,), -1))
+    shards = [shard(batch()), shard(unread)._replace(number=1), shard(batch())._replace(number=2)]
+    steps = list(training_steps(one.state, shards, 3, one.config))
+    assert [(done.number, done.epoch, done.batch) for done in steps] == [(1, 3, 0), (2, 3, 2)]
+    assert [done.num_images for done in steps] == [4, 4] and one.state.step == 2
 
 
 def trained(**flags):
@@ -273,7 +195,7 @@ def trained(**flags):
         **flags,
     )
     torch.manual_seed(0)
-    one = build_train_state(config, ["a", "b"], None, world=WORLD, steps_per_epoch=9)
+    one = build_train_state(config, ["a", "b"], None, WORLD, steps_per_epoch=9)
     one.model.train()
     data = batch()._replace(pixels=torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
     kept = {}
@@ -284,20 +206,20 @@ def trained(**flags):
 
     for _ in range(2):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            step(one, data, epoch=0)
+            train_step(one, shard(data), 0, config)
     return {**one.model.state_dict(), **one.ema.model.state_dict()}, sum(kept.values())
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])
-def test_activations_that_are_computed_again_change_nothing(arch):
-    """Neither weights nor running statistics, which a second forward would move once more."""
+def test_gradient_checkpointing_changes_no_number(arch):
+    """Neither weights nor running statistics, which a second forward would update again."""
     plain, kept = trained(arch=arch)
-    again, kept_less = trained(arch=arch, checkpoint_backbone=True)
+    again, kept_less = trained(arch=arch, grad_checkpointing=True)
     assert kept_less < kept
     assert all(torch.equal(again[name], value) for name, value in plain.items())
 
 
-def test_activations_cannot_be_computed_again_everywhere(monkeypatch):
+def test_gradient_checkpointing_is_refused_where_it_is_not_supported(monkeypatch):
     monkeypatch.delattr("timm.models.resnet.ResNet.set_grad_checkpointing")
-    with pytest.raises(UserError, match="--checkpoint-backbone: test_resnet cannot"):
-        trained(checkpoint_backbone=True)
+    with pytest.raises(UserError, match="--grad-checkpointing: test_resnet cannot"):
+        trained(grad_checkpointing=True)

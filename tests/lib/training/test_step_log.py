@@ -1,4 +1,4 @@
-"""Steps that are read together: what reaches the progress, and what stops a run."""
+"""Steps that are read together: what reaches progress and TensorBoard, and what ends a run."""
 
 import math
 
@@ -7,61 +7,75 @@ import torch
 
 from lib.common.errors import UserError
 from lib.runtime.world import World
-from lib.training.step_log import MOST_SKIPPED, READ_EVERY, Progress, Step, StepLog
+from lib.training.step import Step
+from lib.training.step_log import MAX_SKIPPED_IN_A_ROW, READ_EVERY, Progress, StepLog
 
 WORLD = World(torch.device("cpu"))
 PATHS = [f"{row}.jpg" for row in range(9)]
 
 
-def step(number, loss_sum=6.0, norm=1.0, index=(3, -1, 5)):
-    tensors = torch.tensor(index), torch.tensor(loss_sum), torch.tensor(norm)
-    return Step(number, 1, 1e-3, 4, *tensors)
+class Board:
+    """Keeps the losses that TensorBoard would write."""
+
+    def __init__(self):
+        self.losses = []
+
+    def add_scalar(self, name, value, number):
+        if name == "train/loss":
+            self.losses.append((number, value))
+
+
+def make_log(**options):
+    return StepLog(WORLD, Progress(), PATHS, Board(), **options)
+
+
+def step(number, loss_sum=6.0, norm=1.0, rows=(3, -1, 5)):
+    tensors = torch.tensor(rows), torch.tensor(loss_sum), torch.tensor(norm)
+    return Step(number, 1, number + 2, 1e-3, 2, 4, *tensors)
 
 
 def test_steps_are_read_together_and_in_order():
-    heard = []
-    log = StepLog(
-        WORLD, Progress(), PATHS, heard=lambda done, loss: heard.append((done.number, loss))
-    )
+    log = make_log()
     for number in range(1, READ_EVERY):
         log.add(step(number, loss_sum=float(number)))
-    assert not heard and log.progress.loss_count == 0
+    assert not log.board.losses and log.progress.loss_count == 0
     log.add(step(READ_EVERY, loss_sum=float(READ_EVERY)))
-    assert heard == [(number, number / 4) for number in range(1, READ_EVERY + 1)]
+    assert log.board.losses == [(number, number / 4) for number in range(1, READ_EVERY + 1)]
     assert log.progress.loss == pytest.approx((READ_EVERY + 1) / 2 / 4)
+    assert (log.progress.lr, log.progress.batch) == (1e-3, READ_EVERY + 3)
     log.add(step(READ_EVERY + 1))
     log.read()
     log.read()
-    assert len(heard) == READ_EVERY + 1
+    assert len(log.board.losses) == READ_EVERY + 1
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_names_the_first_step_and_its_images(value):
-    log = StepLog(WORLD, Progress(), PATHS)
+    log = make_log()
     log.add(step(6))
     log.add(step(7, loss_sum=value))
-    log.add(step(8, loss_sum=value, index=(0,)))
+    log.add(step(8, loss_sum=value, rows=(0,)))
     place = rf"the loss is {value} in epoch 2, step 7 \(lr 1.00e-03\).*: 3.jpg, 5.jpg$"
     with pytest.raises(UserError, match=place):
         log.read()
 
 
 def test_many_images_are_not_all_named():
-    log = StepLog(WORLD, Progress(), PATHS)
-    log.add(step(7, loss_sum=math.nan, index=range(9)))
+    log = make_log()
+    log.add(step(7, loss_sum=math.nan, rows=range(9)))
     with pytest.raises(UserError, match="0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 4 more$"):
         log.read()
 
 
 def test_a_gradient_that_is_not_finite_stops_too():
-    log = StepLog(WORLD, Progress(), PATHS)
+    log = make_log()
     log.add(step(2, norm=math.inf))
     with pytest.raises(UserError, match="the gradient's norm is inf in epoch 2, step 2"):
         log.read()
 
 
 def test_what_loss_scaling_skips_is_counted():
-    log = StepLog(WORLD, Progress(), PATHS, scaled=True)
+    log = make_log(scaled=True)
     for number, norm in enumerate((math.inf, 1.0, math.nan), 1):
         log.add(step(number, norm=norm))
     log.read()
@@ -71,7 +85,9 @@ def test_what_loss_scaling_skips_is_counted():
 
 
 def test_steps_that_are_all_skipped_end_the_run():
-    log = StepLog(WORLD, Progress(), PATHS, scaled=True)
-    with pytest.raises(UserError, match=f"norm is nan in epoch 2, step {MOST_SKIPPED + 1} "):
-        for number in range(MOST_SKIPPED + READ_EVERY):
+    log = make_log(scaled=True)
+    with pytest.raises(
+        UserError, match=f"norm is nan in epoch 2, step {MAX_SKIPPED_IN_A_ROW + 1} "
+    ):
+        for number in range(MAX_SKIPPED_IN_A_ROW + READ_EVERY):
             log.add(step(number, norm=1.0 if number == 1 else math.nan))

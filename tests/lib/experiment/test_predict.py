@@ -1,0 +1,86 @@
+"""The stream of predictions, and how its scores are collected."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.common.errors import UserError
+from lib.data.bad_images import BadImages
+from lib.data.folder import Split
+from lib.data.loader import EvaluationLoader
+from lib.data.transforms import Normalizer
+from lib.experiment.predict import collect_scores, predict
+from lib.runtime.world import World
+from tests.helpers.small_model import SmallModel
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def loader(tmp_path):
+    random = np.random.default_rng(0)
+    paths = []
+    for index in range(5):
+        paths.append(str(tmp_path / f"{index}.png"))
+        Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
+    split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
+    return EvaluationLoader(
+        split, image_size=4, batch_size=2, workers=0, world=World(CPU), bad_images=BadImages(2)
+    )
+
+
+def test_predictions_of_several_models_come_from_one_pass(loader):
+    models = [SmallModel(), SmallModel()]
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    stream = list(predict(models, loader, normalizer, CPU, amp=False))
+    assert [prediction.rows.tolist() for prediction in stream] == [[0, 1], [2, 3], [4]]
+    assert [output.attention.shape for output in stream[0].outputs] == [(2, 2, 4)] * 2
+    scores, read = collect_scores(iter(stream), (2, 5, 2))
+    assert read.tolist() == [1] * 5
+    for batch, prediction in zip(loader, stream, strict=True):
+        for which, model in enumerate(models):
+            expected = model(batch.pixels.float() / 255).logits.sigmoid().detach()
+            np.testing.assert_allclose(scores[which, prediction.rows], expected, rtol=1e-6)
+
+
+def test_unreadable_images_have_no_rows(loader):
+    """Row 1 shares its batch with a readable one; row 4 has a batch of its own."""
+    paths = loader.loader.dataset.split.paths
+    for row in (1, 4):
+        with open(paths[row], "wb") as file:
+            file.write(b"no image")
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    stream = predict([SmallModel()], loader, normalizer, CPU, amp=False)
+    assert [prediction.rows.tolist() for prediction in stream] == [[0], [2, 3]]
+    assert list(loader.bad_images.reasons.values()) == [1, 4]
+    loader.bad_images = BadImages()
+    with pytest.raises(UserError, match=f"{paths[1]}: not a readable image"):
+        list(predict([SmallModel()], loader, normalizer, CPU, amp=False))
+
+
+def test_predictions_are_made_in_full_float32(loader, monkeypatch):
+    """PyTorch's default lets CUDA's convolutions round to TF32; training keeps it."""
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    torch.backends.cuda.matmul.allow_tf32 = True  # monkeypatch cannot undo this one
+    seen = []
+
+    class Watching(SmallModel):
+        def forward(self, images):
+            seen.append(torch.backends.cudnn.allow_tf32)
+            seen.append(torch.backends.cuda.matmul.allow_tf32)
+            return super().forward(images)
+
+    normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+    list(predict([Watching()], loader, normalizer, CPU, False))
+    assert seen and not any(seen) and torch.backends.cudnn.allow_tf32
+    assert torch.backends.cuda.matmul.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = False
+
+
+def test_scores_are_collected_by_row(loader):
+    stream = list(
+        predict([SmallModel()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False)
+    )
+    ordered, _ = collect_scores(iter(stream), (1, 5, 2))
+    np.testing.assert_array_equal(collect_scores(iter(stream[::-1]), (1, 5, 2))[0], ordered)
