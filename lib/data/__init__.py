@@ -1,0 +1,4 @@
+"""From a data folder and its image files to batches.
+
+May import: common, runtime, models.
+"""

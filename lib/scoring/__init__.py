@@ -1,0 +1,4 @@
+"""Scores, thresholds and localisation, as functions of arrays.
+
+May import: common, data.
+"""
