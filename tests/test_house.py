@@ -38,7 +38,7 @@ def module_name(file: Path) -> str:
 
 
 def room_of(module: str) -> str:
-    """`lib.data.sources.coco` -> `data`, `lib.config` -> `config`, `scripts.voc2007` -> `scripts`."""
+    """`lib.data.sources.coco` -> `data`, `lib.config` -> `config`, `models.mlic` -> `models`."""
     first, *rest = module.split(".")
     return rest[0] if first == "lib" and rest else first
 

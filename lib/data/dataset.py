@@ -59,8 +59,11 @@ class Batch(NamedTuple):
     def micro_batches(self, number: int) -> "list[Batch]":
         """`number` batches of about the same size, the larger ones first."""
         tensors = (self.pixels, self.targets, self.ignore, self.rows)
-        split = (torch.tensor_split(tensor, number) for tensor in tensors)
-        return [Batch(*parts, errors=self.errors) for parts in zip(*split, strict=True)]
+        parts = zip(*(torch.tensor_split(tensor, number) for tensor in tensors), strict=True)
+        return [
+            Batch(pixels, targets, ignore, rows, self.errors)
+            for pixels, targets, ignore, rows in parts
+        ]
 
     def without_padding(self) -> "Batch":
         """The rows that are images."""

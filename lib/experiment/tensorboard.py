@@ -21,7 +21,8 @@ class TensorBoard:
     """
 
     def __init__(self, folder: Path | None, first_step: int) -> None:
-        self.folder, self.writer = folder, None
+        self.folder = folder
+        self.writer: SummaryWriter | None = None
         if folder:
             threading.excepthook = _print_unless_reported
             with writing(folder / EVENTS):
@@ -41,7 +42,7 @@ class TensorBoard:
             self._call("close")
 
     def _call(self, name: str, *arguments: Any) -> None:
-        if self.writer:
+        if self.writer and self.folder:
             with writing(self.folder / EVENTS):
                 getattr(self.writer, name)(*arguments)
 

@@ -62,14 +62,13 @@ def evaluate(
         threshold = config.threshold if threshold is None else threshold
         tuning = None if criterion else predictor.tuning()
     bad_images = BadImages(config.max_bad_images if max_bad_images is None else max_bad_images)
-    options = {"batch_size": batch_size, "workers": workers}
 
     if criterion and held_out:
-        scores, read = score_split(predictor, held_out, bad_images, **options)
+        scores, read = score_split(predictor, held_out, bad_images, None, batch_size, workers)
         with world.raise_on_all_ranks():
             held_out = ignore_unread(held_out, read)
             tuning = learn(scores, held_out, labels, criterion, default=threshold)
-    scores, read = score_split(predictor, split, bad_images, heatmaps, **options)
+    scores, read = score_split(predictor, split, bad_images, heatmaps, batch_size, workers)
     with world.raise_on_all_ranks():
         split = ignore_unread(split, read)
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
@@ -99,7 +98,6 @@ def score_split(
     split: Split,
     bad_images: BadImages,
     heatmaps: Localization | None = None,
-    *,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:

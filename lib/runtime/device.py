@@ -1,8 +1,9 @@
-"""Where a run computes, and in which precision."""
+"""The device that a run computes on, and its precision."""
 
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -10,7 +11,7 @@ from lib.common.errors import UserError
 
 
 def select_device(name: str, local_rank: int = 0) -> torch.device:
-    """The device of `--device`: `auto` is CUDA, then MPS, then the CPU, whichever is there.
+    """The device of `--device`: `auto` is CUDA, MPS or the CPU, the first that is available.
 
     The processes of a machine take its GPUs in turn.
     """
@@ -30,24 +31,24 @@ def select_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def amp_dtype(device: torch.device) -> torch.dtype:
-    """Number type of mixed precision: bfloat16 where the device has it, float16 elsewhere."""
+    """The dtype of mixed precision: bfloat16 if the device has it, else float16."""
     if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
         return torch.float16
     return torch.float16 if device.type == "mps" else torch.bfloat16
 
 
 def autocast(device: torch.device, amp: bool) -> torch.autocast:
-    """Mixed precision on `device` where `amp` asks for it."""
+    """Mixed precision on `device`, if `amp`."""
     return torch.autocast(device.type, dtype=amp_dtype(device), enabled=amp)
 
 
 def grad_scaler(device: torch.device, amp: bool) -> torch.amp.GradScaler:
-    """Loss scaling, which float16 alone needs; it is to live as long as the run."""
+    """Loss scaling, which only float16 needs; one scaler must live as long as the run."""
     return torch.amp.GradScaler(device.type, enabled=amp and amp_dtype(device) == torch.float16)
 
 
 def get_rng_state(device: torch.device) -> dict[str, torch.Tensor]:
-    """Where the random numbers of the CPU and of `device` stand."""
+    """The random states of the CPU and of `device`."""
     states = {"cpu": torch.get_rng_state()}
     if device.type == "cuda":
         states["cuda"] = torch.cuda.get_rng_state(device)
@@ -55,19 +56,19 @@ def get_rng_state(device: torch.device) -> dict[str, torch.Tensor]:
 
 
 def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None:
-    """Take `get_rng_state` back, as far as it knows `device`."""
+    """Restore `get_rng_state`, as far as it has a state of `device`."""
     torch.set_rng_state(states["cpu"])
     if device.type == "cuda" and "cuda" in states:
         torch.cuda.set_rng_state(states["cuda"], device)
 
 
 def allow_tf32() -> None:
-    """Let CUDA round matrix products to TF32 too, as PyTorch lets it round convolutions."""
+    """Allow TF32 in CUDA's matrix products, as PyTorch does in convolutions."""
     torch.backends.cuda.matmul.allow_tf32 = True
 
 
 def make_deterministic() -> None:
-    """Let PyTorch compute by operations alone that give the same bits each time."""
+    """Use deterministic algorithms only."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -75,8 +76,8 @@ def make_deterministic() -> None:
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Keep CUDA's convolutions and products in float32, whatever training lets them do."""
-    backends = (torch.backends.cudnn, torch.backends.cuda.matmul)
+    """Disable TF32 inside the block, whatever training allows."""
+    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
     allowed = [backend.allow_tf32 for backend in backends]
     for backend in backends:
         backend.allow_tf32 = False
@@ -89,8 +90,8 @@ def exact_float32() -> Iterator[None]:
 
 @contextlib.contextmanager
 def memory_guard(batch_size: int) -> Iterator[None]:
-    """Turn what the device lacks into a `UserError`: memory, which says what to lower, or, with
-    --deterministic, an operation."""
+    """Turn an out-of-memory error, and an operation that --deterministic has not, into a
+    `UserError` that says what to change."""
     try:
         yield
     except torch.OutOfMemoryError as error:
@@ -103,6 +104,6 @@ def memory_guard(batch_size: int) -> Iterator[None]:
             raise
         operation = str(error).split()[0]
         raise UserError(
-            f"--deterministic: PyTorch computes {operation} of this --arch in no fixed order here: "
-            "choose another, or leave the flag out: --seed alone gives the same up to rounding"
+            f"--deterministic: PyTorch has no deterministic {operation}, which this --arch needs: "
+            "choose another, or leave the flag out: --seed alone is equal up to rounding"
         ) from error

@@ -22,6 +22,7 @@ BUFFER_OPTION = "forward_sync_buffers"
 if BUFFER_OPTION not in inspect.signature(DistributedDataParallel).parameters:
     BUFFER_OPTION = "broadcast_buffers"
 T = TypeVar("T")
+M = TypeVar("M", bound=nn.Module)
 
 
 class RaisedOnAllRanks(UserError):
@@ -108,15 +109,16 @@ class World:
         if not self.store:
             return model
         image = torch.zeros(1, 3, image_size, image_size, device=self.device)
+        options: dict[str, Any] = {BUFFER_OPTION: False}
         return DistributedDataParallel(
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
-            **{BUFFER_OPTION: False},
+            **options,
             find_unused_parameters=has_unused_parameters(model, image),
             gradient_as_bucket_view=True,
         )
 
-    def convert_sync_bn(self, model: nn.Module) -> nn.Module:
+    def convert_sync_bn(self, model: M) -> M:
         """`model` with SyncBatchNorm, where PyTorch has it: several ranks on CUDA."""
         if self.world_size == 1 or self.device.type != "cuda":
             return model

@@ -1,21 +1,24 @@
 """Exponential moving average (EMA) of a model's whole state."""
 
 import copy
+from typing import Generic, TypeVar
 
 import torch
 from torch import nn
 
+M = TypeVar("M", bound=nn.Module)
 
-class Ema:
+
+class Ema(Generic[M]):
     """Keeps `model`, an average of another model's state: `e += (1 - decay) (w - e)`.
 
     Parameters and float buffers (BatchNorm statistics) are averaged, integers copied; the decay is
     constant.
     """
 
-    def __init__(self, model: nn.Module, decay: float) -> None:
+    def __init__(self, model: M, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).eval().requires_grad_(False)
+        self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, model: nn.Module, copy_weights: bool = False) -> None:

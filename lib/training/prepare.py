@@ -70,7 +70,7 @@ def prepare(config: Config, world: World) -> Run:
         inputs = Inputs(config, world)
     restarted = world.store_get(STORE_KEY)
     found = _on_main(world, lambda: find_run(resume, inputs.data.name, restarted))
-    file = world.broadcast_from_main(lambda: found and latest_valid_checkpoint(found))
+    file = world.broadcast_from_main(lambda: latest_valid_checkpoint(found) if found else None)
 
     progress = Progress()
     with world.raise_on_all_ranks():
@@ -98,6 +98,7 @@ def prepare(config: Config, world: World) -> Run:
 
     train_loader, validation_loader = inputs.loaders()
     experiment = found or _on_main(world, lambda: Experiment.create(config, inputs.data.name))
+    assert experiment  # created, where none was found
     run = Run(config, world, inputs, train_loader, validation_loader, state, progress, experiment)
     if world.is_main_process:
         world.store_set(STORE_KEY, str(experiment.path))
@@ -105,7 +106,7 @@ def prepare(config: Config, world: World) -> Run:
         if world.is_main_process:
             notes = (f"note: {text}" for text in config_notes(config, state.model))
             facts = [_describe(run), *notes]
-            experiment.start_log(config, command_line(), facts, saved and saved.sizes)
+            experiment.start_log(config, command_line(), facts, saved.sizes if saved else None)
     return run
 
 
@@ -136,8 +137,7 @@ def build_train_state(
             model.backbone.enable_grad_checkpointing()
         except ModelError as error:
             raise UserError(f"--grad-checkpointing: {config.arch} {error}") from error
-    model = world.convert_sync_bn(model)
-    model.to(world.device, memory_format=torch.channels_last)
+    model = world.convert_sync_bn(model).to(world.device).to(memory_format=torch.channels_last)
     if config.freeze_backbone:
         model.backbone.freeze()
     optimizer = make_optimizer(
@@ -174,14 +174,16 @@ def build_train_state(
 
 def _on_main(world: World, make: Callable[[], Experiment | None]) -> Experiment | None:
     """What the main process finds or creates; on the other ranks it is not writable."""
-    made: list[Experiment | None] = []
+    made: list[Experiment | None] = [None]
 
     def make_path() -> Path | None:
-        made.append(make())
+        made[0] = make()
         return made[0].path if made[0] else None
 
     path = world.broadcast_from_main(make_path)
-    return made[0] if made else path and Experiment(path, writable=False)
+    if path is None:
+        return None
+    return made[0] or Experiment(path, writable=False)
 
 
 def _require_batch_statistics(

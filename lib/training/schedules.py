@@ -14,7 +14,7 @@ class Schedule:
     """
 
     def __init__(self, scheduler: LRScheduler) -> None:
-        self.scheduler = scheduler
+        self.scheduler: Any = scheduler
         self.optimizer = scheduler.optimizer
 
     @property

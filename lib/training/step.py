@@ -36,7 +36,7 @@ class TrainState:
 
     model: MLIC
     ddp_model: nn.Module
-    ema: Ema
+    ema: Ema[MLIC]
     loss: LossFunction
     optimizer: torch.optim.Optimizer
     schedule: Schedule
@@ -119,10 +119,10 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 
     # gradient clipping
     state.scaler.unscale_(state.optimizer)
-    parameters = [p for p in model.parameters() if p.grad is not None]
-    grad_norm = nn.utils.get_total_norm([p.grad for p in parameters]).to(loss_sum)
+    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    grad_norm = nn.utils.get_total_norm(grads).to(loss_sum)
     if config.clip_grad:
-        nn.utils.clip_grads_with_norm_(parameters, config.clip_grad, grad_norm)
+        nn.utils.clip_grads_with_norm_(model.parameters(), config.clip_grad, grad_norm)
 
     # optimiser; with float16 the scaler skips the step if a gradient is not finite
     lr = state.schedule.lr

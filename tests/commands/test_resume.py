@@ -21,7 +21,7 @@ import torch
 from lib.common.signals import StopRequest
 from lib.runtime.world import World
 from lib.training import fit
-from tests.helpers.commands import ROOT, TINY, error_line, make_data, run_here
+from tests.helpers.commands import ROOT, TINY, NoCapture, error_line, make_data, run_here
 
 # 14 images in batches of 3, the last one short: 5 steps an epoch
 FLAGS = (
@@ -115,8 +115,7 @@ def test_the_run_is_the_same_twice(whole, here):
     assert (experiment(whole) / "curves.png").is_file()
 
 
-@pytest.mark.parametrize("workers", ["0", "2"])
-@pytest.mark.parametrize("step", [1, 5, 7, 10, STEPS])
+@pytest.mark.parametrize("step, workers", [(1, "0"), (5, "2"), (7, "2"), (10, "0"), (STEPS, "0")])
 def test_resumed_after_any_step(whole, here, monkeypatch, step, workers):
     """Ended just after a step, with a state of three steps' distance at most, or none."""
     end_after(monkeypatch, here, step)
@@ -151,10 +150,21 @@ def test_resumed_between_training_and_saving(whole, here, monkeypatch, function,
     assert contents(experiment(Path())) == contents(experiment(whole))
 
 
+@pytest.fixture(scope="module")
+def ended_once(whole, tmp_path_factory):
+    """The folder of a run that was ended after step 8, saved after steps 3, 5 (an epoch), 6."""
+    folder = tmp_path_factory.mktemp("ended")
+    shutil.copytree(whole / "data", folder / "data")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        end_after(patch, lambda *flags: run_here(patch, NoCapture(), "train.py", *flags), 8)
+    return folder
+
+
 @pytest.fixture
-def ended(here, monkeypatch):
-    """A run that was ended after step 8, saved after steps 3, 5 (an epoch) and 6."""
-    end_after(monkeypatch, here, 8)
+def ended(here, ended_once):
+    """A copy of the run of `ended_once` to work with, in the working folder."""
+    shutil.copytree(ended_once / "experiments", "experiments")
     return experiment(Path())
 
 
