@@ -56,7 +56,7 @@ def _measure_losses(
     """Pass on a stream, and add the training objective of each model to `losses` (M, 2)."""
     split, device = run.inputs.validation_split, run.world.device
     for prediction in stream:
-        targets = torch.from_numpy(split.targets[prediction.rows]).to(device)
+        targets = torch.from_numpy(split.targets[prediction.rows]).to(device).float()
         ignore = torch.from_numpy(split.ignore[prediction.rows]).to(device)
         for row, output in zip(losses, prediction.outputs, strict=True):
             patch = run.state.loss(output.logits, targets, ignore)
