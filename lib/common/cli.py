@@ -1,4 +1,4 @@
-"""What all commands share: a parser whose errors are one line, and exit codes."""
+"""The command line of all commands: parsers, types of flags, errors in one line, exit codes."""
 
 import argparse
 import io

@@ -1,4 +1,4 @@
-"""Reads untrusted files; whatever is wrong with one raises a `UserError` that names it."""
+"""Reads untrusted files; any problem with one raises a `UserError` that names it."""
 
 import codecs
 import json
