@@ -1,8 +1,9 @@
-"""Progress bars, and lines printed between them; the first process of a run shows them."""
+"""Progress bars, and lines printed between them; only rank 0 shows them."""
 
 import os
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 from tqdm import tqdm
 
@@ -11,21 +12,27 @@ from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 
 
-def progress_bar(iterable: Iterable, description: str, unit: str, **options) -> tqdm:
-    """A bar on stderr; redrawn seldom where that is a file, so that logs stay short."""
-    pause = 0.2 if sys.stderr.isatty() else 10
-    shown = {"desc": description, "unit": unit, "mininterval": pause, "dynamic_ncols": True}
-    return tqdm(iterable, disable=rank_info().rank > 0, **shown, **options)
+def progress_bar(iterable: Iterable[Any], description: str, unit: str, **options: Any) -> tqdm:
+    """A progress bar on stderr; if that is a file, redrawn every 10 s, so that logs stay short."""
+    return tqdm(
+        iterable,
+        desc=description,
+        unit=unit,
+        mininterval=0.2 if sys.stderr.isatty() else 10,
+        dynamic_ncols=True,
+        disable=rank_info().rank > 0,
+        **options,
+    )
 
 
 def print_note(line: str) -> None:
-    """Print what is good to know to stderr, where it does not mix with results on stdout."""
+    """Print a note to stderr, where it does not mix with the results on stdout."""
     if rank_info().rank == 0:
         tqdm.write(f"note: {line}", file=sys.stderr)
 
 
 def print_line(line: str) -> None:
-    """Print a line to stdout without breaking the bars; bytes that are no UTF-8 as �."""
+    """Print a line to stdout without breaking the bars; bytes that are not UTF-8 become �."""
     if rank_info().rank > 0:
         return
     line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
@@ -33,12 +40,12 @@ def print_line(line: str) -> None:
         try:
             tqdm.write(escape_controls(line, keep="\n\t"))
             sys.stdout.flush()
-        except BrokenPipeError:  # who reads has seen enough; the files are still to be written
+        except BrokenPipeError:  # the reader, such as head, has closed the pipe: carry on
             detach_stdout()
 
 
 def detach_stdout() -> None:
-    """Point a standard output that takes no more at nothing, or Python fails over it at exit."""
+    """Redirect a broken stdout to the null device, so that Python does not fail on it at exit."""
     try:
         sys.stdout.flush()
     except OSError:

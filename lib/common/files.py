@@ -1,4 +1,4 @@
-"""Whole-or-nothing writes: every file of the project is written through this module."""
+"""Atomic writes: every file of the project is written through this module."""
 
 import contextlib
 import csv
@@ -19,7 +19,7 @@ from lib.common.errors import UserError
 from lib.common.signals import deferred_signals
 from lib.common.text import escape_controls
 
-# it can only be read by setting it, which several threads must not do at once
+# reading it means setting it, which is not safe once there are threads
 UMASK = os.umask(0)
 os.umask(UMASK)
 
@@ -36,43 +36,46 @@ def writing(path: str | Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def atomic_write(
-    path: str | Path, mode: str = "w", former: str | Path | None = None
+    path: str | Path, mode: str = "w", previous: str | Path | None = None
 ) -> Iterator[IO[Any]]:
     """Open a temporary file beside `path`; rename it to `path` when the block ends without error.
 
-    `mode` is "w" (UTF-8 text, "\\n" line ends) or "wb". Whatever stood at `path` stays untouched
-    until the new content is safely on the disk; then it is kept as `former`, where that is given.
+    `mode` is "w" (UTF-8 text, "\\n" line ends) or "wb". The old file at `path` stays untouched
+    until the new content is on the disk; then it is kept as `previous`, if that is given.
     """
-    path, text = Path(path), {}
-    if "b" not in mode:  # names may hold what no encoding has
-        text = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
+    path = Path(path)
+    options: dict[str, Any] = {}
+    if "b" not in mode:  # file names may hold characters that UTF-8 cannot encode
+        options = {"encoding": "utf-8", "errors": "backslashreplace", "newline": "\n"}
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:20]}.")
         try:
-            with open(descriptor, mode, **text) as file:
+            with open(descriptor, mode, **options) as file:
                 yield file
                 file.flush()
                 os.fsync(file.fileno())
-            move_into_place(name, path, former)
+            move_into_place(name, path, previous)
         except BaseException:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(name)
             raise
 
 
-def move_into_place(name: str, path: Path, former: str | Path | None = None) -> None:
-    """Rename a finished temporary file, which its maker alone may read, to `path`, for all to read;
-    what stood there is kept as `former`, where that is given."""
-    os.chmod(name, 0o666 & ~UMASK)
-    if former is not None and path.exists():
-        os.replace(path, former)
+def move_into_place(name: str, path: Path, previous: str | Path | None = None) -> None:
+    """Rename the finished temporary file `name` to `path`, with the usual permissions.
+
+    An old file at `path` is kept as `previous`, if that is given.
+    """
+    os.chmod(name, 0o666 & ~UMASK)  # only its owner may read a temporary file
+    if previous is not None and path.exists():
+        os.replace(path, previous)
     os.replace(name, path)
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring the names in `folder` to the disk, so that a rename outlives a power cut."""
-    if not hasattr(os, "O_DIRECTORY"):  # Windows cannot
+    """Flush the names in `folder` to the disk, so that a rename survives a power cut."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows
         return
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -82,7 +85,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all."""
+    """Write `text` to `path` atomically."""
     with atomic_write(path) as file:
         file.write(text)
 
@@ -93,7 +96,7 @@ def write_json(path: str | Path, value: Any) -> None:
 
 
 def write_csv(path: str | Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, a column per key of any row; what a row lacks is left empty."""
+    """Write rows as CSV, one column per key of any row; a missing value is left empty."""
     names = list(dict.fromkeys(name for row in rows for name in row))
     with atomic_write(path) as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -109,8 +112,8 @@ def write_npy(path: str | Path, array: np.ndarray) -> None:
 
 def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
     """Write named arrays as a compressed `.npz`."""
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, **arrays)
+    buffer, named = io.BytesIO(), dict[str, Any](arrays)
+    np.savez_compressed(buffer, **named)
     with atomic_write(path, "wb") as file:
         file.write(buffer.getbuffer())
 
@@ -118,17 +121,15 @@ def write_npz(path: str | Path, **arrays: np.ndarray) -> None:
 def append_line(path: str | Path, line: str) -> None:
     """Append one line in a single write, so that a reader never sees half of it.
 
-    Control characters are spelt out, so that it stays one.
+    Control characters are escaped, so that it stays one line.
     """
+    data = (escape_controls(line, keep="\t") + "\n").encode()
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            before, data = (
-                os.fstat(descriptor).st_size,
-                (escape_controls(line, keep="\t") + "\n").encode(),
-            )
+            old_size = os.fstat(descriptor).st_size
             if os.write(descriptor, data) < len(data):
-                os.ftruncate(descriptor, before)
+                os.ftruncate(descriptor, old_size)
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(descriptor)
@@ -138,9 +139,9 @@ def append_line(path: str | Path, line: str) -> None:
 def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """Yield an empty folder whose entries replace those of `target` when the block ends.
 
-    Entries of `target` that the block did not write again stay, but for those of the names that it
-    `replaces` as a whole. On an error, or Ctrl-C, `target` is as it was; of two processes that
-    write to it at once, the later one's entries replace the other's.
+    Entries of `target` that the block did not write stay, except for the names in `replaces`, which
+    are removed. After an error or Ctrl-C `target` is unchanged. If two processes write to it at the
+    same time, the entries of the later one replace those of the other.
     """
     target = Path(target)
     with writing(target):
@@ -154,10 +155,10 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
         yield new
         with writing(target), deferred_signals():
             target.mkdir(exist_ok=True)
-            with _alone_in(target):
+            with _folder_lock(target):
                 _replace_entries(target, new, old, replaces)
     except UserError as error:
-        # the user knows the file by the place that it was meant for
+        # name the file by its final path, which the user knows
         error.args = (str(error).replace(str(stage / "new"), str(target)),)
         raise
     finally:
@@ -165,7 +166,7 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
 
 
 def _replace_entries(target: Path, new: Path, old: Path, replaces: Collection[str]) -> None:
-    """Move the entries of `new` to `target`, and what must give way to `old`."""
+    """Move the entries of `new` to `target`, and those that they replace to `old`."""
     written = {entry.name for entry in new.iterdir()}
     for entry in sorted(new.iterdir()):
         if (target / entry.name).is_dir():
@@ -177,8 +178,8 @@ def _replace_entries(target: Path, new: Path, old: Path, replaces: Collection[st
 
 
 @contextlib.contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Wait until no other process is in this block for `folder`, where its file system can lock."""
+def _folder_lock(folder: Path) -> Iterator[None]:
+    """Hold an exclusive lock on `folder`, if its file system supports locks."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         with contextlib.suppress(OSError):

@@ -21,9 +21,12 @@ def flag(
     choices: Sequence[str] | None = None,
     short: str | None = None,
     group: str | None = None,
-):
-    """A field with what its flag needs beside it: help, choices and a short form."""
-    metadata = {"help": text, "choices": choices, "short": short}
+) -> Any:
+    """A dataclass field with the help, choices, short form and `--help` group of its flag.
+
+    A field without a group belongs to the group of the field before it.
+    """
+    metadata = {"help": text, "choices": choices, "short": short, "group": group}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -32,32 +35,35 @@ def flag_name(field_name: str) -> str:
     return "--" + field_name.replace("_", "-")
 
 
-def parse_flags(kind: type, description: str, argv: Sequence[str] | None) -> dict[str, Any]:
-    """The fields of the dataclass `kind` that flags set; others are at their defaults."""
+def parse_flags(dataclass: type, description: str, argv: Sequence[str] | None) -> dict[str, Any]:
+    """The fields of `dataclass` that `argv` sets; fields at their defaults are left out."""
     parser = Parser(description=description)
-    hints = typing.get_type_hints(kind)
-    for item in dataclasses.fields(kind):
+    add_argument = parser.add_argument
+    hints = typing.get_type_hints(dataclass)
+    for item in dataclasses.fields(dataclass):
+        if title := item.metadata["group"]:
+            add_argument = parser.add_argument_group(title).add_argument
         names = [name for name in (item.metadata["short"], flag_name(item.name)) if name]
         options = {"help": item.metadata["help"], "default": argparse.SUPPRESS}
-        if _base_type(hints[item.name]) is bool:
-            parser.add_argument(*names, action="store_true", **options)
+        base = _base_type(hints[item.name])
+        if base is bool:
+            add_argument(*names, action="store_true", **options)
             continue
         if item.default is not None:
             options["help"] += f" (default: {item.default})"
-        base, choices = _base_type(hints[item.name]), item.metadata["choices"]
-        parser.add_argument(*names, type=base, choices=choices, **options)
+        add_argument(*names, type=base, choices=item.metadata["choices"], **options)
     return vars(parser.parse_args(argv))
 
 
-def read_values(kind: type, values: Mapping[str, Any], source: str) -> dict[str, Any]:
-    """Those of `values` that are fields of the dataclass `kind`, as the fields' types.
+def read_values(dataclass: type, values: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Those of `values` that are fields of `dataclass`, converted to the fields' types.
 
-    Raises `UserError`, naming `source`, for one of another type.
+    Raises `UserError`, naming `source`, for a value of another type.
     """
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(dataclass)
     return {
-        item.name: _coerce(values[item.name], hints[item.name], item.name, source)
-        for item in dataclasses.fields(kind)
+        item.name: _convert(values[item.name], hints[item.name], item.name, source)
+        for item in dataclasses.fields(dataclass)
         if item.name in values
     }
 
@@ -69,8 +75,8 @@ def _base_type(hint: Any) -> type:
     return hint
 
 
-def _coerce(value: Any, hint: Any, name: str, source: str) -> Any:
-    """`value` as the type of field `name`; a `UserError` where it is something else."""
+def _convert(value: Any, hint: Any, name: str, source: str) -> Any:
+    """`value` as the type of field `name`; raises `UserError` if it is of another type."""
     kind = _base_type(hint)
     if value in (None, "None", "null", "") and kind is not hint:
         return None

@@ -1,4 +1,4 @@
-"""Which process of a run this is, by the environment that torchrun sets. Imports no torch."""
+"""Rank and world size of this process, from torchrun's environment variables. Imports no torch."""
 
 import os
 from typing import NamedTuple
@@ -7,7 +7,7 @@ VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADD
 
 
 class RankInfo(NamedTuple):
-    """A process among `world_size`, of which `local_world_size` are on this machine; from 0."""
+    """Rank and number of processes in the run (world), and on this machine (local); from 0."""
 
     rank: int = 0
     world_size: int = 1
@@ -16,20 +16,18 @@ class RankInfo(NamedTuple):
 
 
 def is_launched() -> bool:
-    """Whether a launcher started this process; it alone sets all of the variables."""
+    """Whether a launcher such as torchrun started this process: all its variables are set."""
     values = [os.environ.get(name, "") for name in VARIABLES]
     return all(values) and all(value.isdecimal() for value in values[:4])
 
 
 def rank_info() -> RankInfo:
-    """Where this process stands; alone, without a launcher."""
-    return (
-        RankInfo(*(int(os.environ[name]) for name in VARIABLES[:4]))
-        if is_launched()
-        else RankInfo()
-    )
+    """This process's ranks; those of a single process without a launcher."""
+    if not is_launched():
+        return RankInfo()
+    return RankInfo(*(int(os.environ[name]) for name in VARIABLES[:4]))
 
 
 def restart_count() -> int:
-    """How often the launcher has started this run anew after a failure."""
+    """How often the launcher has restarted this run after a failure."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if is_launched() else 0

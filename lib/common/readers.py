@@ -1,4 +1,4 @@
-"""Reads files that others made; whatever is wrong with one is a `UserError` that names it."""
+"""Reads untrusted files; any problem with one raises a `UserError` that names it."""
 
 import codecs
 import json
@@ -15,7 +15,7 @@ from lib.common.errors import UserError
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
-    """Lines of a UTF-8 text without their ends, numbered from 1."""
+    """Lines of a UTF-8 text without their line ends, numbered from 1."""
     try:
         with open(file, encoding="utf-8-sig", newline=None) as lines:
             for number, line in enumerate(lines, 1):
@@ -27,10 +27,10 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
 
 
 def read_array(file: Path) -> np.ndarray:
-    """One `.npy` array, never a pickle, mapped: memory is taken for what is used of it."""
+    """One memory-mapped `.npy` array; pickles are refused."""
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
-    except Exception as error:  # bytes from elsewhere can fail the reader in any way
+    except Exception as error:  # damaged bytes can raise any error
         raise UserError(f"{file}: not a readable .npy array") from error
     if not isinstance(array, np.ndarray):
         array.close()
@@ -39,7 +39,7 @@ def read_array(file: Path) -> np.ndarray:
 
 
 def decode_json(file: Path, kind: Any) -> Any:
-    """Read JSON of the type `kind` (msgspec structs); what it does not name is passed over."""
+    """Read JSON of the type `kind` (msgspec structs); keys that it does not name are ignored."""
     try:
         return msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
     except OSError as error:
@@ -49,7 +49,10 @@ def decode_json(file: Path, kind: Any) -> Any:
 
 
 def require_list(file: Path, remedy: str) -> list[str]:
-    """The lines of one of the official lists, without the space around them and empty ones."""
+    """The lines of a required text file, stripped, without empty ones.
+
+    A missing or empty file raises `UserError`; `remedy` says what to do about a missing one.
+    """
     if not file.is_file():
         raise UserError(f"{file}: no such file; {remedy}")
     lines = [line.strip() for _, line in numbered_lines(file) if line.strip()]
@@ -70,9 +73,9 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_settings(file: Path) -> dict[str, str]:
-    """`key: value` lines as text, whatever the values hold; others are passed over.
+    """The `key: value` lines of a file, with values as text; other lines are ignored.
 
-    Of YAML, quotes are understood, and long values that go on in indented lines.
+    Of YAML it understands quotes, and long values that continue in indented lines.
     """
     values: dict[str, str] = {}
     name = None
@@ -91,7 +94,7 @@ def _unquoted(value: str) -> str:
     if value[:1] not in ("'", '"'):
         return value
     try:
-        text = yaml.load(value, Loader=yaml.BaseLoader)  # makes text only, and runs nothing
+        text = yaml.load(value, Loader=yaml.BaseLoader)  # text only: builds no objects
     except (yaml.YAMLError, RecursionError, ValueError):
         return value
     return text if isinstance(text, str) else value

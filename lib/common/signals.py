@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: what must not be left half-done, as a step of training, is finished first."""
+"""SIGINT and SIGTERM: finish first what must not stay half-done, such as a training step."""
 
 import contextlib
 import signal
@@ -12,24 +12,24 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class StopRequest:
-    """Inside its block, notes the first signal as `signum` (0: none); a second ends at once.
+    """Inside its block, records the first signal as `signum` (0: none); a second one exits at once.
 
-    Within `echo` seconds it is the same one once more: what goes to all processes of a job reaches
-    them from outside and from their launcher.
+    A second signal within `echo` seconds is ignored: a signal to all processes of a job reaches
+    each of them twice, directly and through their launcher.
     """
 
     def __init__(self, echo: float = 0.0) -> None:
         self.signum, self.echo, self.since = 0, echo, 0.0
 
     def __enter__(self) -> "StopRequest":
-        self._former = {signum: signal.signal(signum, self._note) for signum in SIGNALS}
+        self._handlers = {signum: signal.signal(signum, self._record) for signum in SIGNALS}
         return self
 
     def __exit__(self, *exception: object) -> None:
-        for signum, handler in self._former.items():
+        for signum, handler in self._handlers.items():
             signal.signal(signum, handler)
 
-    def _note(self, signum: int, frame: FrameType | None) -> None:
+    def _record(self, signum: int, frame: FrameType | None) -> None:
         if not self.signum:
             self.signum, self.since = signum, time.monotonic()
         elif time.monotonic() - self.since > self.echo:
@@ -38,19 +38,19 @@ class StopRequest:
 
 @contextlib.contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the block has ended."""
-    if threading.current_thread() is not threading.main_thread():  # which alone gets them
+    """Hold SIGINT and SIGTERM back until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():  # signals go to the main thread
         yield
         return
     waiting: list[int] = []
-    former = {
+    handlers = {
         signum: signal.signal(signum, lambda signum, frame: waiting.append(signum))
         for signum in SIGNALS
     }
     try:
         yield
     finally:
-        for signum, handler in former.items():
+        for signum, handler in handlers.items():
             signal.signal(signum, handler)
-        for signum in waiting[:1]:
-            signal.raise_signal(signum)
+        if waiting:
+            signal.raise_signal(waiting[0])

@@ -1,23 +1,23 @@
-"""Text of files and names that others made, safe to print and to keep in a line."""
+"""Untrusted text and file names, made safe to print and to store in one line."""
 
 import re
 
-# C0 and C1 controls, line ends of Unicode, what turns the direction of writing, lone surrogates
+# C0 and C1 controls, Unicode line ends, bidirectional controls, lone surrogates
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 
 
 def escape_controls(text: str, keep: str = "") -> str:
-    """`text` with its control characters, but those of `keep`, spelt out.
+    """`text` with its control characters, except those in `keep`, escaped.
 
-    A terminal shows them then and does not obey; a log keeps to its lines.
+    A terminal then shows them instead of obeying them, and one log entry stays one line.
     """
 
-    def spelt(match: re.Match) -> str:
+    def escape(match: re.Match[str]) -> str:
         character = match[0]
         if character in keep:
             return character
         return character.encode("unicode_escape", "surrogatepass").decode()
 
-    return _CONTROLS.sub(spelt, text)
+    return _CONTROLS.sub(escape, text)

@@ -1,4 +1,4 @@
-"""Whole-or-nothing writes."""
+"""Atomic writes."""
 
 import multiprocessing
 import os
@@ -23,7 +23,7 @@ def entries(folder):
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_former_content_survives_an_error(tmp_path):
+def test_previous_content_survives_an_error(tmp_path):
     file = tmp_path / "a.txt"
     write_text(file, "old")
     with pytest.raises(KeyboardInterrupt), atomic_write(file) as out:
@@ -45,6 +45,14 @@ def test_files_get_the_usual_permissions(tmp_path):
     mask = os.umask(0)
     os.umask(mask)
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_previous_file_is_kept_when_asked(tmp_path):
+    for text in ("one", "two", "three"):
+        with atomic_write(tmp_path / "a", previous=tmp_path / "b") as file:
+            file.write(text)
+    assert entries(tmp_path) == ["a", "b"]
+    assert (tmp_path / "a").read_text() == "three" and (tmp_path / "b").read_text() == "two"
 
 
 def test_json_refuses_nan_and_leaves_nothing(tmp_path):
@@ -99,24 +107,24 @@ def test_a_signal_waits_until_all_entries_are_in_place(tmp_path, monkeypatch, re
         (target / name).write_text("old")
     replace = os.replace
 
-    def interrupted(source, place):
+    def interrupted(source, destination):
         signal.raise_signal(signal.SIGINT)
-        replace(source, place)
+        replace(source, destination)
 
-    former = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
-    request.addfinalizer(lambda: signal.signal(signal.SIGINT, former))
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may ignore it
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, previous))
     with pytest.raises(KeyboardInterrupt), staged_folder(target) as stage:
         for name in ("label.txt", "train.txt"):
             (stage / name).write_text("new")
         monkeypatch.setattr(os, "replace", interrupted)
     assert {(target / name).read_text() for name in ("label.txt", "train.txt")} == {"new"}
     assert entries(tmp_path) == ["data"]
-    with pytest.raises(KeyboardInterrupt):  # they are as they were
+    with pytest.raises(KeyboardInterrupt):  # the handlers are restored
         signal.raise_signal(signal.SIGINT)
 
 
 def write_at_once(target, name, barrier):
-    """Six files that hold `name`, put in their places at the same moment as another process's."""
+    """Write six files that hold `name` at the same moment as another process."""
     for _ in range(4):
         with staged_folder(target) as stage:
             for number in range(6):
@@ -142,14 +150,14 @@ def test_two_writers_at_once_do_not_mix(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", ["😀" * 60, "n" * 250])
-def test_names_as_long_as_the_file_system_takes(tmp_path, name):
+def test_names_as_long_as_the_file_system_allows(tmp_path, name):
     write_text(tmp_path / name, "x")
     with staged_folder(tmp_path / name[:-1]) as stage:
         write_text(stage / name, "x")
     assert (tmp_path / name).read_text() == (tmp_path / name[:-1] / name).read_text() == "x"
 
 
-def test_names_and_controls_are_spelt_out(tmp_path):
+def test_names_and_controls_are_escaped(tmp_path):
     write_text(tmp_path / "page", "caf\u00e9 \udcff")
     assert (tmp_path / "page").read_text() == "caf\u00e9 \\udcff"
     append_line(tmp_path / "log", "error: a\nepoch 9/9\x1b[2J \udcff\u202e")

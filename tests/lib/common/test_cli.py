@@ -1,0 +1,61 @@
+"""Exit codes, and which process of a run prints an error."""
+
+import pytest
+
+from lib.common.cli import MAX_ERROR_LENGTH, run_main
+from lib.common.errors import UserError
+from lib.common.rank_info import VARIABLES
+
+
+def exit_of(main):
+    with pytest.raises(SystemExit) as end:
+        run_main(main)
+    return end.value.code
+
+
+def failing(message="a.txt: broken", printed_by="first"):
+    def main():
+        error = UserError(message)
+        error.printed_by = printed_by
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    "printed_by, local_rank, printed",
+    [
+        ("first", 0, True),
+        ("first", 1, False),
+        ("this", 0, True),
+        ("this", 1, True),
+        ("another", 0, False),
+    ],
+)
+def test_an_error_is_printed_by_one_process(monkeypatch, capsys, printed_by, local_rank, printed):
+    for name, value in zip(VARIABLES, (local_rank, 2, local_rank, 2, "host", 29500), strict=True):
+        monkeypatch.setenv(name, str(value))
+    assert exit_of(failing(printed_by=printed_by)) == 2
+    assert ("error: a.txt: broken" in capsys.readouterr().err) == printed
+
+
+def test_errors_are_one_line_of_limited_length(capsys):
+    assert exit_of(failing("a\n  b " + "x" * 5000)) == 2
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1 and ": error: a b xxx" in line and line.endswith(" ...\n")
+    assert len(line) < MAX_ERROR_LENGTH + 100
+
+
+def test_exit_codes(capsys):
+    def without_permission():
+        raise PermissionError(13, "Permission denied", "locked")
+
+    def interrupted():
+        raise KeyboardInterrupt
+
+    assert exit_of(lambda: None) == 0
+    assert exit_of(without_permission) == 2
+    assert "error: locked: Permission denied" in capsys.readouterr().err
+    assert exit_of(interrupted) == 130
+    with pytest.raises(ZeroDivisionError):
+        run_main(lambda: 1 / 0)
