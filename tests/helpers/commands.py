@@ -1,19 +1,22 @@
 """Runs the project's commands as a user does, and makes small data for them."""
 
+import contextlib
 import os
 import runpy
 import socket
 import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
+import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.helpers.fork_server import ROOT, ForkedProcess
+
 TINY = "--arch test_resnet --weights none --embed-type random --img-size 32 --workers 0".split()
 
 
@@ -23,40 +26,74 @@ class Result(NamedTuple):
     err: str
 
 
-def run(*command: str | Path, cwd: Path) -> Result:
-    """A command in a process of its own, with `cwd` as the working folder."""
-    done = subprocess.run(
-        [sys.executable, str(ROOT / command[0]), *map(str, command[1:])],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+def run(*command: str | Path, cwd: Path, new_interpreter: bool = False) -> Result:
+    """A command in a process of its own, with `cwd` as the working folder; a file, or `-c` and
+    code."""
+    (result,) = _run_each([os.environ], command, cwd, new_interpreter, None)
+    return result
 
 
 def run_together(
-    processes: int, *command: str | Path, cwd: Path, timeout: float = 300
+    processes: int,
+    *command: str | Path,
+    cwd: Path,
+    timeout: float = 300,
+    new_interpreter: bool = False,
 ) -> list[Result]:
     """A command in several processes that meet, each with its result; a file, or `-c` and code."""
-    command = (command[0] if command[0] == "-c" else str(ROOT / command[0]), *map(str, command[1:]))
-    started = [
-        subprocess.Popen(
-            [sys.executable, *command],
-            cwd=cwd,
-            env={**os.environ, **environment},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for environment in environments(processes)
-    ]
-    try:
-        with ThreadPoolExecutor(processes) as pool:  # or a full pipe of one would stop them all
-            texts = list(pool.map(lambda one: one.communicate(timeout=timeout), started))
-    finally:
-        for process in started:
-            process.kill()
-    return [Result(one.returncode, *text) for one, text in zip(started, texts, strict=True)]
+    each = [{**os.environ, **environment} for environment in environments(processes)]
+    return _run_each(each, command, cwd, new_interpreter, timeout)
+
+
+def start(
+    *command: str | Path,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    stdout: int | IO = subprocess.DEVNULL,
+    stderr: int | IO = subprocess.DEVNULL,
+    new_interpreter: bool = False,
+) -> ForkedProcess | subprocess.Popen:
+    """A command that runs in the background; outputs go to files or descriptors."""
+    first = command[0] if command[0] == "-c" else ROOT / command[0]
+    arguments = [str(first), *map(str, command[1:])]
+    env = os.environ if env is None else env
+    if new_interpreter or sys.platform != "linux":
+        arguments = [sys.executable, *arguments]
+        return subprocess.Popen(arguments, cwd=cwd, env=env, stdout=stdout, stderr=stderr)
+    with open(os.devnull, "w") as null:
+        outputs = [null if one == subprocess.DEVNULL else one for one in (stdout, stderr)]
+        descriptors = [one if isinstance(one, int) else one.fileno() for one in outputs]
+        return ForkedProcess(arguments, cwd, env, *descriptors)
+
+
+def _run_each(
+    environments: Sequence[Mapping[str, str]],
+    command: tuple[str | Path, ...],
+    cwd: Path,
+    new_interpreter: bool,
+    timeout: float | None,
+) -> list[Result]:
+    with contextlib.ExitStack() as stack:
+        started = []
+        for env in environments:
+            files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)]
+            process = start(
+                *command,
+                cwd=cwd,
+                env=env,
+                stdout=files[0],
+                stderr=files[1],
+                new_interpreter=new_interpreter,
+            )
+            stack.callback(process.kill)
+            started.append((process, files))
+        results = []
+        for process, files in started:
+            code = process.wait(timeout)
+            for file in files:
+                file.seek(0)
+            results.append(Result(code, *(file.read() for file in files)))
+        return results
 
 
 def environments(processes: int) -> list[dict[str, str]]:
@@ -86,12 +123,13 @@ def run_here(monkeypatch, capsys, *command: str) -> Result:
     """A command inside this process, in the present working folder: quicker, for many cases."""
     monkeypatch.setattr(sys, "argv", [command[0], *map(str, command[1:])])
     capsys.readouterr()
-    code = 0
+    code: int | str = 0
     try:
         runpy.run_path(str(ROOT / command[0]), run_name="__main__")
     except SystemExit as end:
         code = end.code or 0
     captured = capsys.readouterr()
+    assert isinstance(code, int), code
     return Result(code, captured.out, captured.err)
 
 

@@ -62,5 +62,6 @@ def _values(name: str, shape: list[int], seed: int) -> np.ndarray:
     elif len(shape) == 1:
         values = 1 + 0.1 * normal
     else:
-        values = normal / np.sqrt(np.prod(shape[1:]))
+        normal /= np.sqrt(np.prod(shape[1:]))  # in place: some have millions of numbers
+        values = normal
     return np.asarray(values, np.float32)

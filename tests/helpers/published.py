@@ -1,5 +1,6 @@
 """Experiment folders in the published form, made from the goldens."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,16 +25,16 @@ def write_experiment(folder: Path, state: dict[str, Tensor], **config: object) -
     return experiment
 
 
-def write_golden_data(folder: Path, golden: dict[str, np.ndarray], name: str = "voc2007") -> None:
-    """`folder/data/<name>`: the four golden pictures, their labels and label embeddings."""
-    data = folder / "data" / name
+def write_golden_data(folder: Path, golden: dict[str, np.ndarray], rows: Sequence[int]) -> None:
+    """`folder/data/voc2007`: these golden images, their labels and label embeddings."""
+    data = folder / "data" / "voc2007"
     data.mkdir(parents=True)
     lines = []
-    for row, targets in enumerate(golden["targets"]):
-        picture = data / f"{row}.png"
-        picture.write_bytes(golden[f"png.{row}"].tobytes())
-        present = ",".join(LABELS[column] for column in np.flatnonzero(targets))
-        lines.append(f"{picture.relative_to(folder)}\t{present}\n")
+    for row in rows:
+        image = data / f"{row}.png"
+        image.write_bytes(golden[f"png.{row}"].tobytes())
+        present = ",".join(LABELS[column] for column in np.flatnonzero(golden["targets"][row]))
+        lines.append(f"{image.relative_to(folder)}\t{present}\n")
     for split in ("train", "test"):
         (data / f"{split}.txt").write_text("".join(lines))
     (data / "label.txt").write_text("\n".join(LABELS) + "\n")
