@@ -19,14 +19,17 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.errors import ModelError
 from models.registry import Arch, describe_sides
 from models.weights import (
-    complete_load,
     download,
-    published_table_resize,
+    load_weights,
     read_weights,
     resize_table,
 )
 
-REFUSALS = (TypeError, NotImplementedError, AssertionError)  # of timm, for an option it has not
+TIMM_REFUSALS = (
+    TypeError,
+    NotImplementedError,
+    AssertionError,
+)  # for an option that a model does not have
 
 
 class Backbone(nn.Module):
@@ -36,7 +39,7 @@ class Backbone(nn.Module):
     patches; `grid` (H, W) and `stride` (pixels per patch) at the image side it was built for.
     """
 
-    def __init__(self, trunk: nn.Module, image_size: int, drop_class_token: bool = False) -> None:
+    def __init__(self, trunk: Any, image_size: int, drop_class_token: bool = False) -> None:
         super().__init__()
         self.trunk = trunk
         self.num_features = trunk.num_features
@@ -56,7 +59,7 @@ class Backbone(nn.Module):
         return 0 if self.drop_class_token else self.trunk_prefix_tokens
 
     def freeze(self) -> None:
-        """Learn nothing more: no gradients, and eval mode for good, so that the statistics of norms
+        """Stop training it: no gradients, and eval mode from now on, so that the statistics of norms
         stay and no path is dropped."""
         self.frozen = True
         self.requires_grad_(False).eval()
@@ -72,24 +75,24 @@ class Backbone(nn.Module):
         return features[:, self.trunk_prefix_tokens :] if self.drop_class_token else features
 
     def enable_grad_checkpointing(self) -> None:
-        """Keep the inputs of the trunk's blocks alone for the backward, and compute the rest anew.
+        """Keep only the inputs of the trunk's blocks for the backward, and recompute the rest.
 
-        Raises `ModelError` where the trunk cannot.
+        Raises `ModelError` if the trunk cannot.
         """
         try:
             self.trunk.set_grad_checkpointing()
         except (AttributeError, AssertionError, NotImplementedError) as error:
-            raise ModelError("cannot compute its activations again") from error
+            raise ModelError("does not support gradient checkpointing") from error
 
     def resize_position_table(self, table: Tensor) -> Tensor:
-        """A position table of another image side, for this one; as it is for other backbones."""
+        """Resize a position table of another image side to this one; others are returned as they are."""
         own = getattr(self.trunk, "pos_embed", None)
         if own is None or own.ndim != 3 or table.ndim != 3 or own.shape == table.shape:
             return table
         return resize_table(table, self.grid, own.shape[1] - self.grid[0] * self.grid[1])
 
     def _probe(self, image_size: int) -> tuple[int, int]:
-        """Height and width of the patch grid, read from the map that one image would give."""
+        """Height and width of the patch grid, read from the feature map of one image."""
         features = _features_of_one_image(self.trunk, image_size)
         if not isinstance(features, Tensor) or features.ndim not in (3, 4):
             raise ModelError("gives no feature map, so it cannot be used as a backbone")
@@ -110,17 +113,17 @@ class Backbone(nn.Module):
 
 @contextlib.contextmanager
 def freeze_bn_statistics(model: nn.Module, active: bool) -> Iterator[None]:
-    """Let the running statistics of batch norms be inside: a forward that is computed again there
-    has moved them already."""
+    """Do not update the running statistics of batch norms inside the block, if `active`: a forward
+    that is recomputed there has updated them already."""
     modules = model.modules() if active else ()
     norms = [module for module in modules if isinstance(module, _BatchNorm)]
-    former = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
+    previous = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
     for norm in norms:
         norm.momentum, norm.num_batches_tracked = 0.0, None
     try:
         yield
     finally:
-        for norm, (momentum, batches) in zip(norms, former, strict=True):
+        for norm, (momentum, batches) in zip(norms, previous, strict=True):
             norm.momentum, norm.num_batches_tracked = momentum, batches
 
 
@@ -129,15 +132,15 @@ class _Features(nn.Module):
 
     def __init__(self, trunk: nn.Module) -> None:
         super().__init__()
-        self.trunk = trunk
+        self.trunk: Any = trunk
 
     def forward(self, images: Tensor) -> Tensor:
         return self.trunk.forward_features(images)
 
 
 def _features_of_one_image(trunk: nn.Module, image_size: int) -> Tensor:
-    """The trunk's output in eval mode; on PyTorch's meta device, so without computing it, where
-    the model's operations have a meta form."""
+    """The trunk's output in eval mode; on PyTorch's meta device, so without computing it, if its
+    operations support that."""
     features = _Features(trunk)
     tensors = {
         name: tensor.to("meta")
@@ -166,28 +169,29 @@ def build_backbone(
 ) -> Backbone:
     """Build the backbone that `--arch name` stands for.
 
-    `weights`: `pretrained` downloads timm's (or takes them from its cache), `none` initialises at
-    random, anything else is a file. Raises `ModelError` for sizes, strides and weights that do not
-    fit.
+    `weights`: `pretrained` downloads timm's (or reads them from its cache), `none` initialises
+    randomly, anything else is a file. Raises `ModelError` for sizes, strides and weights that do
+    not fit.
     """
     if image_size not in arch.image_sides:
         raise ModelError(f"--img-size {image_size}: {name} takes {describe_sides(arch)}")
     options: dict[str, Any] = dict(arch.options)
     if output_stride is not None:
         options["output_stride"] = output_stride
-    if weights == "pretrained":
-        options |= {"pretrained": True, "pretrained_cfg_overlay": download(arch.timm_name)}
-    elif weights != "none":
-        options |= {"pretrained": True, "pretrained_cfg_overlay": read_weights(Path(weights))}
+    source = None
+    if weights != "none":
+        source = (
+            download(arch.timm_name) if weights == "pretrained" else read_weights(Path(weights))
+        )
     facts = timm.get_pretrained_cfg(arch.timm_name)
     if facts is not None and facts.fixed_input_size and facts.input_size[-1] != image_size:
         options["img_size"] = image_size
     try:
-        with complete_load(), published_table_resize():
-            trunk = _create(arch.timm_name, options)
+        trunk = _create(arch.timm_name, options)
+        if source:
+            load_weights(trunk, arch.timm_name, source)
     except Exception as error:
         raise _refusal(error, name, facts, weights, output_stride, options) from error
-    trunk.pretrained_cfg.pop("state_dict", None)
     try:
         backbone = Backbone(trunk, image_size, drop_class_token)
     except (AssertionError, RuntimeError) as error:
@@ -204,9 +208,9 @@ def build_backbone(
     return backbone
 
 
-def _create(name: str, options: dict[str, Any]) -> nn.Module:
-    """The timm model without classifier, and without pooling where it can do so: models that pool
-    by averaging would keep their final norm for after it."""
+def _create(name: str, options: dict[str, Any]) -> Any:
+    """The timm model without classifier, and without pooling if possible: models that average their
+    patches would otherwise normalise after it."""
     try:
         return timm.create_model(name, num_classes=0, global_pool="", **options)
     except AssertionError:
@@ -221,8 +225,8 @@ def _refusal(
     output_stride: int | None,
     options: dict[str, Any],
 ) -> Exception:
-    """What timm's error means for the user; `error` itself where it must be a bug."""
-    refused = isinstance(error, REFUSALS)
+    """What timm's error means for the user; `error` itself if it must be a bug."""
+    refused = isinstance(error, TIMM_REFUSALS)
     if refused and output_stride is not None:
         return ModelError(
             f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or use "

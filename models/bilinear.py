@@ -22,7 +22,7 @@ def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: flo
     The method scores with `w . (W t + b) + b0`. No non-linearity stands between W and w, and a
     softmax ignores a constant, so `(W^T w) . t` gives the same alpha and gradients without the
     product of a (B, C, N, A) tensor with W. That tensor is not stored either: its tanh is computed
-    block by block, and once more in the backward. Exports to other programs take the plain form.
+    block by block, and again in the backward. Exports to other programs use the plain form.
     """
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         scores = folded_scores(patches.float(), labels.float(), weight.float())
@@ -79,12 +79,12 @@ def bilinear_scores_backward(
     patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of patches, labels and weight, for that of `bilinear_scores`."""
-    inputs = patches, labels, weight
     if _takes_triton(patches):
         from models.bilinear_triton import scores_backward
 
-        return scores_backward(*inputs, gradient)
-    patches, labels, weight = _promoted(*inputs)
+        return scores_backward(patches, labels, weight, gradient)
+    dtypes = patches.dtype, labels.dtype, weight.dtype
+    patches, labels, weight = _promoted(patches, labels, weight)
     d_patches = torch.zeros_like(patches)
     d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
     ones = patches.new_ones(len(patches) * patches.shape[1])  # sums rows faster than sum() does
@@ -95,15 +95,14 @@ def bilinear_scores_backward(
             d_scores = gradient[images, column, part]
             torch.mul(block, label, out=joint).tanh_()
             d_weight += d_scores.flatten() @ joint.flatten(0, 1)
-            # from here on `joint` holds d_scores (tanh^2 - 1), the derivative but for -weight
+            # `joint` becomes d_scores (tanh^2 - 1): the derivative without its factor -weight
             joint.square_().sub_(1).mul_(d_scores[..., None])
             d_patches[images, part].addcmul_(joint, label * weight, value=-1)
             total = ones[: block[..., 0].numel()] @ torch.mul(joint, block, out=product).flatten(
                 0, 1
             )
             d_labels[column].addcmul_(total, weight, value=-1)
-    found = (d_patches, d_labels, d_weight)
-    return tuple(one.to(source.dtype) for one, source in zip(found, inputs, strict=True))
+    return d_patches.to(dtypes[0]), d_labels.to(dtypes[1]), d_weight.to(dtypes[2])
 
 
 @bilinear_scores.register_fake

@@ -1,31 +1,36 @@
 """A model for inference alone, its batch norms folded into the layers before them."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
 
-FUSIONS = {nn.Conv2d: fuse_conv_bn_weights, nn.Linear: fuse_linear_bn_weights}
-TOLERANCE = 1e-3  # of the largest output, against folding what was not to be folded
+FUSIONS: dict[type[nn.Module], Callable[..., tuple[nn.Parameter, nn.Parameter]]] = {
+    nn.Conv2d: fuse_conv_bn_weights,
+    nn.Linear: fuse_linear_bn_weights,
+}
+TOLERANCE = 1e-3  # of the largest output; beyond it a norm was folded that must not be
 
 
 @torch.no_grad()
 def fold_norms(model: nn.Module, images: Tensor) -> None:
-    """Change `model`, in eval mode, to give the same outputs, within rounding, in less time.
+    """Change `model`, in eval mode, to return the same outputs, up to rounding, in less time.
 
-    A forward pass of `images` shows which norm takes what a convolution or linear layer gives; the
-    norms' running statistics become part of these layers' weights, and the norms go. Where a
-    second pass gives other outputs (a tuple of tensors), all stays as it was.
+    A forward pass of `images` shows which norm takes the output of which convolution or linear
+    layer; the norms' running statistics become part of these layers' weights, and the norms are
+    removed. If a second pass returns other outputs (a tuple of tensors), all of it is undone.
     """
     pairs, expected = _norms_and_their_sources(model, images)
     if not pairs:
         return
     modules = dict(model.named_modules())
-    former = []
+    replaced = []
     for norm_name, source_name in pairs.items():
         source, norm = modules[source_name], modules[norm_name]
         parent, _, name = norm_name.rpartition(".")
-        former.append((source, source.weight, source.bias, modules[parent], name, norm))
+        replaced.append((source, source.weight, source.bias, modules[parent], name, norm))
         source.weight, source.bias = FUSIONS[type(source)](
             source.weight, source.bias, norm.running_mean, norm.running_var, norm.eps,
             norm.weight, norm.bias,
@@ -36,7 +41,7 @@ def fold_norms(model: nn.Module, images: Tensor) -> None:
         for one, other in zip(model(images), expected, strict=True)
     )
     if not same:
-        for source, weight, bias, parent, name, norm in former:
+        for source, weight, bias, parent, name, norm in replaced:
             source.weight, source.bias = weight, bias
             setattr(parent, name, norm)
 

@@ -65,16 +65,16 @@ class EncoderLayer(nn.Module):
         return self.feed_forward_norm(tokens + self.dropout(self.feed_forward(tokens)))
 
     def _attend(self, tokens: Tensor, position: Tensor | None) -> Tensor:
-        # as `self_attention` does, which on tokens in this order multiplies image by image
+        # equal to `self_attention(...)`, which multiplies image by image for tokens in this order
         own, size = self.self_attention, tokens.shape[-1]
         query = tokens if position is None else tokens + position
         weights, biases = own.in_proj_weight.split(size), own.in_proj_bias.split(size)
-        projected = (
+        query, key, value = (
             F.linear(source, weight, bias).unflatten(-1, (own.num_heads, -1)).transpose(1, 2)
             for source, weight, bias in zip((query, query, tokens), weights, biases, strict=True)
         )
         dropout = own.dropout if self.training else 0.0
-        mixed = F.scaled_dot_product_attention(*projected, dropout_p=dropout)
+        mixed = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout)
         return self.dropout(own.out_proj(mixed.transpose(1, 2).flatten(2)))
 
 
@@ -124,17 +124,11 @@ class IntraModalAttention(nn.Module):
         return self.context(beta.to(value.dtype) @ value)
 
 
-class PatchClassifier(nn.Sequential):
-    """Classifies every patch with its context, and keeps each label's best patch."""
-
-    def __init__(self, num_features: int, num_labels: int, dropout: float = 0.5) -> None:
-        super().__init__(
-            nn.Linear(2 * num_features, 2 * num_features),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(2 * num_features, num_labels),
-        )
-
-    def forward(self, patches: Tensor, context: Tensor) -> Tensor:
-        """Patches and context (B, N, D) each -> logits (B, C)."""
-        return super().forward(torch.cat([patches, context], dim=-1)).amax(dim=1)
+def patch_classifier(num_features: int, num_labels: int, dropout: float = 0.5) -> nn.Sequential:
+    """Classifies patches with their context, [x ; g] (B, N, 2D) -> logits (B, N, C)."""
+    return nn.Sequential(
+        nn.Linear(2 * num_features, 2 * num_features),
+        nn.ReLU(),
+        nn.Dropout(dropout),
+        nn.Linear(2 * num_features, num_labels),
+    )

@@ -9,13 +9,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from models.backbones import Backbone
 from models.bilinear import BilinearAttention
 from models.errors import ModelError
 from models.layers import (
     EncoderLayer,
     IntraModalAttention,
     ObjectClassifier,
-    PatchClassifier,
+    patch_classifier,
     position_code,
 )
 
@@ -35,14 +36,13 @@ class Output(NamedTuple):
 class MLIC(nn.Module):
     """Multi-label image classifier with semantic-guided representation enhancement.
 
-    `backbone` maps images to tokens (B, P + N, D) and has `num_features`, `prefix_tokens` and
-    `grid`. `label_embeddings` (C, T) is kept as a fixed buffer; None makes a learned one,
-    (C, 768). Raises `ModelError` where D does not suit the heads.
+    `backbone` maps images to tokens (B, P + N, D). `label_embeddings` (C, T) is kept as a fixed
+    buffer; None makes a learned one, (C, 768). Raises `ModelError` if the heads do not divide D.
     """
 
     def __init__(
         self,
-        backbone: nn.Module,
+        backbone: Backbone,
         num_labels: int,
         label_embeddings: Tensor | None = None,
         *,
@@ -80,7 +80,7 @@ class MLIC(nn.Module):
         )
         self.object_classifier = ObjectClassifier(num_labels, num_features)
         self.intra_modal = IntraModalAttention(num_features)
-        self.patch_classifier = PatchClassifier(num_features, num_labels)
+        self.patch_classifier = patch_classifier(num_features, num_labels)
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -96,5 +96,6 @@ class MLIC(nn.Module):
         objects = alpha.to(patches.dtype) @ patches
         object_logits = self.object_classifier(objects)
         context = self.intra_modal(patches, objects)
-        logits = self.patch_classifier(patches, context)
+        patch_logits = self.patch_classifier(torch.cat([patches, context], dim=-1))
+        logits = patch_logits.amax(dim=1)
         return Output(logits, object_logits, alpha[..., self.backbone.prefix_tokens :])

@@ -1,4 +1,4 @@
-"""What an `--arch` stands for: its timm model, and how its weights expect their images.
+"""What an `--arch` stands for: its timm model, and the images that its weights expect.
 
 The names of this table win over timm's own (timm's bare `resnet101` has other weights); any other
 timm model goes by its timm name.
@@ -31,8 +31,8 @@ class Arch:
 
     @property
     def expects(self) -> str:
-        """The `--norm` of the weights: `imagenet` or `none` where one of these is theirs."""
-        named = {
+        """The `--norm` of the weights: `imagenet`, `none`, or `weights` for another mean or std."""
+        named: dict[tuple[tuple[float, ...], ...], str] = {
             (IMAGENET_MEAN, IMAGENET_STD): "imagenet",
             (UNIT_MEAN, UNIT_STD): "none",
         }

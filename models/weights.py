@@ -1,22 +1,21 @@
-"""Where a backbone's weights come from: timm's hub, its cache, or a file of the user's.
+"""Where a backbone's weights come from (the hub, its cache, or a file), and how they are loaded.
 
-Both functions give the part of timm's pretrained configuration to lay over a model's own, so that
-timm's filters (names, position tables) treat every source alike.
+Shapes: P prefix tokens (class token of a ViT), N patches, D features.
 """
 
-import contextlib
-import logging
+import inspect
 import math
 import os
+import sys
 import urllib.error
 import urllib.request
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-from unittest import mock
+from typing import Any, NamedTuple
 
+import numpy as np
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
@@ -24,14 +23,28 @@ from timm.models import vision_transformer
 from torch import Tensor, nn
 
 from models.errors import ModelError
+from models.untrusted import is_finite, is_plain, require_honest_size
 
 PROBE_SECONDS = 5
+# what timm's modules call the function that renames a publisher's state dict
+FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
+# that of ViTs: resize position tables bicubic without antialiasing, as published; rename the layer
+# scales of DeiT
+VIT_FILTER_OPTIONS = {"interpolation": "bicubic", "antialias": False, "adapt_layer_scale": True}
+FLAX_POSITION_TABLE = "Transformer/posembed_input/pos_embedding"  # in a publisher's .npz
 
 
-def download(timm_name: str) -> dict[str, Any]:
+class Weights(NamedTuple):
+    """A state dict in any publisher's names, or the path of a publisher's .npz."""
+
+    state: Mapping[str, Tensor]
+    npz: Path | None = None
+
+
+def download(timm_name: str) -> Weights:
     """Fetch the weights of `timm_name` from the hub, or find them in its cache.
 
-    Raises `ModelError` within seconds where there are no such weights, or no way to the hub.
+    Raises `ModelError` within seconds if there are no such weights, or no way to the hub.
     """
     from huggingface_hub import hf_hub_download, try_to_load_from_cache
     from huggingface_hub.constants import ENDPOINT
@@ -41,22 +54,24 @@ def download(timm_name: str) -> dict[str, Any]:
         raise ModelError(
             f"--weights pretrained: timm has none for {timm_name}: pass --weights none or a file"
         )
-    if not facts.hf_hub_id:
-        _require_connection(timm_name, facts.url)
-        return {}
     name = facts.hf_hub_filename or "model.safetensors"
-    cached = try_to_load_from_cache(facts.hf_hub_id, name)
+    cached = try_to_load_from_cache(facts.hf_hub_id, name) if facts.hf_hub_id else None
     if isinstance(cached, str):
         return read_weights(Path(cached))
-    _require_connection(timm_name, ENDPOINT)
+    _require_connection(timm_name, ENDPOINT if facts.hf_hub_id else facts.url)
     try:
-        downloaded = hf_hub_download(facts.hf_hub_id, name)
+        if facts.hf_hub_id:
+            return read_weights(Path(hf_hub_download(facts.hf_hub_id, name)))
+        file = Path(torch.hub.get_dir()) / "checkpoints" / facts.url.rpartition("/")[2]
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if not file.exists():
+            torch.hub.download_url_to_file(facts.url, str(file))
+        return read_weights(file)
     except OSError as error:
         raise _unreachable(timm_name, error) from error
-    return read_weights(Path(downloaded))
 
 
-def read_weights(path: Path) -> dict[str, Any]:
+def read_weights(path: Path) -> Weights:
     """Read a file of weights: .safetensors, .pth (tensors only, no code) or a publisher's .npz."""
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
@@ -68,12 +83,12 @@ def read_weights(path: Path) -> dict[str, Any]:
             require_honest_size(path)
         except (OSError, ValueError, zipfile.BadZipFile) as error:
             raise ModelError(f"--weights {path}: not a readable weight file: {error}") from error
-        return {"file": str(path), "custom_load": True}
+        return Weights({}, path)
     try:
         require_honest_size(path)
         with warnings.catch_warnings(action="ignore"):
             state = timm.models.load_state_dict(str(path), weights_only=True)
-    except Exception as error:  # bytes from elsewhere can fail a reader in any way
+    except Exception as error:  # a damaged file can raise anything in a reader
         raise ModelError(
             f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
             "that holds tensors by name"
@@ -85,126 +100,51 @@ def read_weights(path: Path) -> dict[str, Any]:
         raise ModelError(f"--weights {path}: holds values that are not plain tensors")
     if not all(map(is_finite, tensors)):
         raise ModelError(f"--weights {path}: holds values that are not finite numbers")
-    return {"state_dict": state}
+    return Weights(state)
 
 
-def is_plain(value: object) -> bool:
-    """Whether `value` is a dense tensor that holds its numbers: not sparse, quantized, of 8-bit
-    floats, on meta, or few numbers that a stride of 0 shows as many."""
-    return (
-        isinstance(value, Tensor)
-        and value.layout == torch.strided
-        and not (value.is_meta or value.is_quantized)
-        and not (value.is_floating_point() and value.itemsize < 2)
-        and value.nbytes <= value.untyped_storage().nbytes()
-    )
+def load_weights(trunk: Any, timm_name: str, weights: Weights) -> None:
+    """Load `weights` into a timm model without classifier.
 
-
-def is_finite(tensor: Tensor) -> bool:
-    """Whether the numbers of a plain tensor are; floats take no memory for it."""
-    if tensor.is_floating_point() and tensor.numel():
-        return all(bool(edge.isfinite()) for edge in tensor.aminmax())
-    return bool(tensor.isfinite().all())
-
-
-def require_honest_size(path: Path) -> None:
-    """Raise `ValueError` for a zip archive that would unpack to more than its own size.
-
-    PyTorch never compresses its files, but reads such ones.
+    Names that the model does not have are ignored. Raises `ModelError` for weights
+    that leave a part of the model as it was initialised; timm's own readers raise other errors.
     """
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            if sum(part.file_size for part in archive.infolist()) > path.stat().st_size:
-                raise ValueError("its parts are larger than the file")
+    if weights.npz:
+        _load_npz(trunk, weights.npz)
+        return
+    state = _for_final_norm(trunk, _to_timm_names(trunk, timm_name, weights.state))
+    classifier = trunk.pretrained_cfg.get("classifier") or ()
+    for name in (classifier,) if isinstance(classifier, str) else classifier:
+        state.pop(f"{name}.weight", None)
+        state.pop(f"{name}.bias", None)
+    for name, own in trunk.state_dict().items():
+        if name in state and own.is_floating_point() != state[name].is_floating_point():
+            raise ModelError(f"{name} is {state[name].dtype}, expected {own.dtype}")
+    missing, unknown = trunk.load_state_dict(state, strict=False)
+    if missing:
+        has = f", has {unknown[0]}" if unknown else ""
+        raise ModelError(
+            f"expected {missing[0]}{has} ({len(missing)} names missing, {len(unknown)} unknown)"
+        )
 
 
-@contextlib.contextmanager
-def complete_load() -> Iterator[None]:
-    """Refuse weights that leave a part of a model as it was initialised.
-
-    timm loads without a word what fits of a file as soon as the classifier is left out. The results
-    of the loads inside the block are looked at when it ends; names that the model does not know
-    (a classifier) are fine, names that it lacks raise `ModelError`.
-    """
-    load, results = nn.Module.load_state_dict, []
-    logger = logging.getLogger("timm")
-    level = logger.level
-    logger.setLevel(logging.ERROR)  # what it would say is said below
-
-    def recording(module, state, *arguments, **options):
-        state = _for_final_norm(module, state)
-        results.append(load(module, state, *arguments, **options))
-        for name, own in module.state_dict().items():
-            if name in state and own.is_floating_point() != state[name].is_floating_point():
-                raise ModelError(f"{name} is {state[name].dtype}, expected {own.dtype}")
-        return results[-1]
-
-    nn.Module.load_state_dict = recording
-    try:
-        yield
-    finally:
-        nn.Module.load_state_dict = load
-        logger.setLevel(level)
-    for missing, unknown in results:
-        if missing:
-            has = f", has {unknown[0]}" if unknown else ""
-            raise ModelError(
-                f"expected {missing[0]}{has} ({len(missing)} names missing, {len(unknown)} unknown)"
-            )
-
-
-def _for_final_norm(module: nn.Module, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
-    """Average-pooled ViTs norm after the pooling (`fc_norm`); without it, that norm is the last."""
-    own = module.state_dict()
-    if "norm.weight" not in own or "fc_norm.weight" in own or "fc_norm.weight" not in state:
-        return state
-    return {name.replace("fc_norm.", "norm.", 1): tensor for name, tensor in state.items()}
-
-
-@contextlib.contextmanager
-def published_table_resize() -> Iterator[None]:
-    """Resize ViT position tables by bicubic interpolation without antialiasing, as published.
-
-    timm's loaders ask for antialiasing, or for bilinear interpolation of a publisher's .npz.
-    """
-
-    def published(table, new_size, old_size=None, num_prefix_tokens=1, **_):
-        return resize_table(table, new_size, num_prefix_tokens, old_size)
-
-    with mock.patch.object(vision_transformer, "resample_abs_pos_embed", published):
-        yield
-
-
-def resize_table(
-    table: Tensor,
-    grid: tuple[int, int],
-    prefix_tokens: int,
-    old_grid: tuple[int, int] | None = None,
-) -> Tensor:
-    """A position table (1, P + n, D), square unless `old_grid` says so, for a `grid` (H, W)."""
+def resize_table(table: Tensor, grid: tuple[int, int], prefix_tokens: int) -> Tensor:
+    """A square position table (1, P + n, D), resized for a `grid` (H, W) as published."""
     patches = table.shape[1] - prefix_tokens
     side = math.isqrt(max(patches, 0))
-    old_grid = old_grid or (side, side)
-    if patches != old_grid[0] * old_grid[1]:
+    if patches != side * side:
         raise ModelError(
             f"pos_embed has {table.shape[1]} rows, which is no square grid with {prefix_tokens} "
             "class tokens"
         )
     return resample_abs_pos_embed(
-        table, list(grid), list(old_grid), prefix_tokens, interpolation="bicubic", antialias=False
+        table, list(grid), [side, side], prefix_tokens, interpolation="bicubic", antialias=False
     )
 
 
-def _require_connection(timm_name: str, address: str) -> None:
-    try:
-        reach(address)
-    except OSError as error:
-        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
-
-
 def reach(address: str) -> None:
-    """Raise `OSError` within seconds where `address` cannot be reached: the hub's own client tries
-    for a minute."""
+    """Raise `OSError` within seconds if `address` cannot be reached; the hub's own client tries for
+    a minute."""
     if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
         raise OSError("HF_HUB_OFFLINE is set")
     try:
@@ -212,6 +152,57 @@ def reach(address: str) -> None:
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return
+
+
+def _to_timm_names(trunk: Any, timm_name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under timm's names, by the filter of the module that defines the model."""
+    module = sys.modules[timm.models.model_entrypoint(timm_name).__module__]
+    found = (getattr(module, name, None) for name in FILTERS)
+    to_timm_names: Callable[..., Any] | None = next((one for one in found if one), None)
+    if to_timm_names is None:
+        return dict(state)
+    options = VIT_FILTER_OPTIONS if to_timm_names is vision_transformer.checkpoint_filter_fn else {}
+    takes_model = len(inspect.signature(to_timm_names).parameters) > 1
+    arguments = (state, trunk) if takes_model else (state,)
+    try:
+        return dict(to_timm_names(*arguments, **options))
+    except RuntimeError:
+        own, table = getattr(trunk, "pos_embed", None), state.get("pos_embed")
+        if own is None or table is None:
+            raise
+        grid = trunk.patch_embed.grid_size
+        resize_table(table, grid, own.shape[1] - grid[0] * grid[1])  # names what is wrong with it
+        raise
+
+
+def _for_final_norm(trunk: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Average-pooled ViTs norm after the pooling (`fc_norm`); without it, that norm is the last."""
+    own = trunk.state_dict()
+    if "norm.weight" not in own or "fc_norm.weight" in own or "fc_norm.weight" not in state:
+        return state
+    return {name.replace("fc_norm.", "norm.", 1): tensor for name, tensor in state.items()}
+
+
+def _load_npz(trunk: Any, file: Path) -> None:
+    """Load a publisher's .npz by timm's reader, but resize its position table as published."""
+    with np.load(file, allow_pickle=False) as arrays:
+        names = [name for name in arrays if name.endswith(FLAX_POSITION_TABLE)]
+        shape = arrays[names[0]].shape if names else None
+    own = getattr(trunk, "pos_embed", None)
+    if own is not None and shape is not None:
+        trunk.pos_embed = nn.Parameter(own.new_empty(shape))  # timm's reader resizes bilinearly
+    trunk.load_pretrained(str(file))
+    if own is not None and shape is not None:
+        grid = trunk.patch_embed.grid_size
+        prefix_tokens = own.shape[1] - grid[0] * grid[1]
+        trunk.pos_embed = nn.Parameter(resize_table(trunk.pos_embed.data, grid, prefix_tokens))
+
+
+def _require_connection(timm_name: str, address: str) -> None:
+    try:
+        reach(address)
+    except OSError as error:
+        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
 
 
 def _unreachable(timm_name: str, reason: object) -> ModelError:

@@ -12,7 +12,9 @@ from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 
 
-def progress_bar(iterable: Iterable[Any] | None, description: str, unit: str, **options: Any) -> tqdm:
+def progress_bar(
+    iterable: Iterable[Any] | None, description: str, unit: str, **options: Any
+) -> tqdm:
     """A progress bar on stderr; if that is a file, redrawn every 10 s, so that logs stay short."""
     return tqdm(
         iterable,

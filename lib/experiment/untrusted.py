@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from lib.common.errors import UserError
-from models.weights import is_finite, is_plain, require_honest_size
+from models.untrusted import is_finite, is_plain, require_honest_size
 
 SHARED_TENSORS = 4  # how many times tensors that share memory may exceed the size of their file
 

@@ -11,7 +11,6 @@ from models.layers import (
     EncoderLayer,
     IntraModalAttention,
     ObjectClassifier,
-    PatchClassifier,
     position_code,
 )
 from models.mlic import MLIC
@@ -74,14 +73,6 @@ def test_object_classifier_has_a_row_per_label():
     assert classifier.weight.abs().max() <= 5**-0.5 and classifier.bias.abs().max() <= 5**-0.5
 
 
-def test_patch_classifier_keeps_the_best_patch():
-    classifier = PatchClassifier(4, 3).eval()
-    patches, context = torch.randn(2, 6, 4), torch.randn(2, 6, 4)
-    single = [classifier(patches[:, n : n + 1], context[:, n : n + 1]) for n in range(6)]
-    torch.testing.assert_close(classifier(patches, context), torch.stack(single).amax(0))
-    assert classifier[2].p == 0.5
-
-
 class Tokens(nn.Module):
     """A backbone that hands its input on: one class token and a 2 x 2 grid."""
 
@@ -112,3 +103,15 @@ def test_label_embeddings_are_part_of_the_state():
 def test_heads_must_divide_the_features():
     with pytest.raises(ModelError, match="--num-heads 3"):
         MLIC(Tokens(), 3, num_heads=3)
+
+
+def test_the_best_patch_of_each_label_decides():
+    network = MLIC(Tokens(), 3, torch.randn(3, 5)).eval()
+    assert network.patch_classifier[2].p == 0.5
+    seen = []
+    network.patch_classifier.register_forward_hook(lambda *call: seen.append(call[1:]))
+    logits = network(torch.randn(2, 5, 8)).logits
+    (((pairs,), patch_logits),) = seen
+    assert pairs.shape == (2, 5, 16) and patch_logits.shape == (2, 5, 3)
+    alone = [network.patch_classifier(pairs[:, n : n + 1])[:, 0] for n in range(5)]
+    torch.testing.assert_close(logits, torch.stack(alone).amax(0))
