@@ -59,8 +59,8 @@ class Backbone(nn.Module):
         return 0 if self.drop_class_token else self.trunk_prefix_tokens
 
     def freeze(self) -> None:
-        """Stop training it: no gradients, and eval mode from now on, so that the statistics of norms
-        stay and no path is dropped."""
+        """Stop training it: no gradients, and always eval mode, so that the statistics of norms stay
+        and no path is dropped."""
         self.frozen = True
         self.requires_grad_(False).eval()
 
@@ -85,7 +85,7 @@ class Backbone(nn.Module):
             raise ModelError("does not support gradient checkpointing") from error
 
     def resize_position_table(self, table: Tensor) -> Tensor:
-        """Resize a position table of another image side to this one; others are returned as they are."""
+        """A position table of another image side, resized; that of another model as it is."""
         own = getattr(self.trunk, "pos_embed", None)
         if own is None or own.ndim != 3 or table.ndim != 3 or own.shape == table.shape:
             return table

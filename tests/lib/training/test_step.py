@@ -221,5 +221,5 @@ def test_gradient_checkpointing_changes_no_number(arch):
 
 def test_gradient_checkpointing_is_refused_where_it_is_not_supported(monkeypatch):
     monkeypatch.delattr("timm.models.resnet.ResNet.set_grad_checkpointing")
-    with pytest.raises(UserError, match="--grad-checkpointing: test_resnet cannot"):
+    with pytest.raises(UserError, match="--grad-checkpointing: test_resnet does not support"):
         trained(grad_checkpointing=True)
