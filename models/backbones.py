@@ -59,7 +59,7 @@ class Backbone(nn.Module):
         return 0 if self.drop_class_token else self.trunk_prefix_tokens
 
     def freeze(self) -> None:
-        """Stop training it: no gradients, and always eval mode, so that the statistics of norms stay
+        """Stop training: no gradients, and eval mode always, so that the statistics of norms stay
         and no path is dropped."""
         self.frozen = True
         self.requires_grad_(False).eval()

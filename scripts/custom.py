@@ -1,8 +1,8 @@
-"""Turn your own pictures and labels into data/<name>/.
+"""Turn your own images and labels into data/<name>/.
 
 --train (and --test, --val-from) takes a CSV file with columns path, labels, perhaps split, a COCO
 .json file, a folder of VOC .xml files, or an image folder with metadata.jsonl. Without a test part,
-a share of the images is split off, alike for every label.
+a fraction of the images is split off, the same for every label.
 """
 
 import os
@@ -39,8 +39,9 @@ def main() -> None:
     if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):
         raise UserError(f"--name {arguments.name}: must be the name of a folder")
 
-    from lib.data.sources.tables import read_source
-    from lib.data.writer import Options, split_off, write_data_folder
+    from lib.data.sources import read_source
+    from lib.data.splits import split_off
+    from lib.data.writer import Options, write_data_folder
 
     arguments.save_dir = Path("data") / arguments.name
     images = arguments.images
@@ -50,16 +51,16 @@ def main() -> None:
         "test": (arguments.test, arguments.test_images or images),
     }
     splits: dict[str, list] = {}
-    place_of: dict[str, str] = {}
+    position_of: dict[str, str] = {}
     for split, (source, folder_of_images) in given.items():
-        for sample, named, place in read_source(source, folder_of_images) if source else ():
+        for sample, named, position in read_source(source, folder_of_images) if source else ():
             splits.setdefault(named or split, []).append(sample)
-            if (path := os.path.normpath(sample.path)) in place_of:
+            if (path := os.path.normpath(sample.path)) in position_of:
                 raise UserError(
-                    f"{place}: {sample.path} stands at {place_of[path]} already: give each image "
-                    "once, with all of its labels"
+                    f"{position}: {sample.path} is a duplicate of {position_of[path]}: list each "
+                    "image once, with all of its labels"
                 )
-            place_of[path] = place
+            position_of[path] = position
     labels = read_label_order(arguments.labels, splits)
     if "train" not in splits:
         raise UserError(f"{arguments.train}: names no train image")
@@ -69,7 +70,7 @@ def main() -> None:
         splits["train"], splits["test"] = split_off(
             splits["train"], labels, arguments.test_share, arguments.seed, "--test-share"
         )
-    options = Options.of(arguments, images_flag="--images")
+    options = Options.from_arguments(arguments, images_flag="--images")
     write_data_folder(options, labels, splits, {})
 
 
@@ -81,11 +82,11 @@ def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
         label
         for samples in splits.values()
         for sample in samples
-        for part in (sample.labels, sample.doubtful, sample.unknown)
+        for part in (sample.labels, sample.difficult, sample.unknown)
         for label in part
     }
     if not used:
-        raise UserError("no image has a label: nothing can be learnt")
+        raise UserError("no image has a label: nothing can be learned")
     if file is None:
         return sorted(used)
     labels = require_list(file, "--labels takes a text file with a label a line")

@@ -87,7 +87,7 @@ def compose_scene(random, scans, digits, size: int):
     from PIL import Image
 
     pixels = random.uniform(20, 40) + random.normal(0, 8, (size, size, 3))
-    objects = []
+    objects: list[dict] = []
     for scan, digit in zip(scans, digits, strict=True):
         side = int(random.uniform(0.32, 0.46) * size)
         ink = Image.fromarray((scan / 16).astype(np.float32)).resize(

@@ -23,7 +23,7 @@ def main() -> None:
     from lib.common.console import print_line
     from lib.data.folder import DataFolder
     from lib.data.inspection import (
-        NAMED,
+        MAX_LISTED,
         across_splits,
         content_hashes,
         copies,
@@ -41,10 +41,10 @@ def main() -> None:
 
     def report(what: str, found: list[str]) -> None:
         print_line(f"{what}: {len(found) or 'none'}")
-        for line in found[:NAMED]:
+        for line in found[:MAX_LISTED]:
             print_line(f"  {line}")
-        if len(found) > NAMED:
-            print_line(f"  and {len(found) - NAMED} more")
+        if len(found) > MAX_LISTED:
+            print_line(f"  and {len(found) - MAX_LISTED} more")
 
     for name, split in splits.items():
         positives = split.targets.sum(axis=0)

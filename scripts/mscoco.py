@@ -37,8 +37,8 @@ def main() -> None:
         labels = found
         splits[split], left_out = samples_of(instances, arguments.data_dir / name, file)
         without += left_out
-    left_out = {"no annotations": without}
-    write_data_folder(Options.of(arguments), labels, splits, left_out)
+    options = Options.from_arguments(arguments)
+    write_data_folder(options, labels, splits, {"no annotations": without})
 
 
 if __name__ == "__main__":

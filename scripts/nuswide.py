@@ -1,10 +1,11 @@
 """Turn NUS-WIDE, in its official form, into data/nuswide/.
 
 Labels as in Concepts81.txt, images in the order of Imagelist.txt; images without labels are left
-out. The lists' back-slashes, trailing spaces and carriage returns are understood.
+out. Backslashes, trailing spaces and carriage returns in the lists are understood.
 """
 
 import sys
+from collections import Counter
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,7 +26,8 @@ def main() -> None:
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.lists import check_labels
-    from lib.data.writer import AnnotatedImage, Options, write_data_folder
+    from lib.data.sources.annotations import AnnotatedImage
+    from lib.data.writer import Options, write_data_folder
 
     source = arguments.data_dir
     labels = require_list(source / "Concepts81.txt", REMEDY)
@@ -40,10 +42,10 @@ def main() -> None:
     names = np.array(labels, object)
     for split, list_name in SPLITS.items():
         file = source / "ImageList" / f"{list_name}.txt"
-        listed = read_images(file)
-        if unknown := [image for image in listed if image not in row_of]:
+        split_images = read_images(file)
+        if unknown := [image for image in split_images if image not in row_of]:
             raise UserError(f"{file}: {unknown[0]} is not in Imagelist.txt")
-        rows = np.array(sorted(row_of[image] for image in listed))
+        rows = np.array(sorted(row_of[image] for image in split_images))
         labelled = rows[matrix[rows].any(axis=1)]
         without += len(rows) - len(labelled)
         splits[split] = [
@@ -52,18 +54,17 @@ def main() -> None:
             )
             for row in progress_bar(labelled, split, "image")
         ]
-    write_data_folder(Options.of(arguments), labels, splits, {"no labels": without})
+    write_data_folder(Options.from_arguments(arguments), labels, splits, {"no labels": without})
 
 
 def read_images(file: Path) -> list[str]:
-    """The image paths of a list, with `/`; a path that stands there twice is an error."""
+    """The image paths of a list, with `/`; a duplicate is an error."""
     from lib.common.readers import require_list
 
     images = [line.replace("\\", "/") for line in require_list(file, REMEDY)]
     if len(set(images)) < len(images):
-        seen: set[str] = set()
-        twice = next(image for image in images if image in seen or seen.add(image))
-        raise UserError(f"{file}: {twice} stands there twice")
+        duplicate = next(image for image, count in Counter(images).items() if count > 1)
+        raise UserError(f"{file}: {duplicate} is a duplicate")
     return images
 
 

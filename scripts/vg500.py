@@ -7,6 +7,7 @@ images overlaps most with its own (intersection over union). --numeric-labels ke
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -28,7 +29,8 @@ def main() -> None:
 
     from lib.common.readers import decode_json, require_list
     from lib.data.folder import missing_images
-    from lib.data.writer import AnnotatedImage, Options, write_data_folder
+    from lib.data.sources.annotations import AnnotatedImage
+    from lib.data.writer import Options, write_data_folder
 
     source, partition = arguments.data_dir, arguments.data_dir / "ssgrl_partition"
     index_file = partition / "vg_category_500_labels_index.json"
@@ -61,7 +63,7 @@ def main() -> None:
         ]
         for split, listed in lists.items()
     }
-    write_data_folder(Options.of(arguments), labels, splits, {})
+    write_data_folder(Options.from_arguments(arguments), labels, splits, {})
 
 
 def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
@@ -115,13 +117,14 @@ def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
     from lib.common.readers import decode_json
 
     numbers = [(name, float) for name in ("x", "y", "w", "h")]
-    # no garbage collection over millions of objects, which hold nothing that could refer back
-    Object = msgspec.defstruct("Object", [("names", tuple[str, ...]), *numbers], gc=False)
-    parts = [("image_id", int), ("objects", tuple[Object, ...])]
-    Record = msgspec.defstruct("Record", parts, gc=False)
+    # millions of objects that hold no references: leave them out of garbage collection
+    fields: list[Any] = [("names", tuple[str, ...]), *numbers]
+    object_type: Any = msgspec.defstruct("Object", fields, gc=False)
+    fields = [("image_id", int), ("objects", tuple[object_type, ...])]
+    record_type: Any = msgspec.defstruct("Record", fields, gc=False)
     listed = {Path(image).stem: image for image in images}
     found: dict[str, tuple] = {}
-    for record in decode_json(file, list[Record]):
+    for record in decode_json(file, list[record_type]):
         if image := listed.get(str(record.image_id)):
             found[image] = found.get(image, ()) + record.objects
     return found

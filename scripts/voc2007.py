@@ -28,24 +28,20 @@ def main() -> None:
     splits = {
         split: read_split(arguments.data_dir, list_name) for split, list_name in SPLITS.items()
     }
-    write_data_folder(Options.of(arguments), LABELS, splits, {})
+    write_data_folder(Options.from_arguments(arguments), LABELS, splits, {})
 
 
 def read_split(source: Path, list_name: str) -> list:
     """The images of one official list, in its order."""
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
-    from lib.data.sources.voc import read_objects
-    from lib.data.writer import AnnotatedImage
+    from lib.data.sources.voc import annotated, read_objects
 
     samples = []
     names = require_list(source / "ImageSets" / "Main" / f"{list_name}.txt", REMEDY)
     for name in progress_bar(names, f"{list_name} annotations", "image"):
         objects = read_objects(source / "Annotations" / f"{name}.xml", LABELS)
-        sure = {found["label"] for found in objects if not found["difficult"]}
-        doubtful = {found["label"] for found in objects} - sure
-        path = (source / "JPEGImages" / f"{name}.jpg").as_posix()
-        samples.append(AnnotatedImage(path, sure, doubtful=doubtful, objects=objects))
+        samples.append(annotated(source / "JPEGImages" / f"{name}.jpg", objects))
     return samples
 
 

@@ -1,4 +1,4 @@
-"""The train transform's random parts: what is drawn, and what each operation does to an image.
+"""The random parts of the train transform: what is drawn, and what each operation does.
 
 Drawing (`draw_policy`, `draw_rectangle`) and applying (`apply_operation`, `cut_rectangle`) are
 apart, so that an operation can be tested against its magnitude. Images are Pillow RGB.
@@ -31,7 +31,7 @@ class Operation(NamedTuple):
 
 
 class PolicyStep(NamedTuple):
-    """One drawn step of the random policy; `center` (column, row) matters to Cutout alone."""
+    """One drawn step of the random policy; `center` (column, row) is used by Cutout only."""
 
     operation: str
     magnitude: int
@@ -47,7 +47,7 @@ class Rectangle(NamedTuple):
 
 
 def draw_policy(random: np.random.Generator, size: tuple[int, int]) -> list[PolicyStep]:
-    """Draw the steps that are to be applied to an image of `size` (width, height).
+    """Draw the steps to apply to an image of `size` (width, height).
 
     Each of two steps draws one of 15 operations and a magnitude in 1..9 uniformly, and is kept
     with probability 0.5.
@@ -152,6 +152,6 @@ OPERATIONS: dict[str, Operation] = {
     "Equalize": Operation(lambda i, v: ImageOps.equalize(i)),
     "Invert": Operation(lambda i, v: ImageOps.invert(i)),
 }
-# Cutout alone needs a place, so it is no function of image and value
+# Cutout needs a centre, so it is no function of an image and a value
 CUTOUT = "Cutout"
 POLICY = (*OPERATIONS, CUTOUT)

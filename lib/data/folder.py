@@ -1,4 +1,4 @@
-"""The data folder `data/<name>/`: its splits, label embeddings and boxes, checked.
+"""Reads and checks the data folder `data/<name>/`: splits, label embeddings and boxes.
 
 Shapes: N images of a split, C labels, T text size. Image paths are relative to the working folder,
 which is the root of the repository.
@@ -41,14 +41,14 @@ class Split:
 
     @property
     def digest(self) -> str:
-        """A hash of all that the split says."""
+        """A hash of all that the split holds."""
         content = hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape"))
         for array in (self.targets, self.ignore):
             content.update(np.ascontiguousarray(array).tobytes())
         return content.hexdigest()
 
     def require_known(self) -> None:
-        """Raise `UserError` where nothing is known of any image, so nothing can be measured."""
+        """Raise `UserError` if no label of any image is known, so that nothing can be measured."""
         if self.ignore.all():
             raise UserError(
                 f"{self.name}.txt: no label of any image is known (all are ?label, or marked in "
@@ -61,8 +61,8 @@ class Split:
 
     def rows(self, numbers: Sequence[int]) -> "Split":
         """The images of these row numbers."""
-        paths, numbers = [self.paths[number] for number in numbers], np.asarray(numbers, int)
-        return Split(self.name, paths, self.targets[numbers], self.ignore[numbers])
+        paths, rows = [self.paths[number] for number in numbers], np.asarray(numbers, int)
+        return Split(self.name, paths, self.targets[rows], self.ignore[rows])
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class DataFolder:
         """Raise `UserError` unless the labels are those of the experiment `source`, in order."""
         if list(labels) != self.labels:
             raise UserError(
-                f"{source}: was trained on other labels, or in another order, than stand in "
+                f"{source}: was trained on other labels, or in another order, than those in "
                 f"{self.path / 'label.txt'}: restore that list, or train again"
             )
 
@@ -209,7 +209,7 @@ def _how_to_make(data: str) -> str:
     known = sorted(file.parent.name for file in DATA_ROOT.glob("*/label.txt") if file.is_file())
     close = difflib.get_close_matches(data, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}the README's section 'Data' says what it must hold"
+    return f"{hint}see the README's section 'Data'"
 
 
 def _is_object(value: Any) -> bool:

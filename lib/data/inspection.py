@@ -1,4 +1,4 @@
-"""What is wrong with a data folder, and how its labels are spread: tables and pictures.
+"""Finds faults of a data folder, and shows how its labels are distributed: tables and figures.
 
 Shapes: N images of a split, C labels.
 """
@@ -16,9 +16,9 @@ from lib.common.errors import UserError
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.folder import Split
 
-NAMED = 10
-BARS = 60  # labels that a picture shows at the most, the most frequent ones
-LONGEST = 40  # characters of a label in a picture
+MAX_LISTED = 10
+MAX_LABELS = 60  # in a figure, the most frequent ones
+MAX_LABEL_LENGTH = 40  # characters in a figure
 
 
 def content_hashes(paths: Sequence[str]) -> dict[str, str]:
@@ -37,7 +37,7 @@ def content_hashes(paths: Sequence[str]) -> dict[str, str]:
 
 
 def copies(splits: Mapping[str, Split], hashes: Mapping[str, str]) -> Iterator[list[str]]:
-    """Groups of lines that show the same picture, each as `split: path`."""
+    """Groups of lines with the same image, each as `split: path`."""
     groups = defaultdict(list)
     for name, split in splits.items():
         for path in split.paths:
@@ -46,7 +46,7 @@ def copies(splits: Mapping[str, Split], hashes: Mapping[str, str]) -> Iterator[l
 
 
 def across_splits(group: Sequence[str]) -> bool:
-    """Whether a group of copies stands in several splits: leakage."""
+    """Whether a group of copies is in several splits: leakage."""
     return len({line.split(":")[0] for line in group}) > 1
 
 
@@ -73,13 +73,13 @@ def overview(labels: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str
 def draw_frequencies(
     file: Path, name: str, labels: Sequence[str], splits: Mapping[str, Split]
 ) -> None:
-    """A picture of each label's share of images, train beside test, most frequent first."""
+    """Draw each label's fraction of images, train beside test, most frequent first."""
     shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
     first = next(iter(shares))
-    order = np.argsort(-shares[first], kind="stable")[:BARS]
+    order = np.argsort(-shares[first], kind="stable")[:MAX_LABELS]
     height = max(2.5, 0.22 * len(order) + 1.2)
     places = np.arange(len(order))
-    shown = f", the {BARS} most frequent of {len(labels)}" if len(labels) > BARS else ""
+    shown = f", the {MAX_LABELS} most frequent of {len(labels)}" if len(labels) > MAX_LABELS else ""
     with saved_figure(file, (8, height)) as figure:
         axes = figure.subplots()
         for offset, (split, color) in enumerate((("train", INK), ("test", PALE))):
@@ -95,9 +95,9 @@ def draw_frequencies(
 
 
 def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split) -> None:
-    """A picture of how often a label (row) comes with another (column), in one split."""
+    """Draw how often a label (row) occurs with another (column), in one split."""
     targets = split.targets.astype(np.float64)
-    order = np.argsort(-targets.sum(axis=0), kind="stable")[:BARS]
+    order = np.argsort(-targets.sum(axis=0), kind="stable")[:MAX_LABELS]
     together = targets[:, order].T @ targets[:, order]
     share = together / np.maximum(together.diagonal()[:, None], 1)
     np.fill_diagonal(share, np.nan)
@@ -115,5 +115,7 @@ def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split
 
 
 def _short(label: str) -> str:
-    """The label, or as much of it as leaves room for the picture."""
-    return label if len(label) <= LONGEST else f"{label[: LONGEST - 1]}\N{HORIZONTAL ELLIPSIS}"
+    """The label, cut to `MAX_LABEL_LENGTH`."""
+    if len(label) <= MAX_LABEL_LENGTH:
+        return label
+    return f"{label[: MAX_LABEL_LENGTH - 1]}\N{HORIZONTAL ELLIPSIS}"

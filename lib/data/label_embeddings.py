@@ -1,4 +1,4 @@
-"""Label embeddings: vectors of a BERT-like encoder or of GloVe for the labels of a data folder.
+"""Makes label embeddings: vectors of a BERT-like encoder, or of GloVe, for a list of labels.
 
 Shapes: C labels, T text size (768 for bert-base, 300 for GloVe 840B).
 """
@@ -13,18 +13,18 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_json, write_npy
 from lib.data.folder import labels_hash
 
-SPELT_OUT = {  # labels of VOC that are written in one word
+SPELLED_OUT = {  # labels of VOC that are written in one word
     "diningtable": "dining table",
     "pottedplant": "potted plant",
     "tvmonitor": "tv monitor",
 }
 OUT_OF_VOCABULARY = ("error", "zero", "mean")
-NAMED = 20
+MAX_LISTED = 20
 
 
 def spell_out(label: str) -> str:
     """The label as text."""
-    return SPELT_OUT.get(label, label)
+    return SPELLED_OUT.get(label, label)
 
 
 def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
@@ -53,7 +53,7 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
         how = {"local_files_only": local, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
         model = AutoModel.from_pretrained(model_name, **how).eval().float()
-    except Exception as error:  # a name or files of the user's can fail it in any way
+    except Exception as error:  # a wrong name or file can raise anything here
         reason = " ".join(str(getattr(error, "reason", error)).split())[:300]
         raise UserError(f"--text-model {model_name}: cannot be loaded: {reason}") from error
     if tokenizer.cls_token_id is None:
@@ -72,7 +72,7 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
 
 
 def _is_cached(model_name: str) -> bool:
-    """Whether the hub's cache holds the model, so that no network is needed."""
+    """Whether the hub's cache has the model, so that no network is needed."""
     from huggingface_hub import try_to_load_from_cache
 
     return isinstance(try_to_load_from_cache(model_name, "config.json"), str)
@@ -83,8 +83,8 @@ def glove_embeddings(
 ) -> np.ndarray:
     """Sums (C, T) float32 of the GloVe vectors of each label's words, split at white space.
 
-    Of `file`, a word a line, only the needed words are kept. Those that it lacks are a `UserError`
-    that lists them; `out_of_vocabulary` lets them count as "zero" or as the "mean" of those found.
+    Only the needed words of `file`, one a line, are kept. Missing ones raise a `UserError` that
+    lists them, unless `out_of_vocabulary` says "zero" or "mean" (of those found).
     """
     words = {label: spell_out(label).split() for label in labels}
     needed = {word for parts in words.values() for word in parts}
@@ -96,9 +96,10 @@ def glove_embeddings(
         )
     missing = sorted(needed - set(found))
     if missing and out_of_vocabulary == "error":
-        more = f" and {len(missing) - NAMED} more" if len(missing) > NAMED else ""
+        more = f" and {len(missing) - MAX_LISTED} more" if len(missing) > MAX_LISTED else ""
         raise UserError(
-            f"{file}: has no vector for {', '.join(missing[:NAMED])}{more}: pass --oov zero or mean"
+            f"{file}: has no vector for {', '.join(missing[:MAX_LISTED])}{more}: pass --oov zero "
+            "or mean"
         )
     if missing:
         print_line(f"{file}: has no vector for {', '.join(missing)}: taken as {out_of_vocabulary}")

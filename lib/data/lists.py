@@ -1,4 +1,4 @@
-"""The lists of a data folder, line by line: what a label and a path may be, and how they are read.
+"""Reads the lists of a data folder line by line, and checks labels and paths.
 
 Shapes: N images, C labels.
 """
@@ -14,7 +14,7 @@ from lib.common.readers import numbered_lines
 
 SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
 UNKNOWN = "?"
-UNFIT = "\t\n\r\0\ufeff"  # in a field of a line
+FORBIDDEN = "\t\n\r\0\ufeff"  # in a field of a line
 
 
 def read_labels(folder: Path) -> list[str]:
@@ -58,7 +58,7 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
                 known = file.with_name("label.txt")
                 raise UserError(f"{file}:{number}: label {label!r} is not in {known}{hint}")
             if label in seen:
-                raise UserError(f"{file}:{number}: label {label!r} stands there twice")
+                raise UserError(f"{file}:{number}: duplicate label {label!r}")
             seen.add(label)
             marks.append((row, column[label]))
     if not paths:
@@ -71,41 +71,41 @@ def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray
     return paths, targets, ignore
 
 
-def check_labels(labels: Sequence[str], place: Callable[[int], str]) -> None:
-    """Raise `UserError`, naming the `place` of its row, for a label that stands there twice or that
-    the line format has no room for."""
+def check_labels(labels: Sequence[str], position: Callable[[int], str]) -> None:
+    """Raise `UserError`, naming the `position` of its row, for a duplicate label, or one that a
+    line cannot hold."""
     earlier = set()
     for row, label in enumerate(labels):
-        check_label(label, place(row))
+        check_label(label, position(row))
         if label in earlier:
-            raise UserError(f"{place(row)}: label {label!r} stands there twice")
+            raise UserError(f"{position(row)}: duplicate label {label!r}")
         earlier.add(label)
 
 
-def check_label(label: str, place: str) -> None:
-    """Raise `UserError`, naming `place`, for a label that the line format has no room for."""
+def check_label(label: str, position: str) -> None:
+    """Raise `UserError`, naming `position`, for a label that a line cannot hold."""
     if not label.strip():
-        raise UserError(f"{place}: empty label")
+        raise UserError(f"{position}: empty label")
     if not is_label(label):
         raise UserError(
-            f"{place}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
+            f"{position}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
             "allowed"
         )
 
 
 def is_label(text: str) -> bool:
-    """Whether the line format has room for `text` as a label."""
-    return _fits(text, UNFIT + ",") and not text.startswith(UNKNOWN)
+    """Whether a line can hold `text` as a label."""
+    return _fits(text, FORBIDDEN + ",") and not text.startswith(UNKNOWN)
 
 
 def check_path(path: str) -> None:
-    """Raise `UserError` for a path that the line format has no room for."""
-    if not _fits(path, UNFIT):
+    """Raise `UserError` for a path that a line cannot hold."""
+    if not _fits(path, FORBIDDEN):
         raise UserError(f"{path!r}: a path with a tab, a line end, or space around it; rename it")
 
 
 def _fits(text: str, without: str) -> bool:
-    """Whether `text` is UTF-8 and comes back from a stripped field of a line as it is."""
+    """Whether `text` is UTF-8 and unchanged when it is read back from a stripped field."""
     try:
         text.encode()
     except UnicodeEncodeError:

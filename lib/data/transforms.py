@@ -1,12 +1,12 @@
-"""From a picture file to uint8 pixels (3, S, S), as the method reads them in training and testing.
+"""From an image file to uint8 pixels (3, S, S): the train and eval transforms of the method.
 
-Normalisation is not here: pixels cross to the device as uint8 and `Normalizer` runs there.
+Pixels are moved to the device as uint8, where `Normalizer` runs.
 """
 
 import contextlib
 import functools
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,16 +17,16 @@ from torch import Tensor
 from lib.common.errors import UserError
 from lib.data.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
 
-# of Pillow's decoders those for pictures; EPS would start another program
+# Pillow's decoders that are used; EPS would start another program
 FORMATS = "JPEG MPO PNG WEBP BMP DIB GIF TIFF AVIF JPEG2000 PPM".split()
 
 
 @contextlib.contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
-    """Open a picture file; a `UserError` names the path if it cannot be opened or decoded.
+    """Open an image file. Raises `UserError`, naming the path, if it cannot be opened or decoded.
 
-    Pillow refuses pictures of more than 179 million pixels. What it warns of (half as many, odd
-    metadata) is no fault.
+    Pillow refuses images of more than 179 million pixels; its warnings (half as many pixels, odd
+    metadata) are suppressed.
     """
     with warnings.catch_warnings(action="ignore"):
         try:
@@ -43,7 +43,7 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
             ) from error
         except UnidentifiedImageError as error:
             raise UserError(f"{path}: not a readable image: of no known format") from error
-        except Exception as error:  # bytes from elsewhere can fail a decoder in any way
+        except Exception as error:  # a damaged file can raise anything in a decoder
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{path}: not a readable image: {reason}") from error
 
@@ -56,9 +56,9 @@ def _known_formats() -> list[str]:
 
 
 def read_image(path: str | Path) -> Image.Image:
-    """Decode a picture file to RGB, its pixels as they are stored.
+    """Decode an image file to RGB, its pixels as they are stored.
 
-    Of an animation the first picture counts, of a transparent one the colours.
+    An animation becomes its first frame; transparency is ignored.
     """
     with open_image(path) as image:
         return to_rgb(image, path)
@@ -82,22 +82,38 @@ def resize(image: Image.Image, size: int) -> Image.Image:
 def train_transform(
     image: Image.Image, size: int, augment: str, random: np.random.Generator
 ) -> Image.Image:
-    """Resize, then flip, cut out a rectangle and apply the random policy.
+    """Resize, then augment by `augment`, a key of `TRAIN_TRANSFORMS`.
 
-    `augment` is "published" for all of it, "flip" for the flip alone, "none" for the resize alone.
-    `random` is fresh for each image, so the result depends on the image and its key only.
+    `random` is a new generator for each image, so the result depends on the image and its key only.
     """
-    image = resize(image, size)
-    if augment == "none":
-        return image
-    if random.random() < 0.5:
-        image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
-    if augment == "flip":
-        return image
+    return TRAIN_TRANSFORMS[augment](resize(image, size), random)
+
+
+def no_augmentation(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """The image as it is."""
+    return image
+
+
+def flip(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Flip from left to right with probability 0.5."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
+
+
+def published_augmentation(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Flip, cut out a rectangle, and apply the random policy."""
+    image = flip(image, random)
     image = cut_rectangle(image, draw_rectangle(random, image.size))
     for step in draw_policy(random, image.size):
         image = apply_operation(image, step)
     return image
+
+
+# the choices of --augment
+TRAIN_TRANSFORMS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+    "published": published_augmentation,
+    "flip": flip,
+    "none": no_augmentation,
+}
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -78,7 +78,7 @@ def test_train_flags(here, flags, says):
         ("train.txt", "a.png\trde\n", "train.txt:1: label 'rde' is not in"),
         ("train.txt", "gone.png\tred\n", "gone.png: no such image"),
         ("test.txt", "", "test.txt: no images"),
-        ("label.txt", "red\nred\n", "label.txt:2: label 'red' stands there twice"),
+        ("label.txt", "red\nred\n", "label.txt:2: duplicate label 'red'"),
     ],
 )
 def test_data_files(here, file, text, says):

@@ -18,7 +18,7 @@ from PIL import Image
 
 from lib.config import Config
 from lib.data.folder import DataFolder
-from lib.data.sources.tables import read_source
+from lib.data.sources import read_source
 from lib.data.writer import Options, write_data_folder
 from lib.experiment.loading import load_experiment
 from lib.runtime.world import World

@@ -16,7 +16,7 @@ from PIL import Image
 from lib.common.errors import UserError
 from lib.common.readers import read_array
 from lib.config import Config
-from lib.data.sources.tables import read_source
+from lib.data.sources import read_source
 from lib.data.sources.voc import read_objects
 from lib.experiment.loading import load_experiment
 from lib.experiment.untrusted import read_tensors

@@ -9,7 +9,8 @@ from torch import nn
 
 from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss
-from lib.training.optim import Schedule, make_optimizer
+from lib.training.optim import make_optimizer
+from lib.training.schedules import make_schedule
 from models.mlic import MLIC
 from models.official import from_published, own_name
 from tests.helpers import goldens
@@ -71,7 +72,7 @@ def test_parity_head_training(variant):
     model, values = head(variant)
     model.train()
     optimizer = make_optimizer(model, "AdamW", lr=1e-3, weight_decay=1e-4)
-    schedule = Schedule("OneCycleLR", optimizer, lr=1e-3, epochs=2, steps_per_epoch=4)
+    schedule = make_schedule("OneCycleLR", optimizer, lr=1e-3, total_steps=8)
     ema = Ema(model, 0.9)
     losses = []
     for step, (tokens, targets) in enumerate(zip(values["x"], values["y"], strict=True)):

@@ -132,10 +132,10 @@ def test_coco_images_without_annotations_are_kept(here):
     [
         (
             {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
-            "own.json: categories[1]: id 1 stands there twice",
+            "own.json: categories[1]: id 1 is a duplicate",
         ),
         ({"categories": [{"id": 1, "name": "?cat"}]}, "own.json: categories[0]: label '?cat'"),
-        ({"images": [{"id": 1, "file_name": "0.png"}] * 2}, "own.json: images[1]: id 1 stands"),
+        ({"images": [{"id": 1, "file_name": "0.png"}] * 2}, "own.json: images[1]: id 1 is a"),
         (
             {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1e308, 0, 1e308, 1]}]},
             "own.json: annotations[0]: bbox is not x, y, width and height",
@@ -184,7 +184,7 @@ def test_order_of_labels_can_be_given(here):
         (["photos/0.png,cat,", "photos/../photos/0.png,dog,"], None, "own.csv:3: photos/../ph"),
         (["photos,cat,train", "photos/0.png,cat,test"], None, "1 of 2 images are missing or"),
         (["a\0b/0.png,cat,train", "photos/0.png,cat,test"], None, "'a\\x00b/0.png': a path with"),
-        (["0.png,cat,train", "1.png,cat,test"], None, "say with --images where they are"),
+        (["0.png,cat,train", "1.png,cat,test"], None, "pass --images with their folder"),
         (["photos/0.png,cat,train"], None, "--test-share 0.2: leaves one part of 1 images empty"),
     ],
 )
@@ -209,7 +209,9 @@ def test_bad_metadata_is_named(here, text, says):
 
 
 def test_sources_that_are_not_understood(here):
-    assert "gone: no such file or folder; expected a .csv or" in error_line(here("--train", "gone"))
+    assert "gone: no such file or folder; expected a folder with metadata.jsonl, " in error_line(
+        here("--train", "gone")
+    )
     assert "photos: not understood; expected a .csv" in error_line(here("--train", "photos"))
     Path("own.csv").write_bytes(b"path,labels\ncaf\xe9.png,cat\n")
     assert "own.csv: not UTF-8 text" in error_line(here("--train", "own.csv"))

@@ -91,7 +91,7 @@ def test_damaged_json_is_named(here, content):
     assert "instances_train2014.json: not the JSON that is expected" in error_line(here())
 
 
-@pytest.mark.parametrize(("name", "says"), [("a,b", "no comma"), ("hot dog", "there twice")])
+@pytest.mark.parametrize(("name", "says"), [("a,b", "no comma"), ("hot dog", "duplicate label")])
 def test_categories_that_are_no_labels(here, name, says):
     categories = [{"id": 9, "name": name}, CATEGORIES[1]]
     for split in ("train2014", "val2014"):

@@ -54,9 +54,9 @@ def test_writes_the_contract(here):
         ("Groundtruth/AllLabels/Labels_dog.txt", "1\n0\n2\n0\n", "holds other values than 0 and 1"),
         ("ImageList/TestImagelist.txt", "", "TestImagelist.txt: an empty list"),
         ("ImageList/TestImagelist.txt", "a.jpg\n", "a.jpg is not in Imagelist.txt"),
-        ("ImageList/TestImagelist.txt", f"{IMAGES[3]}\n" * 2, "stands there twice"),
+        ("ImageList/TestImagelist.txt", f"{IMAGES[3]}\n" * 2, "is a duplicate"),
         ("Concepts81.txt", "sky\ncat\n", "Labels_cat.txt: cannot be read"),
-        ("Concepts81.txt", "sky\nsky\n", "label 'sky' stands there twice"),
+        ("Concepts81.txt", "sky\nsky\n", "duplicate label 'sky'"),
     ],
 )
 def test_bad_files_are_named(here, file, text, says):

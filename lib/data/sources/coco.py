@@ -1,5 +1,6 @@
-"""Annotations in the JSON form of MS-COCO's instances, read without what is not needed."""
+"""A .json file in the form of MS-COCO's instances; only the parts that matter are read."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,9 @@ import msgspec
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
 from lib.data.lists import check_labels
-from lib.data.writer import AnnotatedImage
+from lib.data.sources.annotations import AnnotatedImage, Row
 
-LARGEST = 1e8  # pixels; a coordinate beyond is none
+MAX_COORDINATE = 1e8  # pixels; larger ones are refused
 
 
 class CocoImage(msgspec.Struct):
@@ -31,23 +32,34 @@ class Annotation(msgspec.Struct):
 
 
 class Instances(msgspec.Struct):
-    """The parts of an instances file that matter here."""
+    """The parts of an instances file that matter."""
 
     images: list[CocoImage]
     categories: list[Category]
     annotations: list[Annotation]
 
 
+def is_coco(source: Path) -> bool:
+    """Whether `source` is a file of this form."""
+    return source.suffix.lower() == ".json" and source.is_file()
+
+
+def read_coco(file: Path, images: Path | None) -> Iterator[Row]:
+    """A row for each image of an instances file, without a split."""
+    samples, _ = samples_of(read_instances(file), images or file.parent, file, keep_empty=True)
+    return (Row(sample, None, str(file)) for sample in samples)
+
+
 def read_instances(file: Path) -> Instances:
-    """Read an instances file; a `UserError` names what does not fit."""
+    """Read an instances file. Raises `UserError` for JSON of another form."""
     return decode_json(file, Instances)
 
 
 def samples_of(
     instances: Instances, folder: Path, file: Path, keep_empty: bool = False
 ) -> tuple[list[AnnotatedImage], int]:
-    """The images with annotations (all with `keep_empty`), by image id, their files in `folder`;
-    and how many have none.
+    """The images with annotations (all with `keep_empty`), by image id, with their files in
+    `folder`; and the number of images without.
 
     Crowds count as labels; their boxes are left out. `file` names the source in errors.
     """
@@ -55,13 +67,13 @@ def samples_of(
     for number, category in enumerate(instances.categories):
         place = f"{file}: categories[{number}]"
         if category.id in names:
-            raise UserError(f"{place}: id {category.id} stands there twice")
+            raise UserError(f"{place}: id {category.id} is a duplicate")
         names[category.id] = category.name.strip()
     check_labels(list(names.values()), lambda row: f"{file}: categories[{row}]")
     images: dict[int, str] = {}
     for number, image in enumerate(instances.images):
         if image.id in images:
-            raise UserError(f"{file}: images[{number}]: id {image.id} stands there twice")
+            raise UserError(f"{file}: images[{number}]: id {image.id} is a duplicate")
         images[image.id] = image.file_name
     labels: dict[int, set[str]] = {}
     objects: dict[int, list[dict[str, Any]]] = {}
@@ -75,7 +87,7 @@ def samples_of(
         labels.setdefault(annotation.image_id, set()).add(label)
         if annotation.bbox and not annotation.iscrowd:
             if len(annotation.bbox) != 4 or not all(
-                abs(edge) < LARGEST for edge in annotation.bbox
+                abs(edge) < MAX_COORDINATE for edge in annotation.bbox
             ):
                 raise UserError(f"{place}: bbox is not x, y, width and height in pixels")
             x, y, width, height = annotation.bbox

@@ -61,8 +61,8 @@ def test_ignore_marks_the_test_split_alone(folder):
         ("\tdog", "train.txt:2: expected 'path<TAB>"),
         ("a.png\tdgo", "train.txt:2: label 'dgo' is not in .*did you mean 'dog'"),
         ("a.png\tdog,", "train.txt:2: label '' is not in"),
-        ("a.png\tdog,dog", "train.txt:2: label 'dog' stands there twice"),
-        ("a.png\tdog,?dog", "train.txt:2: label 'dog' stands there twice"),
+        ("a.png\tdog,dog", "train.txt:2: duplicate label 'dog'"),
+        ("a.png\tdog,?dog", "train.txt:2: duplicate label 'dog'"),
         ("gone.png\tdog", "gone.png: no such image .listed in .*train.txt"),
     ],
 )
@@ -75,7 +75,7 @@ def test_bad_lines_are_named(folder, line, says):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("cat\ncat\n", "label.txt:2: label 'cat' stands there twice"),
+        ("cat\ncat\n", "label.txt:2: duplicate label 'cat'"),
         ("cat\n\ndog\n", "label.txt:2: empty label"),
         ("cat,dog\n", "label.txt:1: label 'cat,dog': no comma"),
         ("?cat\n", "label.txt:1"),

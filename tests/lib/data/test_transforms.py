@@ -1,5 +1,6 @@
 """Picture files of every kind: read as the method means them, or refused in one line."""
 
+import dataclasses
 import struct
 import warnings
 import zlib
@@ -9,7 +10,8 @@ import pytest
 from PIL import Image
 
 from lib.common.errors import UserError
-from lib.data.transforms import read_image
+from lib.config import Config
+from lib.data.transforms import TRAIN_TRANSFORMS, read_image, train_transform
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
@@ -103,3 +105,10 @@ def test_damaged_pictures_are_read_or_named(tmp_path, ending):
             assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
             refused += 1
     assert refused
+
+
+def test_the_train_transforms_are_the_choices_of_the_flag():
+    (field,) = [item for item in dataclasses.fields(Config) if item.name == "augment"]
+    assert tuple(TRAIN_TRANSFORMS) == field.metadata["choices"]
+    with pytest.raises(KeyError, match="mixup"):
+        train_transform(Image.new("RGB", (4, 4)), 4, "mixup", np.random.default_rng(0))

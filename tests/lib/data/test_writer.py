@@ -12,14 +12,9 @@ from PIL import Image
 from lib.common.errors import UserError
 from lib.data.folder import DataFolder
 from lib.data.lists import check_labels, check_path, read_labels, read_split
-from lib.data.writer import (
-    AnnotatedImage,
-    Options,
-    find_broken,
-    indicators,
-    stratified_choice,
-    write_data_folder,
-)
+from lib.data.sources.annotations import AnnotatedImage
+from lib.data.splits import indicators, stratified_choice
+from lib.data.writer import Options, find_broken, write_data_folder
 
 LABELS = ["cat", "dog", "cow"]
 TARGET = Path("data/mine")
@@ -50,7 +45,7 @@ def snapshot():
 def test_writes_the_contract(pictures, capsys):
     box = {"label": "cow", "box": [0, 1, 2, 3.5], "difficult": False}
     train = [AnnotatedImage("0.png", {"dog", "cat"}, unknown=["cow"]), AnnotatedImage("1.png", [])]
-    test = [AnnotatedImage("2.png", ["cow"], doubtful=["dog"], objects=[box])]
+    test = [AnnotatedImage("2.png", ["cow"], difficult=["dog"], objects=[box])]
     write(train, test, {"no annotations": 4, "never": 0})
     assert (TARGET / "train.txt").read_text() == "0.png\tcat,dog,?cow\n1.png\t\n"
     data = DataFolder.open("mine")
@@ -71,7 +66,7 @@ def test_writes_the_contract(pictures, capsys):
 def test_what_an_earlier_run_wrote_does_not_linger(pictures):
     (TARGET).mkdir(parents=True)
     (TARGET / "bert.npy").write_text("kept")
-    write(samples(pictures[:8]), [AnnotatedImage("8.png", [], doubtful=["cat"])], val=0.25)
+    write(samples(pictures[:8]), [AnnotatedImage("8.png", [], difficult=["cat"])], val=0.25)
     assert {"val.txt", "ignore.npy"} <= set(snapshot())
     write(samples(pictures[:8]), samples(pictures[8:]))
     assert set(snapshot()) == {"label.txt", "train.txt", "test.txt", "bert.npy"}
@@ -103,9 +98,9 @@ def test_missing_images_are_named_or_left_out(pictures, capsys):
 
 def test_images_stand_once(pictures):
     """The same picture in train and test would flatter every score."""
-    with pytest.raises(UserError, match="3.png: stands there twice, in test and train"):
+    with pytest.raises(UserError, match="3.png: duplicate, in test and train"):
         write(samples(pictures[:5]), samples(pictures[3:]))
-    with pytest.raises(UserError, match="0.png: stands there twice, in train"):
+    with pytest.raises(UserError, match="0.png: duplicate, in train"):
         write([*samples(pictures[:5]), *samples(pictures[:1])], samples(pictures[5:]))
     assert not TARGET.exists()
 
