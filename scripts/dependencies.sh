@@ -20,7 +20,7 @@ for set in oldest newest; do
   "$work/$set/bin/python" -m pip install --quiet --disable-pip-version-check \
     -r requirements-dev.txt -c "$work/$set.txt"
   "$work/$set/bin/python" -m pip check
-  "$work/$set/bin/python" scripts/licences.py
+  "$work/$set/bin/pip-licenses" --partial-match --fail-on "GPL;GNU General Public;GNU Affero"
   "$work/$set/bin/python" -m pytest -q "$@"
   rm -rf "${work:?}/$set"
 done

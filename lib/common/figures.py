@@ -1,10 +1,10 @@
-"""Figures drawn by matplotlib, which is imported when the first one is drawn, into PNG files."""
+"""PNG figures by matplotlib, which is imported when the first one is drawn."""
 
 import contextlib
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from lib.common.files import atomic_write
 
@@ -16,11 +16,11 @@ INK, PALE, ACCENT = "#2b5c8a", "#9db8d2", "#c05a1c"
 
 @contextlib.contextmanager
 def saved_figure(
-    file: Path, size: tuple[float, float], layout: str | None = "constrained"
+    file: Path, size: tuple[float, float], layout: Literal["constrained"] | None = "constrained"
 ) -> Iterator["Figure"]:
-    """An empty figure of `size` (width, height) in inches, which is written to `file` at the end.
+    """Yield an empty figure of `size` (width, height) in inches, and write it to `file` at the end.
 
-    Labels are text, never formulas. Without `layout` it is drawn in half the time, and who draws
+    Labels are text, never formulas. Without `layout` it is drawn in half the time, and the caller
     places the axes.
     """
     import matplotlib

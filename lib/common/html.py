@@ -18,6 +18,11 @@ def write_page(file: Path, template: str, *, title: str, facts: str, **values: A
 
     `title` is its heading, `facts` the line below.
     """
+    write_text(file, render(template, title=title, facts=facts, **values))
+
+
+def render(template: str, **values: Any) -> str:
+    """The HTML of `template` with `values`, in which all text is escaped."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -25,5 +30,4 @@ def write_page(file: Path, template: str, *, title: str, facts: str, **values: A
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(title=title, facts=facts, **values)
-    write_text(file, page)
+    return environment.get_template(template).render(values)

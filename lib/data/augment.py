@@ -147,7 +147,8 @@ OPERATIONS: dict[str, Operation] = {
         lambda i, v: ImageEnhance.Sharpness(i).enhance(1 + v), 0, 0.9, signed=True
     ),
     "Posterize": Operation(lambda i, v: ImageOps.posterize(i, round(v)), 8, 4),
-    "Solarize": Operation(lambda i, v: ImageOps.solarize(i, v), 256, 0),
+    # Pillow compares with a float as well as with an int
+    "Solarize": Operation(lambda i, v: ImageOps.solarize(i, v), 256, 0),  # type: ignore[arg-type]
     "AutoContrast": Operation(lambda i, v: ImageOps.autocontrast(i)),
     "Equalize": Operation(lambda i, v: ImageOps.equalize(i)),
     "Invert": Operation(lambda i, v: ImageOps.invert(i)),

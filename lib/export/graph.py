@@ -40,6 +40,8 @@ class Program(nn.Module):
     def __init__(self, model: MLIC, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model, self.grid = model, model.grid
+        self.mean: Tensor
+        self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
@@ -163,6 +165,7 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
         dynamo=True,
         verbose=False,
     )
+    assert exported  # as with dynamo=True
     exported.model.metadata_props.update(facts)
     exported.save(str(file), external_data=size > ONE_FILE)
     onnx.checker.check_model(str(file))

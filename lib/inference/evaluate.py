@@ -27,7 +27,7 @@ from lib.scoring.metrics import (
     topk_f1,
 )
 from lib.scoring.thresholds import Criterion
-from lib.scoring.tuning import FILE, SHOWN, Tuning, learn, validation_split
+from lib.scoring.tuning import FILE, MAX_LISTED, Tuning, learn, validation_split
 
 
 def evaluate(
@@ -206,7 +206,7 @@ def write_results(
 def _remarks(results: dict[str, Any], tuning: Tuning | None) -> Iterator[str]:
     """Notes on what the numbers do not show."""
     if absent := results["labels_without_positives"]:
-        named = ", ".join(absent[:SHOWN]) + (", ..." if len(absent) > SHOWN else "")
+        named = ", ".join(absent[:MAX_LISTED]) + (", ..." if len(absent) > MAX_LISTED else "")
         yield (
             f"{len(absent)} of {len(results['per_label'])} labels have no positive in test.txt, "
             f"which count 0 in mAP and not in mAP_present: {named}"

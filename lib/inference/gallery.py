@@ -33,7 +33,8 @@ from lib.inference.overlays import (
     save_image,
     upright,
 )
-from lib.inference.tags import MISSED, PREDICTED, Tag
+from lib.inference.tags import PREDICTED, Tag
+from lib.scoring.mistakes import MISSED
 
 PAGE, DATA, PREDICTIONS = "index.html", "data.js", "predictions.jsonl"
 OVERLAYS = "overlays"

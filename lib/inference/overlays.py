@@ -16,7 +16,7 @@ from lib.common.text import escape_controls
 from lib.data.transforms import open_image, to_rgb
 
 COLOR_MAP = "inferno"  # perceptually uniform
-MAX_SIDE, THUMBNAIL, LEAST = 640, 240, 8  # pixels
+MAX_SIDE, THUMBNAIL, MIN_SIDE = 640, 240, 8  # pixels
 UPRIGHT = 1
 # what a camera's note asks for, as Pillow's method and as turns of an array's last two axes
 TURNS = {
@@ -67,7 +67,8 @@ def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:
     """
     longest = max(image.size)
     scale = min(most, max(longest, 256)) / longest
-    size = tuple(max(LEAST, round(side * scale)) for side in image.size)
+    width, height = (max(MIN_SIDE, round(side * scale)) for side in image.size)
+    size = (width, height)
     return image if size == image.size else image.resize(size, Image.Resampling.BICUBIC)
 
 
@@ -94,7 +95,7 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
 def add_caption(image: Image.Image, text: str) -> Image.Image:
     """The image on top of a dark strip with `text`, shortened to fit."""
     font, text = _font(), escape_controls(text)
-    height = font.size + 10
+    height = int(font.size) + 10
     while font.getlength(text) > image.width - 12 and len(text) > 1:
         text = text[:-2] + "…"
     framed = Image.new("RGB", (image.width, image.height + height), (24, 24, 24))

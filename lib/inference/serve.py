@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from werkzeug.exceptions import (
     ClientDisconnected,
@@ -33,6 +32,7 @@ from werkzeug.wrappers import Request, Response
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
+from lib.common.html import render
 from lib.data.transforms import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmap
 from lib.predictor import Predictor
@@ -43,7 +43,6 @@ MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50 * 10**6
 KEPT = 16  # pictures whose heatmaps can still be asked for
 SECONDS = 60  # of silence after which a connection is closed
-TEMPLATES = Path(__file__).parents[1] / "common" / "templates"
 URLS = Map(
     [
         Rule("/", endpoint="page", methods=["GET"]),
@@ -98,11 +97,9 @@ class App:
         return response(environ, start_response)
 
     def page(self, request: Request) -> Response:
-        environment = Environment(
-            loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined
-        )
         values = self.cutoffs.values
-        html = environment.get_template("serve.html").render(
+        html = render(
+            "serve.html",
             experiment=str(self.predictor.experiment.path),
             words=self.cutoffs.words,
             own=len(set(values.tolist())) > 1,

@@ -6,7 +6,8 @@ from lib.common.text import escape_controls
 from lib.data.bad_images import Unreadable
 from lib.data.folder import Split
 from lib.inference.gallery import Note
-from lib.inference.tags import CORRECT, FALSE_ALARM, MISSED, Selection
+from lib.inference.tags import Selection
+from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
 
 NAMED = 20  # unreadable files that are listed

@@ -1,4 +1,4 @@
-"""What is said of a picture: its labels with score and verdict, and which of them are wanted.
+"""The tags of an image: its labels with score and verdict, and which of them are selected.
 
 Shapes: C labels.
 """
@@ -11,15 +11,16 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.common.errors import UserError
+from lib.scoring.mistakes import FALSE_ALARM, MISSED, verdicts
 from lib.scoring.tuning import Cutoffs
 
-CORRECT, MISSED, FALSE_ALARM, PREDICTED = "correct", "missed", "false alarm", "predicted"
+PREDICTED = "predicted"  # the verdict if the truth is not known
 ERRORS = (MISSED, FALSE_ALARM)
 
 
 class Tag(NamedTuple):
-    """A label of a picture; `verdict` is one of `CORRECT`, `MISSED`, `FALSE_ALARM`, and
-    `PREDICTED` where the truth is not known."""
+    """A label of an image; `verdict` is `CORRECT`, `MISSED`, `FALSE_ALARM`, or `PREDICTED` if the
+    truth is not known."""
 
     column: int
     score: float
@@ -28,11 +29,11 @@ class Tag(NamedTuple):
 
 @dataclass(frozen=True)
 class Selection:
-    """Which labels of a picture are wanted, and which pictures.
+    """Which labels of an image are shown, and which images.
 
-    Labels: those that reach their cut-off, at most `top` of them, and those that the ground truth
-    names; of `columns` alone, where they are given. Pictures: all; with `columns` those with a
-    wanted label; with `only_errors` those with a wanted label that is missed or a false alarm.
+    Labels: those that reach their threshold, at most `top` of them, and those of the ground truth;
+    only those of `columns`, if given. Images: all; with `columns` those with a selected label; with
+    `only_errors` those with a selected label that is missed or a false alarm.
     """
 
     cutoffs: Cutoffs
@@ -42,41 +43,35 @@ class Selection:
 
     @property
     def filters(self) -> bool:
-        """Whether some pictures may not be wanted."""
+        """Whether some images may be left out."""
         return self.only_errors or self.columns is not None
 
     def tags(self, scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> list[Tag]:
-        """The wanted labels of a picture, the highest score first; the arrays are (C,)."""
-        found, left = [], len(scores) if self.top is None else self.top
+        """The selected labels of an image, the highest score first; the arrays are (C,)."""
+        found: list[Tag] = []
+        left = len(scores) if self.top is None else self.top
+        judged = verdicts(scores, targets, ignore, self.cutoffs.values)
         for column in np.argsort(-scores, kind="stable").tolist():
             if self.columns is not None and column not in self.columns:
                 continue
             predicted = bool(scores[column] >= self.cutoffs.values[column])
-            present = None if ignore[column] else bool(targets[column])
             listed = predicted and left > 0
             left -= listed
+            present = targets[column] == 1 and not ignore[column]
             if listed or present:
-                found.append(Tag(column, float(scores[column]), verdict(predicted, present)))
+                verdict = judged.name(column) or PREDICTED
+                found.append(Tag(column, float(scores[column]), verdict))
         return found
 
     def wants(self, tags: Sequence[Tag]) -> bool:
-        """Whether a picture with these tags is wanted."""
+        """Whether an image with these tags is shown."""
         if self.only_errors:
             return any(tag.verdict in ERRORS for tag in tags)
         return bool(tags) or self.columns is None
 
 
-def verdict(predicted: bool, present: bool | None) -> str:
-    """What a label is that is predicted, or present; `present` None: the truth is not known."""
-    if present is None:
-        return PREDICTED
-    if present:
-        return CORRECT if predicted else MISSED
-    return FALSE_ALARM
-
-
 def columns_of(names: Sequence[str], labels: Sequence[str]) -> frozenset[int]:
-    """The columns of the labels `names`; a `UserError` gives the close ones of an unknown one."""
+    """The columns of the labels `names`. Raises `UserError` with close names for an unknown one."""
     for name in names:
         if name not in labels:
             raise UserError(

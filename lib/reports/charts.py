@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from lib.scoring.calibration import Bins
 from lib.scoring.pr_curves import at_levels
-from lib.scoring.reliability import Bins
 
 WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 44  # around the plotted area
@@ -94,14 +94,14 @@ def bars_path(counts: np.ndarray) -> str:
 
 def reliability_paths(bins: Bins) -> dict[str, str]:
     """Bins (K,) as a `line` through points; `dots` of those with many entries, and with `few`."""
-    there = np.flatnonzero(bins.count)
+    there = np.flatnonzero(bins.num_entries)
     points = [
         f"{right:g},{high:g}"
         for right, high in zip(
             x(bins.mean_score[there]), y(bins.positive_share[there]), strict=True
         )
     ]
-    many = bins.count[there] >= FEW
+    many = bins.num_entries[there] >= FEW
     return {
         "line": "M" + "L".join(points) if points else "",
         "dots": "".join(f"M{at}h0" for at, enough in zip(points, many, strict=True) if enough),

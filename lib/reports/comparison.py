@@ -53,8 +53,13 @@ class Group:
         """Mean mAP of the runs in each resample (R,)."""
         return np.mean([run.resampled for run in self.runs], axis=0)
 
+    @property
+    def mean_average_precision(self) -> float:
+        """Mean mAP of the runs."""
+        return statistics.fmean(run.measures["mAP"] for run in self.runs)
+
     def mean(self, measure: str) -> float | None:
-        """Mean over the runs; None where one lacks it."""
+        """Mean over the runs; None if one lacks it."""
         values = self._values(measure)
         return statistics.fmean(values) if values else None
 
@@ -99,13 +104,10 @@ def compare(
     for one in runs:
         measured = one.stored.summary(one.threshold if threshold is None else threshold, one.topk)
         further = one.further
+        settings = one.config.to_dict() if one.config else {}
         run = ScoredRun(
             str(one.path),
-            {
-                name: value
-                for name, value in one.config.to_dict().items()
-                if name not in RUNTIME_FLAGS
-            },
+            {name: value for name, value in settings.items() if name not in RUNTIME_FLAGS},
             {name: measured[name] for name in MEASURES} | further,
             resampled_mean(resampled_average_precision(*one.stored.arrays, counts)),
         )
@@ -113,7 +115,7 @@ def compare(
         groups.setdefault(repr(_without_seed(run.flags)), Group([])).runs.append(run)
     first, *others = groups.values()
     for group in others:
-        moved = group.mean("mAP") - first.mean("mAP")
+        moved = group.mean_average_precision - first.mean_average_precision
         between = interval(group.resampled - first.resampled, moved, bounds=(-1, 1))
         group.difference = (moved, *between)
     known = [group.runs[0].flags for group in groups.values()]

@@ -70,7 +70,13 @@ def draw(file: Path, comparison: Comparison) -> None:
                 axes.plot(run.measures["mAP"], place, "o", color=PALE, markersize=4)
             spread = group.deviation("mAP")
             axes.errorbar(
-                group.mean("mAP"), spot, xerr=spread, fmt="D", color=INK, markersize=5, capsize=4
+                group.mean_average_precision,
+                spot,
+                xerr=spread,
+                fmt="D",
+                color=INK,
+                markersize=5,
+                capsize=4,
             )
         axes.set_yticks(spots, names, fontsize=8)
         axes.set_ylim(len(groups) - 0.5, -0.5)
@@ -92,7 +98,7 @@ def _cells(
     cells: dict[str, float | None] = {}
     for measure, name in comparison.measures.items():
         cells |= {name: value(measure), f"{name} std": deviation(measure)}
-    low, high = interval(resampled, value("mAP"))
+    low, high = interval(resampled, value("mAP") or 0.0)
     return cells | {"mAP low": low, "mAP high": high}
 
 

@@ -15,9 +15,9 @@ from lib.reports import charts
 from lib.reports.results import Evaluated, Scores
 from lib.reports.worst_mistakes import worst_examples
 from lib.scoring import bootstrap, mistakes
+from lib.scoring.calibration import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
 from lib.scoring.metrics import threshold_f1
 from lib.scoring.pr_curves import interpolated_precision, mean_curve
-from lib.scoring.reliability import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
 from lib.scoring.tuning import FILE, Cutoffs
 
 HISTOGRAM_BINS = 20
@@ -209,14 +209,18 @@ def _details(
         }
     ]
     for column, row in enumerate(rows):
-        bins = (Bins(*(array[column] for array in whole)) for whole in (reliability, histogram))
+        own_bins, own_histogram = (
+            Bins(*(array[column] for array in bins)) for bins in (reliability, histogram)
+        )
         span = f" ({row.low:.3f} to {row.high:.3f})" if row.positives else ""
         details.append(
             {
                 "name": row.label,
                 "facts": f"AP {row.precision_average:.3f}{span}, {row.positives:,} positives"
                 + _ece(row.calibration_error),
-                "paths": charts.score_paths(curves[column], *bins, float(cutoffs[column])),
+                "paths": charts.score_paths(
+                    curves[column], own_bins, own_histogram, float(cutoffs[column])
+                ),
             }
         )
     return details

@@ -45,7 +45,8 @@ def worst_examples(stored: Scores, verdicts: mistakes.Verdicts, limit: int) -> I
         ("Positives with the lowest scores", "missed", verdicts.missed,
          mistakes.worst_missed(stored.scores, verdicts.missed)),
     ):  # fmt: skip
-        shown, gone = [], 0
+        shown: list[Example] = []
+        gone = 0
         for entry in entries:
             if len(shown) == limit:
                 break

@@ -1,17 +1,76 @@
-"""One temperature that makes scores honest probabilities, and how far from that they are.
+"""Calibration: how far scores are from probabilities, and the temperature that brings them close.
 
 Scores are divided by it as logits: `sigmoid(logit(score) / temperature)`. Their order stays, and so
-do AP and what a threshold, moved alike, lets through. Shapes: N images, C labels.
+do AP and the predictions of a threshold that is converted too.
+
+Shapes: N images, C labels, K bins of equal width: a score s is in bin min(floor(K s), K - 1), so
+that a bin includes its lower edge, and the last one 1 too. `ignore` marks entries that are left
+out. All in float64.
 """
+
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from lib.scoring.reliability import CALIBRATION_BINS, bin_scores, expected_calibration_error
+from lib.scoring.metrics import ratio
 
+CALIBRATION_BINS = 15  # in all that is reported
 COLDEST, HOTTEST = 1e-2, 1e2
 NEAREST = 2.0**-25  # half a step of float32 below 1, where a sigmoid has no other values
+
+
+class Bins(NamedTuple):
+    """Entries by score: their number in each bin, the number of positives, and the sum of scores;
+    all (C, K), or (K,) after `pooled`."""
+
+    num_entries: np.ndarray
+    positive: np.ndarray
+    score_sum: np.ndarray
+
+    @property
+    def negative(self) -> np.ndarray:
+        return self.num_entries - self.positive
+
+    @property
+    def mean_score(self) -> np.ndarray:
+        """Mean score of each bin; nan where it is empty."""
+        return ratio(self.score_sum, self.num_entries, np.nan)
+
+    @property
+    def positive_share(self) -> np.ndarray:
+        """Share of each bin's entries that are positive; nan where it is empty."""
+        return ratio(self.positive, self.num_entries, np.nan)
+
+    @property
+    def pooled(self) -> "Bins":
+        """The bins of all labels' entries together."""
+        return Bins(*(array.sum(axis=0) for array in self))
+
+
+def bin_scores(
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None = None, *, bins: int
+) -> Bins:
+    """Sort the entries of each label into `bins` bins of equal width."""
+    columns = scores.shape[1]
+    kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
+    values = np.asarray(scores, np.float64)[kept]
+    cell = np.minimum((values * bins).astype(np.int64), bins - 1)
+    cell += np.broadcast_to(np.arange(columns) * bins, scores.shape)[kept]
+    weights = (None, np.asarray(targets)[kept] == 1, values)
+    arrays = (np.bincount(cell, weight, columns * bins) for weight in weights)
+    return Bins(*(array.reshape(columns, bins) for array in arrays))
+
+
+def expected_calibration_error(bins: Bins) -> np.ndarray:
+    """ECE (C,) of each label, or () of pooled bins: the mean over entries of their bin's gap.
+
+    `sum_k n_k / n * |mean score of bin k - share of positives in bin k|`; 0 is perfect, and empty
+    bins count nothing. nan for a label without entries.
+    """
+    gaps = np.abs(bins.score_sum - bins.positive).sum(axis=-1)
+    return ratio(gaps, bins.num_entries.sum(axis=-1), np.nan)
 
 
 def calibrate(scores: np.ndarray, temperature: float) -> np.ndarray:
@@ -43,7 +102,7 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray)
 def calibration_error(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> float:
     """Expected calibration error (ECE) over all (image, label) entries that count, in [0, 1].
 
-    That of `lib.scoring.reliability` with 15 bins, all entries pooled. 0 without entries.
+    With 15 bins, all entries pooled. 0 without entries.
     """
     pooled = bin_scores(scores, targets, ignore, bins=CALIBRATION_BINS).pooled
     return float(np.nan_to_num(expected_calibration_error(pooled)))

@@ -39,7 +39,7 @@ def average_precision(
     counted = np.take_along_axis(kept, order, axis=0).cumsum(axis=0)
     precision = hit.cumsum(axis=0) / np.maximum(counted, 1)
     interpolated = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-    return _ratio((interpolated * hit).sum(axis=0), hit.sum(axis=0), empty=0.0)
+    return ratio((interpolated * hit).sum(axis=0), hit.sum(axis=0), empty=0.0)
 
 
 def mean_average_precision(
@@ -55,7 +55,8 @@ EPOCH_METRICS = {"mAP": mean_average_precision}
 
 def present_labels(targets: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
     """Marks (C,) of the labels that have a positive among the entries that count."""
-    return _prepared(targets, targets, ignore)[1].any(axis=0)
+    _, positive, _ = _prepared(targets, targets, ignore)
+    return np.asarray(positive.any(axis=0))
 
 
 def threshold_f1(
@@ -108,10 +109,10 @@ def _prepared(scores, targets, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarr
 def _f1(predicted: np.ndarray, positive: np.ndarray) -> F1Scores:
     hits = (predicted & positive).sum(axis=0)
     predictions, positives = predicted.sum(axis=0), positive.sum(axis=0)
-    cp = float(_ratio(hits, predictions, empty=1.0).mean())
-    cr = float(_ratio(hits, positives, empty=1.0).mean())
-    op = float(_ratio(hits.sum(), predictions.sum(), empty=0.0))
-    orec = float(_ratio(hits.sum(), positives.sum(), empty=0.0))
+    cp = float(ratio(hits, predictions, empty=1.0).mean())
+    cr = float(ratio(hits, positives, empty=1.0).mean())
+    op = float(ratio(hits.sum(), predictions.sum(), empty=0.0))
+    orec = float(ratio(hits.sum(), positives.sum(), empty=0.0))
     return F1Scores(cp, cr, _harmonic(cp, cr), op, orec, _harmonic(op, orec))
 
 
@@ -119,6 +120,6 @@ def _harmonic(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
+def ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
     """`part / whole`, and `empty` where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), empty)

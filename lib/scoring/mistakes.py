@@ -8,13 +8,21 @@ from typing import NamedTuple
 
 import numpy as np
 
+CORRECT, MISSED, FALSE_ALARM = "correct", "missed", "false alarm"
+
 
 class Verdicts(NamedTuple):
-    """Entries by what the threshold makes of them, bool (N, C) each; ignored ones are in none."""
+    """Entries by their verdict at a threshold, bool arrays; ignored entries are in none."""
 
     correct: np.ndarray
     missed: np.ndarray
     false_alarm: np.ndarray
+
+    def name(self, entry: int) -> str | None:
+        """The verdict on one of the entries (C,); None if it is ignored, or negative and not
+        predicted."""
+        names = (CORRECT, MISSED, FALSE_ALARM)
+        return next((name for name, marks in zip(names, self, strict=True) if marks[entry]), None)
 
 
 class Pair(NamedTuple):
@@ -41,7 +49,7 @@ def verdicts(
     ignore: np.ndarray | None,
     threshold: float | np.ndarray,
 ) -> Verdicts:
-    """Compare predictions, `score >= threshold` (one, or (C,)), with the targets."""
+    """Compare predictions, `score >= threshold` (one, or (C,)), with targets (N, C) or (C,)."""
     kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
     predicted, positive = scores >= threshold, np.asarray(targets) == 1
     return Verdicts(

@@ -1,4 +1,4 @@
-"""The score from which a label counts as predicted, learnt for each label from held-out images.
+"""Per-label thresholds, learned from held-out images.
 
 Shapes: N images, C labels. `scores` (N, C), `targets` (N, C) in {0, 1}, `ignore` (N, C) marks the
 entries that are left out.
@@ -10,12 +10,12 @@ import numpy as np
 
 from lib.common.errors import UserError
 
-FEWEST = 5  # positives, and negatives, from which a label gets a threshold of its own
+MIN_EXAMPLES = 5  # positives, and negatives, that a label needs for a threshold of its own
 
 
 class Criterion(NamedTuple):
-    """What a threshold is chosen for: `f1`, or the best there is with `precision` or `recall` of at
-    least `level`."""
+    """What a threshold optimises: `f1`, or the other of precision and recall at a `precision` or
+    `recall` of at least `level`."""
 
     name: str
     level: float | None = None
@@ -42,8 +42,8 @@ class Criterion(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """`values` (C,); `overall` is the one for all labels together, which stands in for the columns
-    that `fallbacks` names, each with the reason."""
+    """`values` (C,); `overall` is that of all labels pooled, which the columns in `fallbacks` take,
+    each with its reason."""
 
     values: np.ndarray
     overall: float
@@ -58,25 +58,27 @@ def tune_thresholds(
     *,
     default: float,
 ) -> Thresholds:
-    """The best threshold of each label by `criterion`; `default` where not even all labels together
-    have one.
+    """The best threshold of each label by `criterion`; `default` if even all labels pooled have
+    none.
 
-    Labels with fewer than 5 positives or negatives, and those that reach the precision asked for
-    nowhere, take that of all labels together.
+    Labels with fewer than 5 positives or negatives, and those that never reach the required
+    precision, take that of all labels pooled.
     """
     values = best_thresholds(scores, targets, ignore, criterion)
-    pooled = (array.reshape(-1, 1) for array in (scores, targets, ignore))
-    overall = float(best_thresholds(*pooled, criterion)[0])
+    scores_pooled, targets_pooled, ignore_pooled = (
+        array.reshape(-1, 1) for array in (scores, targets, ignore)
+    )
+    overall = float(best_thresholds(scores_pooled, targets_pooled, ignore_pooled, criterion)[0])
     overall = default if np.isnan(overall) else overall
     positive, kept = (targets == 1) & ~ignore, ~ignore
     counts = {"positive": positive.sum(axis=0), "negative": (kept & ~positive).sum(axis=0)}
     fallbacks: dict[int, str] = {}
     for column in range(scores.shape[1]):
         for kind, count in counts.items():
-            if count[column] < FEWEST:
-                fallbacks.setdefault(column, f"{count[column]} {kind}, fewer than {FEWEST}")
+            if count[column] < MIN_EXAMPLES:
+                fallbacks.setdefault(column, f"{count[column]} {kind}, fewer than {MIN_EXAMPLES}")
         if np.isnan(values[column]):
-            fallbacks.setdefault(column, f"nowhere reaches {criterion}")
+            fallbacks.setdefault(column, f"never reaches {criterion}")
     values[list(fallbacks)] = overall
     return Thresholds(values, overall, fallbacks)
 
@@ -95,7 +97,7 @@ def best_thresholds(
     ranked, kept, positive = (
         np.take_along_axis(array, order, axis=0) for array in (scores, kept, (targets == 1) & kept)
     )
-    # a score stands for all that equal it: the last of them has the counts
+    # of equal scores, the last one has the counts of all
     last = kept.copy()
     last[:-1] &= ~kept[1:] | (ranked[1:] != ranked[:-1])
     hits, predicted = positive.cumsum(axis=0), kept.cumsum(axis=0)

@@ -1,5 +1,4 @@
-"""What an experiment learns from `val.txt` after its training: a threshold for each label and a
-temperature, kept in its `thresholds.json`.
+"""`thresholds.json`: per-label thresholds and a temperature, learned from `val.txt` after training.
 
 Shapes: N images, C labels.
 """
@@ -15,18 +14,18 @@ from lib.common.errors import UserError
 from lib.common.readers import read_json
 from lib.data.folder import DataFolder, Split, labels_hash
 from lib.scoring.calibration import calibrate, calibration_error, fit_temperature
-from lib.scoring.thresholds import FEWEST, Criterion, tune_thresholds
+from lib.scoring.thresholds import MIN_EXAMPLES, Criterion, tune_thresholds
 
 FILE = "thresholds.json"
 TUNED = "tuned"  # the --threshold that asks for them
-HOW = "python evaluate.py --tune-thresholds f1"
-SHOWN = 8
+COMMAND = "python evaluate.py --tune-thresholds f1"
+MAX_LISTED = 8
 
 
 class Tuning(NamedTuple):
     """`thresholds` (C,) are float32, as the raw scores that they apply to. `overall` stands in for
     the labels that `fallbacks` names, each with its reason. `ece` and `ece_calibrated` are those of
-    the images that it was learnt on."""
+    the images that it was learned on."""
 
     criterion: str
     thresholds: np.ndarray
@@ -55,10 +54,10 @@ class Tuning(NamedTuple):
         if not self.fallbacks:
             return ""
         named = [f"{label} ({reason})" for label, reason in self.fallbacks.items()]
-        more = f", and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
+        more = f", and {len(named) - MAX_LISTED} more" if len(named) > MAX_LISTED else ""
         return (
             f"{len(named)} of {len(self.thresholds)} labels take the threshold of all, "
-            f"{self.overall:.3f}: {', '.join(named[:SHOWN])}{more}"
+            f"{self.overall:.3f}: {', '.join(named[:MAX_LISTED])}{more}"
         )
 
 
@@ -90,7 +89,7 @@ def validation_split(data: DataFolder) -> Split:
         if shared:
             raise UserError(
                 f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} stand in "
-                f"{name}.txt too, {min(shared)} among them: thresholds are learnt on others; "
+                f"{name}.txt too, {min(shared)} among them: thresholds are learned on others; "
                 f"leave them in one of the files"
             )
     return split
@@ -114,10 +113,10 @@ def learn(
         ("positives", positives),
         ("negatives", int((~split.ignore).sum()) - positives),
     ):
-        if count < FEWEST:
+        if count < MIN_EXAMPLES:
             raise UserError(
-                f"--tune-thresholds: {count} {kind} in val.txt, fewer than {FEWEST}: too few to "
-                "learn from: move more of train.txt there, and train again"
+                f"--tune-thresholds: {count} {kind} in val.txt, fewer than {MIN_EXAMPLES}: too few "
+                "to learn from: move more of train.txt there, and train again"
             )
     found = tune_thresholds(*arrays, criterion, default=default)
     temperature = fit_temperature(*arrays)
@@ -147,21 +146,22 @@ def load_tuning(folder: Path, labels: Sequence[str], checkpoint: Path) -> Tuning
     ):
         if content.get(name) != own:
             raise UserError(
-                f"{file}: was learnt for other {name.partition('_')[0]} than {checkpoint} has; "
-                f"learn it again ({HOW}), or remove it"
+                f"{file}: was learned for other {name.partition('_')[0]} than {checkpoint} has; "
+                f"learn it again ({COMMAND}), or remove it"
             )
     values = content.get("thresholds")
-    numbers = [content.get(name) for name in ("global", "ece", "ece_calibrated")]
+    numbers: list[Any] = [content.get(name) for name in ("global", "ece", "ece_calibrated")]
     if isinstance(values, dict) and list(values) == list(labels):
         numbers += values.values()
-    temperature, fallbacks = content.get("temperature"), content.get("fallbacks")
+    temperature: Any = content.get("temperature")
+    fallbacks = content.get("fallbacks")
     if (
         len(numbers) < 3 + len(labels)
         or not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers)
         or not (type(temperature) in (int, float) and 0 < temperature < 1e6)
         or not isinstance(fallbacks, dict)
     ):
-        raise UserError(f"{file}: not what evaluate.py writes; learn it again: {HOW}")
+        raise UserError(f"{file}: not what evaluate.py writes; learn it again: {COMMAND}")
     return Tuning(
         criterion=str(content.get("criterion")),
         thresholds=np.array(numbers[3:], np.float32),
@@ -189,7 +189,8 @@ def choose_cutoffs(
         return Cutoffs(known.thresholds, f"tuned thresholds ({known.criterion})")
     if asked == TUNED:
         raise UserError(
-            f"--threshold {TUNED}: the experiment has no {FILE} yet; learn it from val.txt: {HOW}"
+            f"--threshold {TUNED}: the experiment has no {FILE} yet; learn it from val.txt: "
+            f"{COMMAND}"
         )
     return Cutoffs.at(default if asked is None else float(asked), num_labels)
 

@@ -212,7 +212,7 @@ def test_sources_that_are_not_understood(here):
     assert "gone: no such file or folder; expected a folder with metadata.jsonl, " in error_line(
         here("--train", "gone")
     )
-    assert "photos: not understood; expected a .csv" in error_line(here("--train", "photos"))
+    assert "photos: not understood; expected a folder" in error_line(here("--train", "photos"))
     Path("own.csv").write_bytes(b"path,labels\ncaf\xe9.png,cat\n")
     assert "own.csv: not UTF-8 text" in error_line(here("--train", "own.csv"))
     Path("own.csv").write_text("path,labels\nphotos/0.png,cat\n")

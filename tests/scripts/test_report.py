@@ -213,9 +213,9 @@ def test_tuned_thresholds_stand_beside_the_fixed_one(here, tmp_path):
     results = json.loads((folder / "results.json").read_text())
     results |= {"tuned_cf1": 0.5, "temperature": 0.7, "ece": 0.3, "ece_calibrated": 0.2}
     (folder / "results.json").write_text(json.dumps(results))
-    learnt = ("temperature", "calibration error, pooled, with the temperature")
+    learned = ("temperature", "calibration error, pooled, with the temperature")
     _, fixed = here("--threshold", "0.5")
-    assert not any(f"<td>{name}</td>" in fixed for name in (*learnt, "tuned cf1", "ece"))
+    assert not any(f"<td>{name}</td>" in fixed for name in (*learned, "tuned cf1", "ece"))
     assert "tuned thresholds" not in fixed and error_line(here("--threshold", "tuned")[0])
     values = np.array([0.2, 0.5, 0.9], np.float32)
     tuning = Tuning("f1", values, 0.5, {}, 1.0, 0.1, 0.1)
@@ -229,11 +229,11 @@ def test_tuned_thresholds_stand_beside_the_fixed_one(here, tmp_path):
     assert f"{tuned.cf1:.3f}" in page and f"{stored.summary(0.5, 3)['threshold_cf1']:.3f}" in page
     cuts = [one["paths"]["cutoff"] for one in details(page)]
     assert cuts[0] == "" and len(set(cuts[1:])) == 3
-    assert all(f"<td>{name}</td>" in page for name in learnt) and "<td>ece</td>" not in page
+    assert all(f"<td>{name}</td>" in page for name in learned) and "<td>ece</td>" not in page
     again = here("--threshold", "0.5")[1]
-    for name in learnt:
+    for name in learned:
         again, count = re.subn(rf"<tr><td>{name}</td><td[^>]*>[0-9.]+</td></tr>", "", again)
         assert count == 1
     assert again.split() == fixed.split()
     checkpoint.write_bytes(b"other weights")
-    assert "was learnt for other checkpoint" in error_line(here()[0])
+    assert "was learned for other checkpoint" in error_line(here()[0])

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
@@ -29,7 +30,7 @@ def read_metadata(folder: Path, images: Path | None) -> Iterator[Row]:
             raise UserError(f"{position}: not JSON: {error}") from error
         if not isinstance(record, dict) or not isinstance(record.get("file_name"), str):
             raise UserError(f'{position}: expected {{"file_name": ..., "labels": [...]}}')
-        labels = record.get("labels", record.get("label"))
+        labels: Any = record.get("labels", record.get("label"))
         texts = isinstance(labels, list) and all(isinstance(label, str) for label in labels)
         if not texts and not isinstance(labels, str):
             raise UserError(f"{position}: labels must be text or a list of texts")

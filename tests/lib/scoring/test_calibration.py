@@ -1,11 +1,19 @@
-"""Temperature and calibration error against slow forms and known answers."""
+"""Temperature, bins and calibration error against slow forms and known answers."""
 
 import numpy as np
 import pytest
 from scipy.special import expit, logit
 
-from lib.scoring.calibration import COLDEST, HOTTEST, calibrate, calibration_error, fit_temperature
-from tests.helpers.twins import literal_calibration_error
+from lib.scoring.calibration import (
+    COLDEST,
+    HOTTEST,
+    bin_scores,
+    calibrate,
+    calibration_error,
+    expected_calibration_error,
+    fit_temperature,
+)
+from tests.helpers.twins import literal_calibration_error, literal_expected_calibration_error
 
 
 def drawn(temperature, rows=4000, columns=3, seed=0):
@@ -65,3 +73,54 @@ def test_error_matches_the_twin(seed):
     assert calibration_error(other, hidden, ignore) == calibration_error(scores, targets, ignore)
     assert fit_temperature(other, hidden, ignore) == fit_temperature(scores, targets, ignore)
     assert calibration_error(scores, targets, np.ones_like(ignore)) == 0
+
+
+def test_bins_of_a_known_answer():
+    scores = np.array([[0.1], [0.3], [0.9], [0.7]])
+    bins = bin_scores(scores, np.array([[0], [1], [1], [1]]), bins=2)
+    assert bins.num_entries.tolist() == [[2, 2]] and bins.positive.tolist() == [[1, 2]]
+    assert bins.negative.tolist() == [[1, 0]]
+    np.testing.assert_allclose(bins.mean_score, [[0.2, 0.8]])
+    np.testing.assert_allclose(bins.positive_share, [[0.5, 1]])
+    assert expected_calibration_error(bins)[0] == pytest.approx(0.5 * 0.3 + 0.5 * 0.2)
+
+
+def test_a_bin_holds_its_lower_edge_and_the_last_one_1():
+    scores = np.array([[0.0], [0.25], [0.5], [0.75], [1.0]])
+    assert bin_scores(scores, np.zeros((5, 1)), bins=4).num_entries.tolist() == [[1, 1, 1, 2]]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_twin_agrees(seed):
+    random = np.random.default_rng(seed)
+    shape = (50, 4)
+    scores = random.random(shape, np.float32)
+    scores[0] = (0, 1, 0.5, 0.2)
+    targets = (random.random(shape) < scores).astype(np.uint8)
+    ignore = random.random(shape) < 0.2
+    bins = bin_scores(scores, targets, ignore, bins=15)
+    expected = [
+        literal_expected_calibration_error(scores[:, c], targets[:, c], ignore[:, c], 15)
+        for c in range(4)
+    ]
+    np.testing.assert_allclose(expected_calibration_error(bins), expected, atol=1e-12)
+    pooled = literal_expected_calibration_error(scores, targets, ignore, 15)
+    assert expected_calibration_error(bins.pooled) == pytest.approx(pooled, abs=1e-12)
+
+
+def test_true_probabilities_are_calibrated_and_doubled_odds_are_not():
+    random = np.random.default_rng(0)
+    scores = random.random((200_000, 1))
+    targets = random.random(scores.shape) < scores
+    right = expected_calibration_error(bin_scores(scores, targets, bins=15))
+    wrong = expected_calibration_error(bin_scores(np.sqrt(scores), targets, bins=15))
+    assert right[0] < 0.005 and wrong[0] == pytest.approx(1 / 6, abs=0.01)
+
+
+def test_ignored_and_empty():
+    scores, targets = np.array([[0.9, 0.5], [0.2, 0.5]]), np.array([[0, 1], [0, 1]])
+    bins = bin_scores(scores, targets, np.array([[1, 1], [0, 1]]), bins=5)
+    assert bins.num_entries.sum(axis=1).tolist() == [1, 0]
+    assert np.isnan(bins.mean_score[1]).all() and np.isnan(bins.positive_share[1]).all()
+    error = expected_calibration_error(bins)
+    assert error[0] == pytest.approx(0.2) and np.isnan(error[1])

@@ -81,7 +81,7 @@ def test_a_precision_out_of_reach_takes_the_default_in_the_end():
     found = tune_thresholds(
         scores, targets, np.zeros((20, 2), bool), Criterion("precision", 0.9), default=0.25
     )
-    assert found.fallbacks == dict.fromkeys((0, 1), "nowhere reaches precision@0.9")
+    assert found.fallbacks == dict.fromkeys((0, 1), "never reaches precision@0.9")
     assert found.overall == 0.25 and found.values.tolist() == [0.25, 0.25]
 
 

@@ -1,4 +1,4 @@
-"""Thresholds and a temperature from val.txt: learnt, kept, used, refused where that cannot be."""
+"""Thresholds and a temperature from val.txt: learned, kept, used, refused where that cannot be."""
 
 import json
 
@@ -94,15 +94,15 @@ def write_tuning(colors, thresholds, **change):
     )
 
 
-def test_what_was_learnt_for_something_else_is_refused(colors, failing):
+def test_what_was_learned_for_something_else_is_refused(colors, failing):
     checkpoint = colors / "checkpoints" / "best_ema_model.pth"
     good = dict.fromkeys(LABELS, 0.25)
     write_tuning(colors, good)
     found = load_tuning(colors, LABELS, checkpoint)
     assert found.thresholds.tolist() == [0.25] * 3 and found.temperature == 1.5
     for thresholds, change, says in (
-        (good, {"labels_sha256": "0"}, "was learnt for other labels"),
-        (good, {"checkpoint_sha256": "0"}, "was learnt for other checkpoint"),
+        (good, {"labels_sha256": "0"}, "was learned for other labels"),
+        (good, {"checkpoint_sha256": "0"}, "was learned for other checkpoint"),
         (good, {"temperature": 0}, "not what evaluate.py writes"),
         (good, {"global": True}, "not what evaluate.py writes"),
         ({"red": 0.5}, {}, "not what evaluate.py writes"),
