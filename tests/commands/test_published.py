@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def here(trained, tmp_path, monkeypatch, capsys):
+def here(trained, tmp_path, monkeypatch, capsys, no_curves):
     """Runs commands in a fresh copy of the trained folder."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
