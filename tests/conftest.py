@@ -31,3 +31,9 @@ def colors(trained_colors, tmp_path, monkeypatch):
     shutil.copytree(trained_colors, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
     return tmp_path / "experiments" / "mlic_colors" / "exp1"
+
+
+@pytest.fixture
+def no_curves(monkeypatch):
+    """Trains without drawing curves, a third of the time of an epoch of a toy."""
+    monkeypatch.setattr("lib.experiment.folder.draw_curves", lambda *arguments: None)

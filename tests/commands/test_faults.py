@@ -29,7 +29,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def here(trained, tmp_path, monkeypatch, capsys):
+def here(trained, tmp_path, monkeypatch, capsys, no_curves):
     """Runs a command in a copy of the working folder."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

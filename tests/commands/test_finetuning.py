@@ -15,7 +15,7 @@ FLAGS = (
 
 
 @pytest.fixture
-def here(colors, monkeypatch, capsys):
+def here(colors, monkeypatch, capsys, no_curves):
     """The folder of `colors`, whose data have got other labels; calls run train.py there."""
     folder = colors.parents[2]
     for file in (folder / "data" / "colors").glob("*.txt"):

@@ -27,9 +27,12 @@ from tests.helpers.commands import ROOT, TINY, run_here
 from tests.helpers.fuzzing import time_limit
 
 CODE = [
-    path
-    for folder in ("", "lib", "models", "scripts", "benchmarks")
-    for path in sorted((ROOT / folder).glob("*.py"))
+    *sorted(ROOT.glob("*.py")),
+    *(
+        path
+        for folder in ("lib", "models", "scripts", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+    ),
 ]
 
 

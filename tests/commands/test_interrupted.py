@@ -1,19 +1,15 @@
 """Ctrl-C, two commands at once and folders that cannot be written: the former output stays."""
 
-import ctypes
 import itertools
-import os
 import random
 import signal
 import stat
-import subprocess
-import sys
 import time
 
 import pytest
 from PIL import Image
 
-from tests.helpers.commands import ROOT, TINY, Result, error_line, make_data, run
+from tests.helpers.commands import ROOT, TINY, error_line, make_data, run, start
 
 TRAIN = ("train.py", *TINY, *"--data colors --batch-size 4 --max-epochs 1".split())
 TRAIN += ("--lr-scheduler", "StepLR")  # which can go on for more epochs
@@ -50,17 +46,6 @@ def whose(folder):
     return names.pop()
 
 
-def start(*command, cwd):
-    command = [sys.executable, str(ROOT / command[0]), *command[1:]]
-    return subprocess.Popen(
-        command,
-        cwd=cwd,
-        stderr=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
 @pytest.mark.slow
 def test_two_preprocess_runs_at_once_do_not_mix(work):
     target = work / "data" / "new"
@@ -93,24 +78,21 @@ def test_ctrl_c_leaves_the_former_output_or_the_new(work):
     assert codes <= {0, 130, -signal.SIGINT} and codes != {0}, codes
 
 
-def as_ordinary_user():
-    """Give up what lets root pass over the permissions of files."""
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        for capability in (1, 2):  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
-            if libc.prctl(24, capability, 0, 0, 0):  # PR_CAPBSET_DROP, which counts from exec on
-                raise OSError(ctypes.get_errno(), "prctl")
+# a command without what lets root pass over the permissions of files
+AS_ORDINARY_USER = """
+import ctypes, runpy, sys
+libc = ctypes.CDLL(None)
+header, sets = (ctypes.c_uint32 * 2)(0x20080522), (ctypes.c_uint32 * 6)()
+assert libc.capget(header, sets) == 0
+sets[0] &= ~0b110  # CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH
+assert libc.capset(header, sets) == 0
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 def run_ordinary(*command, cwd):
-    done = subprocess.run(
-        [sys.executable, str(ROOT / command[0]), *command[1:]],
-        cwd=cwd,
-        capture_output=True,
-        text=True,
-        preexec_fn=as_ordinary_user,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    return run("-c", AS_ORDINARY_USER, ROOT / command[0], *command[1:], cwd=cwd)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def here(trained, tmp_path, monkeypatch, capsys):
+def here(trained, tmp_path, monkeypatch, capsys, no_curves):
     """Runs commands in a fresh copy of the trained folder."""
     shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
@@ -123,6 +123,7 @@ def test_training_at_another_side_resizes_the_position_table(here):
     assert here("train.py", *flags, "64", *FLAGS).code == 0
     experiment = "experiments/mlic_colors/exp2"
     assert here("scripts/export.py", "--exp-dir", experiment, *FORM).code == 0
+    assert here("infer.py", "--exp-dir", f"{experiment}/published", "--workers", "0").code == 0
     for form in (experiment, f"{experiment}/published"):
         more = ("--lr", "1e-30", "--pretrained-model", form)
         assert here("train.py", *flags, "96", *FLAGS, *more).code == 0

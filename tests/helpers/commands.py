@@ -6,10 +6,10 @@ import runpy
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -49,11 +49,11 @@ def start(
     *command: str | Path,
     cwd: Path,
     env: Mapping[str, str] | None = None,
-    stdout: int | IO = subprocess.DEVNULL,
-    stderr: int | IO = subprocess.DEVNULL,
+    stdout: int = subprocess.DEVNULL,
+    stderr: int = subprocess.DEVNULL,
     new_interpreter: bool = False,
 ) -> ForkedProcess | subprocess.Popen:
-    """A command that runs in the background; outputs go to files or descriptors."""
+    """A command that runs in the background; its outputs go to file descriptors."""
     first = command[0] if command[0] == "-c" else ROOT / command[0]
     arguments = [str(first), *map(str, command[1:])]
     env = os.environ if env is None else env
@@ -61,9 +61,8 @@ def start(
         arguments = [sys.executable, *arguments]
         return subprocess.Popen(arguments, cwd=cwd, env=env, stdout=stdout, stderr=stderr)
     with open(os.devnull, "w") as null:
-        outputs = [null if one == subprocess.DEVNULL else one for one in (stdout, stderr)]
-        descriptors = [one if isinstance(one, int) else one.fileno() for one in outputs]
-        return ForkedProcess(arguments, cwd, env, *descriptors)
+        outputs = [null.fileno() if one == subprocess.DEVNULL else one for one in (stdout, stderr)]
+        return ForkedProcess(arguments, cwd, env, *outputs)
 
 
 def _run_each(
@@ -73,27 +72,32 @@ def _run_each(
     new_interpreter: bool,
     timeout: float | None,
 ) -> list[Result]:
-    with contextlib.ExitStack() as stack:
+    with ThreadPoolExecutor(2 * len(environments)) as pool, contextlib.ExitStack() as stack:
         started = []
         for env in environments:
-            files = [stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(2)]
+            (out, stdout), (err, stderr) = os.pipe(), os.pipe()
             process = start(
                 *command,
                 cwd=cwd,
                 env=env,
-                stdout=files[0],
-                stderr=files[1],
+                stdout=stdout,
+                stderr=stderr,
                 new_interpreter=new_interpreter,
             )
             stack.callback(process.kill)
-            started.append((process, files))
-        results = []
-        for process, files in started:
-            code = process.wait(timeout)
-            for file in files:
-                file.seek(0)
-            results.append(Result(code, *(file.read() for file in files)))
-        return results
+            os.close(stdout)
+            os.close(stderr)
+            # all at once, or a full pipe of one would stop them all
+            started.append((process, pool.submit(_read, out), pool.submit(_read, err)))
+        return [
+            Result(process.wait(timeout), out.result(), err.result())
+            for process, out, err in started
+        ]
+
+
+def _read(descriptor: int) -> str:
+    with open(descriptor) as file:
+        return file.read()
 
 
 def environments(processes: int) -> list[dict[str, str]]:

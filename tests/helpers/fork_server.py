@@ -124,6 +124,10 @@ def _fork_command(stdout: int, stderr: int, status: int) -> None:
     os.dup2(stderr, 2)
     for descriptor in (stdout, stderr, status):
         os.close(descriptor)
+    # the server's own objects know whether its outputs could seek
+    out, err = sys.stdout, sys.stderr
+    sys.stdout = open(1, "w", encoding=out.encoding, errors=out.errors, closefd=False)
+    sys.stderr = open(2, "w", 1, encoding=err.encoding, errors=err.errors, closefd=False)
 
 
 def _become(arguments: list[str], cwd: str, env: dict[str, str], path: list[str]) -> None:

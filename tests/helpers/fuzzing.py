@@ -37,7 +37,7 @@ TOKENS = [
     *(b"NaN", b"-1", b"1e999", b"9" * 400, b"9" * 5000, b"0", b"null", b"true", b"x" * 3000),
     *(b"\x1b[31m", "\u2028".encode(), "\U0001f600".encode(), b"\xed\xa0\x80", b"%s", b"\\", b"\\u"),
 ]
-VALUES = [
+VALUES: list[Any] = [
     *(None, True, False, 0, 1, -1, 10**30, 2**63, 0.5, -0.0, 1e308, float("nan"), float("inf")),
     *("", " ", "a", "red", "\n", "\t", "../../x", "/", "\0", "\ud800", "<script>", "x" * 3000),
     *("9" * 400, "nan", "None", "true", [], {}, [[]], {"a": None}, [None] * 3, {"label": "red"}),

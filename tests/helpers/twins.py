@@ -110,7 +110,8 @@ def literal_threshold(scores, targets, ignore, name, level) -> float | None:
     """One label's best threshold by trying every score, from the highest down."""
     kept = [i for i in range(len(scores)) if not ignore[i]]
     positives = sum(targets[i] for i in kept)
-    best = None
+    best: tuple[tuple, float] | None = None
+    rank: tuple | None
     for threshold in sorted({scores[i] for i in kept}, reverse=True):
         predicted = [i for i in kept if scores[i] >= threshold]
         hits = sum(targets[i] for i in predicted)
