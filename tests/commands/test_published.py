@@ -9,7 +9,7 @@ import pytest
 import torch
 import yaml
 
-from lib.predictor import DECISIVE
+from lib.experiment.loading import REQUIRED_KEYS
 from models import backbones
 from models.weights import resize_table
 from tests.helpers.commands import TINY, NoCapture, error_line, make_data, run_here
@@ -275,7 +275,7 @@ def test_configs_that_do_not_fit(here, name, value, says):
     assert says in error_line(here("evaluate.py", "--exp-dir", EXPORTED))
 
 
-@pytest.mark.parametrize("name", DECISIVE)
+@pytest.mark.parametrize("name", REQUIRED_KEYS)
 def test_configs_that_leave_out_what_decides(here, name):
     lines = open(f"{EXPORTED}/config.yaml").read().splitlines(keepends=True)
     with open(f"{EXPORTED}/config.yaml", "w") as file:
