@@ -18,7 +18,7 @@ def main() -> None:
     parser.add_argument(
         "--max-bad-images",
         type=non_negative_int,
-        help="images that cannot be read which are skipped and listed (default: as in training)",
+        help="unreadable images that are skipped and listed (default: as in training)",
     )
     arguments = parser.parse_args()
 

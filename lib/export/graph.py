@@ -1,5 +1,5 @@
-"""Writes an experiment as one program that runs without this project: as ONNX, or in PyTorch's
-exported form.
+"""Exports an experiment as one program that runs without this project: ONNX, or PyTorch's exported
+program.
 
 Shapes: B images, C labels, S image side, H x W patches. The program takes `images`, uint8
 (B, S, S, 3), RGB as Pillow reads and resizes it, and gives `scores` (B, C) in [0, 1] and
@@ -35,7 +35,7 @@ RunProgram = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 class Program(nn.Module):
-    """A network with all that stands between pictures of its side and scores."""
+    """A network with all the steps from images of its side to scores."""
 
     def __init__(self, model: MLIC, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()

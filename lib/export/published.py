@@ -1,4 +1,4 @@
-"""Writes an experiment in the published form, for the published code and for this one."""
+"""Exports an experiment in the published form, for the published code and for this one."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,7 +35,7 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
 
 
 def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
-    """What stands between the files at `target` and the scores of the experiment."""
+    """Why the files at `target` may not give the scores of the experiment."""
     config, data = loaded.config, folder_of(loaded.config.data)
     if not _in_its_data_folder(loaded):
         yield (

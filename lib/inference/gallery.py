@@ -1,7 +1,7 @@
-"""The folder that shows what a model says of pictures: predictions, heatmaps and the page.
+"""The folder `visualization/`: predictions, heatmaps and the page of an experiment's images.
 
-Pictures are drawn one by one, by several processes, and noted in a file of each; the first process
-then joins the notes, one at a time, so that memory holds none of them.
+Images are drawn one by one on all ranks, and recorded in a file of each rank; the main process then
+joins these notes one at a time, so that memory does not grow with the number of images.
 
 Shapes: C labels, H x W patches.
 """
@@ -42,7 +42,7 @@ Note = dict[str, Any]
 
 
 class Gallery:
-    """A staged folder of pictures with `labels` (C,); each process of a run adds its own."""
+    """A staged folder of images with `labels` (C,); each rank adds its own."""
 
     def __init__(self, stage: Path, labels: Sequence[str], overlays: bool = False) -> None:
         self.stage, self.labels, self.overlays = stage, list(labels), overlays
@@ -50,10 +50,10 @@ class Gallery:
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
     ) -> Note:
-        """Write a picture's files, of `scores` (C,) and heatmaps (C, H, W); gives its note.
+        """Write the files of an image with `scores` (C,) and heatmaps (C, H, W); returns its note.
 
-        The page shows the picture upright, and its heatmaps turned alike; the raw grids stay those
-        of the model, in the pixels as they are stored.
+        The page shows the image upright, and its heatmaps turned in the same way; the raw grids are
+        those of the model, for the pixels as they are stored.
         """
         name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
         image, orientation = read_upright(path)
@@ -90,7 +90,7 @@ class Gallery:
             save_image(self.stage / OVERLAYS / name / f"{column:04d}_{_slug(label)}.jpg", overlay)
 
     def keep(self, notes: Iterator[Note], rank: int) -> int:
-        """Write the notes of this process's pictures, in the order of their rows; counts them."""
+        """Write the notes of this rank's images, in row order; returns their number."""
         count = 0
         with atomic_write(self._notes(rank)) as file:
             for count, note in enumerate(notes, 1):  # noqa: B007
@@ -138,7 +138,7 @@ class Gallery:
         return heapq.merge(*(map(json.loads, file) for file in files), key=lambda note: note["row"])
 
     def _prediction(self, note: Note) -> dict[str, Any]:
-        """What `predictions.jsonl` says of a picture."""
+        """The line of an image in `predictions.jsonl`."""
         predicted, missed = [], []
         for column, score, verdict, _ in note["tags"]:
             item = {"label": self.labels[column], "score": round(score, 6)}
@@ -164,7 +164,7 @@ class Gallery:
 
 
 def _packed(heatmap: np.ndarray) -> str:
-    """The `levels` of a heatmap (H, W) as text, row by row, a byte a patch."""
+    """The `levels` of a heatmap (H, W) as text, row by row, one byte for each patch."""
     return base64.b64encode(levels(heatmap).tobytes()).decode()
 
 

@@ -1,4 +1,4 @@
-"""Draws what a model saw: pictures as a person sees them, and heatmaps laid over them.
+"""Draws images upright, and heatmaps over them.
 
 Shapes: C labels, H x W patches.
 """
@@ -18,7 +18,7 @@ from lib.data.transforms import open_image, to_rgb
 COLOR_MAP = "inferno"  # perceptually uniform
 MAX_SIDE, THUMBNAIL, MIN_SIDE = 640, 240, 8  # pixels
 UPRIGHT = 1
-# what a camera's note asks for, as Pillow's method and as turns of an array's last two axes
+# EXIF orientations, as Pillow's method and as turns of an array's last two axes
 TURNS = {
     2: (Image.Transpose.FLIP_LEFT_RIGHT, lambda grid: grid[..., ::-1]),
     3: (Image.Transpose.ROTATE_180, lambda grid: grid[..., ::-1, ::-1]),
@@ -31,11 +31,10 @@ TURNS = {
 
 
 def read_upright(path: str | Path) -> tuple[Image.Image, int]:
-    """The RGB picture as a person expects to see it, and how its camera noted to turn it.
+    """The RGB image, turned upright, and its EXIF orientation (1 to 8, where 1 turns nothing).
 
-    That is EXIF's orientation, 1 to 8, where 1 turns nothing. The model reads the pixels as they
-    are stored: `upright` turns its heatmaps alike. A JPEG much larger than what is shown comes at a
-    fraction of its size.
+    The model reads the pixels as they are stored; `upright` turns its heatmaps in the same way. A
+    JPEG much larger than what is shown is decoded at a fraction of its size.
     """
     with open_image(path) as image:
         image.draft(None, (MAX_SIDE, MAX_SIDE))
@@ -47,12 +46,12 @@ def read_upright(path: str | Path) -> tuple[Image.Image, int]:
 
 
 def upright(grids: np.ndarray, orientation: int) -> np.ndarray:
-    """Heatmaps (..., H, W) turned as `read_upright` turned their picture."""
+    """Heatmaps (..., H, W) turned as `read_upright` turned their image."""
     return grids if orientation == UPRIGHT else TURNS[orientation][1](grids)
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation; what cannot be read turns nothing, as in a browser."""
+    """EXIF's orientation; 1 if it cannot be read, as in a browser."""
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
     except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
@@ -61,9 +60,9 @@ def _orientation(image: Image.Image) -> int:
 
 
 def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:
-    """The image, made smaller where its longer side has more than `most` pixels, larger under 256.
+    """The image, reduced if its longer side has more than `most` pixels, enlarged if under 256.
 
-    Both sides have 8 pixels at the least, also where that is not to scale.
+    Both sides have at least 8 pixels, even if that changes the aspect.
     """
     longest = max(image.size)
     scale = min(most, max(longest, 256)) / longest
@@ -73,16 +72,16 @@ def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:
 
 
 def levels(heatmap: np.ndarray) -> np.ndarray:
-    """`heatmap` (H, W), stretched from its least to its largest value -> uint8; 0 where flat."""
+    """`heatmap` (H, W), scaled from its smallest to its largest value -> uint8; 0 if it is flat."""
     low, high = float(heatmap.min()), float(heatmap.max())
     scaled = (heatmap - low) / (high - low) if high > low else np.zeros_like(heatmap)
     return (scaled * 255).round().astype(np.uint8)
 
 
 def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
-    """Lay the `levels` of `heatmap` (H, W) over an RGB image, which it covers.
+    """Draw the `levels` of `heatmap` (H, W) over an RGB image.
 
-    Cold regions keep the picture, darkened; hot ones take the map's colour.
+    Cold regions show the image, darkened; hot ones the colour of the map.
     """
     scaled = Image.fromarray(levels(heatmap).astype(np.float32))
     smooth = np.asarray(scaled.resize(image.size, Image.Resampling.BICUBIC)).clip(0, 255)
@@ -105,7 +104,7 @@ def add_caption(image: Image.Image, text: str) -> Image.Image:
 
 
 def save_image(path: Path, image: Image.Image) -> None:
-    """Write a JPEG into a staged folder, whose own fate makes it whole or not at all."""
+    """Write a JPEG into a staged folder."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         image.save(path, format="JPEG", quality=86)
@@ -119,6 +118,6 @@ def color_table() -> np.ndarray:
 
 @cache
 def _font() -> ImageFont.FreeTypeFont:
-    """DejaVu Sans, which matplotlib brings along: it has far more scripts than Pillow's own."""
+    """DejaVu Sans, which comes with matplotlib and has far more scripts than Pillow's own font."""
     path = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
     return ImageFont.truetype(str(path), 15)

@@ -1,5 +1,5 @@
-"""A page on this machine alone: drop a picture, see its tags and heatmaps. Nothing that it shows
-comes from elsewhere, and nothing of a picture goes elsewhere or stays on the disk.
+"""A local page: drop an image, see its tags and heatmaps. Everything that it shows comes from this
+machine, and no image leaves it or stays on disk.
 
 Shapes: C labels, H x W patches.
 """
@@ -53,13 +53,13 @@ URLS = Map(
 
 
 class Upload(Request):
-    """A request to this machine by one of its own names."""
+    """A request to this machine under one of its own names."""
 
     trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
 
 
 class Seen(NamedTuple):
-    """A scored picture, as it is shown, and its heatmaps (C, H, W)."""
+    """A scored image, as it is shown, and its heatmaps (C, H, W)."""
 
     image: Image.Image
     heatmaps: np.ndarray
@@ -68,8 +68,8 @@ class Seen(NamedTuple):
 class App:
     """The page as a WSGI application.
 
-    Errors are one line: 403 for other sites, 413 for a picture of more than 20 MB or 50 million
-    pixels, 415 for what is no picture.
+    Errors are one line: 403 for other sites, 413 for an image of more than 20 MB or 50 million
+    pixels, 415 for other files.
     """
 
     def __init__(self, predictor: Predictor, threshold: float | str | None = None) -> None:
@@ -110,7 +110,7 @@ class App:
         return Response(html, mimetype="text/html")
 
     def predict(self, request: Request) -> Response:
-        """Scores of the picture in the body, the highest first, and a token for its heatmaps."""
+        """Scores of the image in the body, the highest first, and a token for its heatmaps."""
         if request.content_length is None:
             raise LengthRequired("say how long the picture is (Content-Length)")
         if request.content_length > MAX_BYTES:
@@ -151,12 +151,11 @@ class _Handler(WSGIRequestHandler):
     timeout = SECONDS
 
     def log(self, type: str, message: str, *args: object) -> None:
-        """Requests, and connections that fall silent, are not worth a line; tracebacks go another
-        way."""
+        """Print nothing for requests and silent connections; tracebacks are printed elsewhere."""
 
 
 def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | None) -> NoReturn:
-    """Show the page of an experiment at 127.0.0.1:`port` (0 for any that is free) until Ctrl-C."""
+    """Serve the page of an experiment at 127.0.0.1:`port` (0: a free one) until Ctrl-C."""
     try:
         listening = socket.create_server((HOST, port))
     except (OSError, OverflowError) as error:
@@ -182,7 +181,7 @@ def _require_own_site(request: Request) -> None:
 
 
 def _read(content: bytes) -> Image.Image:
-    """The RGB picture of an upload, read as any file of a data set is."""
+    """The RGB image of an upload, read like any file of a data set."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "upload"
         file.write_bytes(content)
@@ -205,7 +204,7 @@ def _read(content: bytes) -> Image.Image:
 
 
 def _drain(request: Request) -> None:
-    """Take what is still coming, within reason, or the browser would not read the answer."""
+    """Read the rest of the request, within limits, or the browser would not read the answer."""
     length = request.content_length or 0
     if length <= MAX_BYTES:
         with contextlib.suppress(ClientDisconnected):

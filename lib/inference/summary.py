@@ -1,4 +1,4 @@
-"""What infer.py says in words: of each picture, in the end, and where there is nothing to show."""
+"""The lines that infer.py prints: of each image, at the end, and if there is nothing to show."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -10,11 +10,11 @@ from lib.inference.tags import Selection
 from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
 
-NAMED = 20  # unreadable files that are listed
+MAX_LISTED = 20  # unreadable files
 
 
 def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
-    """Lines of a picture's path, then its labels with their scores."""
+    """The lines of an image: its path, then its labels with their scores."""
     rows = [(labels[column], score) for column, score, *_ in note["tags"]]
     path = escape_controls(note["path"])
     if not rows:
@@ -29,13 +29,13 @@ def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
 def closing(
     pictures: int, total: int, verdicts: Mapping[str, int], unreadable: Sequence[Unreadable]
 ) -> Iterator[str]:
-    """Lines for the end: the files that could not be read, and what was found in the others."""
+    """The last lines: the unreadable files, and what was found in the others."""
     if unreadable:
-        yield f"not readable, left out: {len(unreadable)}"
-        yield from (f"  {escape_controls(image.reason)}" for image in unreadable[:NAMED])
-        if len(unreadable) > NAMED:
-            more = len(unreadable) - NAMED
-            yield f"  and {more} more; all stand in predictions.jsonl"
+        yield f"unreadable, left out: {len(unreadable)}"
+        yield from (f"  {escape_controls(image.reason)}" for image in unreadable[:MAX_LISTED])
+        if len(unreadable) > MAX_LISTED:
+            more = len(unreadable) - MAX_LISTED
+            yield f"  and {more} more; all are in predictions.jsonl"
     found = f"{pictures} of {total} images"
     if any(verdicts[kind] for kind in (CORRECT, MISSED, FALSE_ALARM)):
         found += "; labels: " + ", ".join(
@@ -57,7 +57,7 @@ def facts(split: Split, selection: Selection, pictures: int) -> str:
 
 
 def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]) -> str:
-    """Why there is no picture to show, and what to do."""
+    """Why there is no image to show, and what to do."""
     if len(unreadable) == len(split):
         return f"no image to show: {unreadable[0].reason}" + (
             f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""

@@ -1,4 +1,4 @@
-"""The report's charts: from numbers to the paths of an SVG, which a template puts on the page.
+"""Charts of the report: from numbers to SVG paths, which a template puts on the page.
 
 Shapes: N images, C labels, P positives, K bins.
 """
@@ -15,13 +15,13 @@ WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 44  # around the plotted area
 LEAST_SHARE = 1e-4  # where the logarithmic axis begins
 LEVELS = 100  # recalls at which long curves are read off
-FEW = 30  # entries below which a bin says little
+FEW = 30  # entries; bins with fewer are drawn as unreliable
 
 Ticks = list[tuple[float, str]]
 
 
 class SvgPath(NamedTuple):
-    """A line or area; `name` stands in the legend, `key` lets the page exchange it."""
+    """A line or area; `name` is for the legend, `key` lets the page replace it."""
 
     d: str
     style: str

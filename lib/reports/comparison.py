@@ -1,5 +1,5 @@
-"""Several evaluated experiments compared: scores, the flags in which they differ, and how far seeds
-and test images move them.
+"""Compares evaluated experiments: their scores, the flags in which they differ, and the spread over
+seeds and test images.
 
 Shapes: R resamples.
 """

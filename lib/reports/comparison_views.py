@@ -1,4 +1,4 @@
-"""A comparison as a table and as a picture."""
+"""A comparison as a table and as a figure."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -56,7 +56,7 @@ def markdown(comparison: Comparison) -> Iterator[str]:
 
 
 def draw(file: Path, comparison: Comparison) -> None:
-    """A picture of the mAP of groups: runs with their bootstrap intervals, mean and deviation."""
+    """Draw the mAP of groups: runs with their bootstrap intervals, mean and deviation."""
     groups = comparison.groups
     spots = np.arange(len(groups))
     names = [_name(comparison, group) for group in groups]

@@ -1,4 +1,4 @@
-"""One HTML file that says how good an evaluated experiment is, and where it fails.
+"""`report.html`: how good an evaluated experiment is, and where it fails, in one file.
 
 Shapes: N images, C labels, R resamples.
 """
@@ -57,9 +57,9 @@ class LabelRow(NamedTuple):
 def write_report(
     run: Evaluated, *, cutoffs: Cutoffs, resamples: int, seed: int, examples: int
 ) -> Path:
-    """Write `report.html` into the experiment's folder, and give its path.
+    """Write `report.html` into the experiment's folder; returns its path.
 
-    Labels count as predicted from `cutoffs` on; the means over them stand beside those of the
+    Labels count as predicted from `cutoffs` on; their scores are shown beside those of the
     threshold that the run was trained with.
     """
     stored = run.stored
@@ -119,10 +119,10 @@ def write_report(
 
 
 def _further(run: Evaluated) -> Iterator[tuple[str, float]]:
-    """What only evaluate.py knows; the table of thresholds has what was tuned."""
-    learnt = ("temperature", "ece_calibrated") if (run.path / FILE).is_file() else ()
+    """Values that only evaluate.py has; tuned scores are in the table of thresholds."""
+    learned = ("temperature", "ece_calibrated") if (run.path / FILE).is_file() else ()
     for name, value in run.further.items():
-        if name in learnt or not name.startswith(("tuned_", "temperature", "ece")):
+        if name in learned or not name.startswith(("tuned_", "temperature", "ece")):
             yield NAMES_OF_FURTHER.get(name, name.replace("_", " ")), value
 
 

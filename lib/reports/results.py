@@ -1,6 +1,6 @@
-"""Reads what evaluate.py wrote of an experiment: its scores, and the numbers made of them.
+"""Reads the results that evaluate.py wrote for an experiment: its scores and its metrics.
 
-Needs neither the model nor the data set. Shapes: N images, C labels.
+Needs no model and no data set. Shapes: N images, C labels.
 """
 
 import shlex
@@ -73,8 +73,8 @@ class Evaluated(NamedTuple):
         }
 
     def tuning(self) -> Tuning | None:
-        """What `evaluate.py --tune-thresholds` has learnt; None where it has not, or where the
-        checkpoint that it was learnt for is gone."""
+        """What `evaluate.py --tune-thresholds` has learned; None without it, or if the checkpoint
+        that it was learned for is gone."""
         if not self.checkpoint.is_file():
             return None
         return load_tuning(self.path, self.stored.labels, self.checkpoint)
@@ -160,7 +160,7 @@ def _flaw(scores, targets, ignore, paths, labels) -> str | None:
     if paths.dtype.kind != "U" or labels.dtype.kind != "U":
         return "paths or labels are not text"
     if len(set(labels.tolist())) != labels.size:
-        return "a label stands there twice"
+        return "a label is a duplicate"
     if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():
         return "holds scores outside [0, 1]"
     if not (np.isin(targets, (0, 1)).all() and np.isin(ignore, (0, 1)).all()):

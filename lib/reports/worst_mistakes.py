@@ -1,4 +1,4 @@
-"""The worst mistakes of an evaluated experiment as small pictures that a page holds in itself."""
+"""The worst mistakes of an evaluated experiment, as thumbnails inside the page."""
 
 import base64
 import io
@@ -14,11 +14,11 @@ from lib.data.transforms import read_image
 from lib.reports.results import Scores
 from lib.scoring import mistakes
 
-THUMBNAIL = 168  # pixels of a picture's longer side
+THUMBNAIL = 168  # pixels of the longer side
 
 
 class Example(NamedTuple):
-    """A picture with a mistake: `thumbnail` is a data URI, `truth` names its labels."""
+    """An image with a mistake: `thumbnail` is a data URI, `truth` names its labels."""
 
     path: str
     thumbnail: str
@@ -28,7 +28,7 @@ class Example(NamedTuple):
 
 
 class Examples(NamedTuple):
-    """Pictures of one kind of mistake, of `total` images with such; `gone` could not be read."""
+    """Images with one kind of mistake, of `total` such images; `gone` could not be read."""
 
     title: str
     kind: str
@@ -38,7 +38,7 @@ class Examples(NamedTuple):
 
 
 def worst_examples(stored: Scores, verdicts: mistakes.Verdicts, limit: int) -> Iterator[Examples]:
-    """The worst mistakes of both kinds; pictures that cannot be read make room for the next."""
+    """The worst mistakes of both kinds; images that cannot be read are replaced by the next."""
     for title, kind, marks, entries in (
         ("False alarms with the highest scores", "false", verdicts.false_alarm,
          mistakes.worst_false_alarms(stored.scores, verdicts.false_alarm)),
@@ -62,7 +62,7 @@ def worst_examples(stored: Scores, verdicts: mistakes.Verdicts, limit: int) -> I
 
 
 def _thumbnail(path: str) -> str | None:
-    """A small, upright copy of a picture as a data URI; None where it cannot be read any more."""
+    """A small, upright copy of an image as a data URI; None if it cannot be read any more."""
     if not os.path.isfile(path):
         return None
     try:

@@ -155,7 +155,7 @@ class World:
 def has_unused_parameters(model: nn.Module, images: Tensor) -> bool:
     """Whether some parameters get no gradient, as those of a backbone's layer that is not used.
 
-    DistributedDataParallel searches for them in every step if it is told that there are any.
+    If there are any, DistributedDataParallel must search for them in every step.
     """
     training = model.training
     sum(output.sum() for output in model.eval()(images)).backward()

@@ -1,4 +1,4 @@
-"""How far a mean average precision would move with other test images: bootstrap over images.
+"""Bootstrap over images: how far a mean average precision would move with other test images.
 
 Shapes: N images, C labels, P positives of a label, R resamples.
 """

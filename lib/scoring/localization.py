@@ -1,4 +1,4 @@
-"""How well the heatmaps find the objects, where their boxes are known.
+"""How well heatmaps locate objects whose boxes are known: pointing accuracy, energy in box.
 
 Both measures are means over (image, ground-truth label) pairs with a box. Boxes `[x0, y0, x1, y1]`
 are in pixels of the original image and scaled to the square that the model saw; difficult ones
@@ -21,8 +21,8 @@ from lib.data.transforms import open_image
 class Localization:
     """The pairs of a split, and what is found of them, batch by batch.
 
-    `found` (2, N, C) holds hit and energy of each pair; a process fills the rows of its own images,
-    and 0 stands in all others. Raises `UserError` where `boxes` has none for any pair.
+    `found` (2, N, C) holds hit and energy of each pair; a rank fills the rows of its own images,
+    the others are 0. Raises `UserError` if `boxes` has none for any pair.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class Localization:
                 self.pairs[row] = pairs
         if not self.pairs:
             raise UserError(
-                f"boxes.json has no box for any label of the images in {split.name}.txt: spell "
-                "their paths as they stand there, or remove boxes.json"
+                f"boxes.json has no box for any label of the images in {split.name}.txt: write "
+                "their paths as in that file, or remove boxes.json"
             )
         self.found = np.zeros((2, *split.targets.shape), np.float32)
 
-    def measure(self, index: np.ndarray, attention: Tensor) -> None:
-        """Take the heatmaps (B, C, H * W) of the images `index` (B,)."""
+    def measure(self, rows: np.ndarray, attention: Tensor) -> None:
+        """Measure the heatmaps (B, C, H * W) of the images `rows` (B,)."""
         places = [
             (place, row, column)
-            for place, row in enumerate(index.tolist())
+            for place, row in enumerate(rows.tolist())
             for column in self.pairs.get(row, ())
         ]
         if not places:

@@ -1,4 +1,4 @@
-"""Which labels a model misses or sees where they are not, alone and in pairs.
+"""Missed labels and false alarms: verdicts, pairs of labels, and the worst entries.
 
 Shapes: N images, C labels.
 """
@@ -58,7 +58,7 @@ def verdicts(
 
 
 def count_cooccurrences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """In how many images a mark of `first` (N, C) meets one of `second`: int (C, C).
+    """In how many images a mark of `first` (N, C) occurs with one of `second`: int (C, C).
 
     Row: the label in `first`, column: the label in `second`.
     """
@@ -67,8 +67,8 @@ def count_cooccurrences(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 
 def pairs(first: np.ndarray, second: np.ndarray, limit: int) -> list[Pair]:
-    """The pairs of different labels whose marks meet in two images or more, and in more than by
-    chance: `sum of first_i * sum of second_j / N`.
+    """The pairs of different labels whose marks occur together in two images or more, and in more
+    than by chance: `sum of first_i * sum of second_j / N`.
 
     Sorted by how many more images these are, ties by label order; a pair of twice the same marks
     counts once, its earlier label first.

@@ -81,7 +81,7 @@ def test_tags_of_pictures(infer):
         for row, label, column in zip(rows[place:], labels, best, strict=False):
             assert row.split() == [label, f"{scores[column]:.3f}"]
     assert rows[6:9] == [
-        "not readable, left out: 1",
+        "unreadable, left out: 1",
         f"  {names[1]}: not a readable image: of no known format",
         "2 of 3 images",
     ]

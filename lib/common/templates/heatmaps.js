@@ -204,7 +204,7 @@
     const next = shown.slice(from, from + MORE);
     $("cards").append(...next.map((picture, place) => card(picture, from + place)));
     $("end").hidden = from + next.length === shown.length;
-    // observed anew, or a sentinel that is still near would not be heard of again
+    // observed again, or a sentinel that is still near would not be reported again
     nearEnd.unobserve($("end"));
     nearEnd.observe($("end"));
   }

@@ -154,14 +154,12 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
         assert f"--port {port}: cannot be used: Address already in use" in line
     for flags, says in (
         (("99999",), "--port 99999: cannot be used"),
-        (("0", "--images", "data"), "--images: is of no use with --serve"),
+        (("0", "--images", "data"), "--images cannot be combined with --serve"),
         (("0", "--threshold", "tuned"), "the experiment has no thresholds.json yet"),
     ):
         assert says in error_line(run_here(monkeypatch, capsys, *command, *flags))
     plain = ("infer.py", "--exp-dir", EXPERIMENT, "--port", "1")
-    assert "--port: is of use with --serve alone" in error_line(
-        run_here(monkeypatch, capsys, *plain)
-    )
+    assert "--port requires --serve" in error_line(run_here(monkeypatch, capsys, *plain))
 
 
 def test_scores_do_not_depend_on_the_file_format_of_an_upload(client):

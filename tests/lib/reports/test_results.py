@@ -59,7 +59,7 @@ class Harm:
         (lambda a: a.update(scores=a["scores"] + 1), r"scores outside \[0, 1\]"),
         (lambda a: a.update(scores=a["scores"] * np.nan), r"scores outside \[0, 1\]"),
         (lambda a: a.update(targets=a["targets"] * 2), "other values than 0 and 1"),
-        (lambda a: a.update(labels=np.array(["a", "a", "b"])), "stands there twice"),
+        (lambda a: a.update(labels=np.array(["a", "a", "b"])), "a label is a duplicate"),
         (lambda a: a.update(paths=np.arange(12)), "paths or labels are not text"),
         (lambda a: a.update(labels=np.array(["a", "b", "c"])), "not of the same labels"),
         (lambda a: a.update(paths=np.array([Harm()] * 12)), "a damaged file, or no scores"),
