@@ -14,13 +14,20 @@ sed -n -e 's/^\([A-Za-z0-9_-]*\)>=\([0-9]*\.[0-9]*\)\(,.*\)\{0,1\}$/\1==\2.*/p' 
   requirements.txt >"$work/oldest.txt"
 : >"$work/newest.txt"
 
+# licences that bind whoever passes a package on; the LGPL does not bind those who import it
+copyleft="GPL;AGPL;GPL-2.0-only;GPL-2.0-or-later;GPL-3.0-only;GPL-3.0-or-later;AGPL-3.0-only;\
+AGPL-3.0-or-later;GNU General Public License (GPL);GNU General Public License v2 (GPLv2);\
+GNU General Public License v2 or later (GPLv2+);GNU General Public License v3 (GPLv3);\
+GNU General Public License v3 or later (GPLv3+);GNU Affero General Public License v3;\
+GNU Affero General Public License v3 or later (AGPLv3+)"
+
 for set in oldest newest; do
   echo "== the $set packages"
   python3 -m venv "$work/$set"
   "$work/$set/bin/python" -m pip install --quiet --disable-pip-version-check \
     -r requirements-dev.txt -c "$work/$set.txt"
   "$work/$set/bin/python" -m pip check
-  "$work/$set/bin/pip-licenses" --partial-match --fail-on "GPL;GNU General Public;GNU Affero"
+  "$work/$set/bin/pip-licenses" --fail-on "$copyleft"
   "$work/$set/bin/python" -m pytest -q "$@"
   rm -rf "${work:?}/$set"
 done

@@ -61,7 +61,7 @@ def test_one_more_unreadable_image_stops(here):
     spoil("train0", "train3", "test2")
     line = error_line(here(*TRAIN, "--max-bad-images", "2"))
     assert "is one more than --max-bad-images 2 allows" in line
-    assert "mend it, leave it out, or allow for some" in error_line(here(*TRAIN))
+    assert "fix or remove it, or tolerate some with" in error_line(here(*TRAIN))
 
 
 def test_a_batch_without_a_readable_image_is_no_step(here):
@@ -87,11 +87,11 @@ def test_a_run_goes_on_with_what_it_skipped(here):
 def test_the_cache_keeps_which_images_it_could_not_read(here):
     spoil("train0", "test1")
     cached = (*TRAIN, "--cache", "cache")
-    assert "mend it, leave it out" in error_line(here(*cached))
+    assert "fix or remove it" in error_line(here(*cached))
     for _ in range(2):
         result = here(*cached, "--max-bad-images", "2")
         assert result.code == 0 and "skipped 2 images" in result.out, result.err
-    assert "mend it, leave it out" in error_line(here(*cached))
+    assert "fix or remove it" in error_line(here(*cached))
 
 
 def test_scores_are_those_of_the_images_that_were_read(here):

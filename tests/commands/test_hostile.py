@@ -295,7 +295,7 @@ def odd(model, name, value):
     "change, says",
     [
         (lambda m: {"labels": ["a\nb", *LABELS[1:]]}, r"labels\[0\]: label 'a.nb': no comma, tab"),
-        (lambda m: {"labels": ["a"] * 6}, r"labels\[1\]: label 'a' stands there twice"),
+        (lambda m: {"labels": ["a"] * 6}, r"labels\[1\]: duplicate label 'a'"),
         (lambda m: odd(m, 5, torch.zeros(1)), "model: 5 is no plain tensor by name"),
         (
             lambda m: odd(m, "a", torch.zeros(2, dtype=torch.uint8).view(torch.float8_e4m3fn)),
