@@ -5,6 +5,7 @@ import shutil
 import sys
 
 import pytest
+import torch
 
 from tests.helpers.commands import ROOT, TINY, make_data
 
@@ -37,3 +38,10 @@ def colors(trained_colors, tmp_path, monkeypatch):
 def no_curves(monkeypatch):
     """Trains without drawing curves, a third of the time of an epoch of a toy."""
     monkeypatch.setattr("lib.experiment.folder.draw_curves", lambda *arguments: None)
+
+
+@pytest.fixture
+def no_initial_values(monkeypatch):
+    """Builds networks without drawing their weights, seconds for a large one."""
+    for name in ("uniform_", "normal_", "erfinv_"):
+        monkeypatch.setattr(torch.Tensor, name, lambda tensor, *arguments, **options: tensor)

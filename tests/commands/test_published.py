@@ -251,10 +251,14 @@ def shaped(name, *shape):
 )
 def test_checkpoints_that_do_not_fit(here, change, says):
     change_state(change)
-    for command in ("evaluate.py", "infer.py", "scripts/export.py"):
-        flags = ("--format", "published") if "export" in command else ()
-        line = error_line(here(command, "--exp-dir", EXPORTED, *flags))
-        assert says in line and "best_ema_model.pth" in line
+    line = error_line(here("evaluate.py", "--exp-dir", EXPORTED))
+    assert says in line and "best_ema_model.pth" in line
+
+
+@pytest.mark.parametrize("command", [("infer.py",), ("scripts/export.py", *FORM)])
+def test_other_commands_refuse_them_too(here, command):
+    change_state(missing("module.fc.bias"))
+    assert "it lacks module.fc.bias" in error_line(here(*command, "--exp-dir", EXPORTED))
 
 
 @pytest.mark.parametrize(

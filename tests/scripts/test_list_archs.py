@@ -9,7 +9,7 @@ def rows(result):
     return {line.split()[0]: line for line in lines}
 
 
-def test_the_methods_own_architectures(monkeypatch, capsys):
+def test_the_methods_own_architectures(monkeypatch, capsys, no_initial_values):
     table = rows(run_here(monkeypatch, capsys, "scripts/list_archs.py"))
     facts = {
         "resnet18": ("resnet18.tv_in1k", " 512 ", " 32 ", "any", "ImageNet's mean and std"),

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -132,7 +130,7 @@ def test_a_full_disk_leaves_the_former_output(voc, limit):
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN); \
 resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit})); \
 runpy.run_path({str(ROOT / 'scripts' / 'voc2007.py')!r}, run_name='__main__')"
-    done = subprocess.run([sys.executable, "-c", command], capture_output=True, text=True)
-    assert done.returncode == 2 and "cannot be written: File too large" in done.stderr
+    line = error_line(run("-c", command, cwd=Path.cwd()))
+    assert "cannot be written: File too large" in line
     assert before == {path.name: path.read_bytes() for path in Path("data/voc2007").iterdir()}
     assert [path.name for path in Path("data").iterdir()] == ["voc2007"]
