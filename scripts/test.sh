@@ -15,8 +15,8 @@ trap 'kill "$checker" 2>/dev/null || true; rm -f "$types"' EXIT
 
 # or every process would start threads on all cores
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# halves of the list, so that few fixtures are made twice; who is done takes from the other
-python -m pytest -n auto --maxprocesses 4 --dist worksteal "$@" && code=0 || code=$?
+# a file's tests in one process, so that no fixture is made twice
+python -m pytest -n auto --maxprocesses 4 --dist loadfile "$@" && code=0 || code=$?
 
 wait "$checker" && typed=0 || typed=$?
 cat "$types"

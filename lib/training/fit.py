@@ -76,8 +76,9 @@ def train_epoch(run: Run, log: StepLog, stop: StopRequest) -> float:
             num_images += step.num_images
             loss = f"loss {progress.loss:.3f}, " if progress.loss_count else ""
             speed = num_images / (time.perf_counter() - start)
-            bar.set_postfix_str(f"{loss}lr {step.lr:.2e}, {speed:.1f} images/s", refresh=False)
             bar.update(progress.batch - bar.n)
+            shown = f"{loss}lr {step.lr:.2e}, {speed:.1f} images/s"
+            bar.set_postfix_str(shown, refresh=progress.batch == total)
             if save_every and run.state.step % save_every == 0:
                 save_last(run, log)
             leave_if_asked(run, log, stop)

@@ -144,7 +144,7 @@ SOURCES = {"a.csv": CSV, "a.json": COCO, "voc/a.xml": VOC, "folder/metadata.json
 def write_folder_of(file) -> None:
     """What scripts/custom.py does with one source; pictures that are not there are left out."""
     source = file if file.suffix in (".csv", ".json") else file.parent
-    samples = [row.sample for row in read_source(source, None)]
+    samples = [row.image for row in read_source(source, None)]
     labels = sorted({label for sample in samples for label in (*sample.labels, *sample.unknown)})
     options = Options(save_dir=file.parents[1] / "out", skip_missing=True)
     write_data_folder(options, labels, {"train": samples}, {})

@@ -190,7 +190,7 @@ def test_the_model_sees_stored_pixels_and_the_page_upright_ones(infer, tmp_path)
     [
         ("--labels gren", "--labels 'gren': no label of this experiment; did you mean green?"),
         ("--labels ,", "','): must be names joined by commas"),
-        ("--only-errors --images data", "--only-errors: the truth of --images is not known"),
+        ("--only-errors --images data", "--only-errors: the labels of --images are unknown"),
         ("--images broken", "no image to show: broken/a.jpg: not a readable image: of no known "
          "format, and 1 more like it"),
         ("--images data --labels red --threshold 1", "none of 27 has a label among --labels, "

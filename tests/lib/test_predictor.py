@@ -71,7 +71,7 @@ def test_any_number_of_images(folder, monkeypatch):
     for wrong in (pictures[0] / 255, pictures[0].T, np.zeros((0, 4, 3), np.uint8)):
         with pytest.raises(UserError, match=r"Predictor: an array \("):
             predictor([wrong])
-    with pytest.raises(UserError, match="expected a list of pictures"):
+    with pytest.raises(UserError, match="expected a list of images"):
         predictor("data/colors/images/test0.png")
     with pytest.raises(UserError, match="label.txt: not a readable image"):
         predictor(["data/colors/label.txt"])
