@@ -19,7 +19,7 @@ import numpy as np
 import timm
 import torch
 from timm.layers import resample_abs_pos_embed
-from timm.models import vision_transformer
+from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from models.errors import ModelError
@@ -28,10 +28,8 @@ from models.untrusted import is_finite, is_plain, require_honest_size
 PROBE_SECONDS = 5
 # what timm's modules call the function that renames a publisher's state dict
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
-# that of ViTs: resize position tables bicubic without antialiasing, as published; rename the layer
-# scales of DeiT
-VIT_FILTER_OPTIONS = {"interpolation": "bicubic", "antialias": False, "adapt_layer_scale": True}
-FLAX_POSITION_TABLE = "Transformer/posembed_input/pos_embedding"  # in a publisher's .npz
+FILTER_OPTIONS = {"timm.models.deit": {"adapt_layer_scale": True}}  # as timm calls them
+FLAX_POSITION_TABLE = "pos_embedding"  # ends its name in a publisher's .npz
 
 
 class Weights(NamedTuple):
@@ -93,7 +91,8 @@ def read_weights(path: Path) -> Weights:
             f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
             "that holds tensors by name"
         ) from error
-    tensors = [value for value in state.values() if isinstance(value, Tensor)]
+    parts = [state, *(part for part in state.values() if isinstance(part, Mapping))]
+    tensors = [value for part in parts for value in part.values() if isinstance(value, Tensor)]
     if not tensors:
         raise ModelError(f"--weights {path}: holds no tensors by name")
     if not all(map(is_plain, tensors)):
@@ -155,24 +154,32 @@ def reach(address: str) -> None:
 
 
 def _to_timm_names(trunk: Any, timm_name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """`state` under timm's names, by the filter of the module that defines the model."""
+    """`state` under timm's names, by the filter of the module that defines the model.
+
+    timm's filter resizes the position table of a ViT with antialiasing; here it finds none to
+    resize, and `resize_table` does it as published.
+    """
     module = sys.modules[timm.models.model_entrypoint(timm_name).__module__]
     found = (getattr(module, name, None) for name in FILTERS)
     to_timm_names: Callable[..., Any] | None = next((one for one in found if one), None)
     if to_timm_names is None:
         return dict(state)
-    options = VIT_FILTER_OPTIONS if to_timm_names is vision_transformer.checkpoint_filter_fn else {}
     takes_model = len(inspect.signature(to_timm_names).parameters) > 1
     arguments = (state, trunk) if takes_model else (state,)
-    try:
+    options = FILTER_OPTIONS.get(module.__name__, {})
+    own = trunk.pos_embed if isinstance(trunk, VisionTransformer) else None
+    if own is None:
         return dict(to_timm_names(*arguments, **options))
-    except RuntimeError:
-        own, table = getattr(trunk, "pos_embed", None), state.get("pos_embed")
-        if own is None or table is None:
-            raise
+    trunk.pos_embed = None
+    try:
+        renamed = dict(to_timm_names(*arguments, **options))
+    finally:
+        trunk.pos_embed = own
+    table = renamed.get("pos_embed")
+    if table is not None and table.ndim == 3:
         grid = trunk.patch_embed.grid_size
-        resize_table(table, grid, own.shape[1] - grid[0] * grid[1])  # names what is wrong with it
-        raise
+        renamed["pos_embed"] = resize_table(table, grid, own.shape[1] - grid[0] * grid[1])
+    return renamed
 
 
 def _for_final_norm(trunk: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -188,14 +195,15 @@ def _load_npz(trunk: Any, file: Path) -> None:
     with np.load(file, allow_pickle=False) as arrays:
         names = [name for name in arrays if name.endswith(FLAX_POSITION_TABLE)]
         shape = arrays[names[0]].shape if names else None
-    own = getattr(trunk, "pos_embed", None)
-    if own is not None and shape is not None:
-        trunk.pos_embed = nn.Parameter(own.new_empty(shape))  # timm's reader resizes bilinearly
+    own = trunk.pos_embed if isinstance(trunk, VisionTransformer) else None
+    if own is None or shape is None:
+        trunk.load_pretrained(str(file))
+        return
+    trunk.pos_embed = nn.Parameter(own.new_empty(shape))  # timm's reader resizes bilinearly
     trunk.load_pretrained(str(file))
-    if own is not None and shape is not None:
-        grid = trunk.patch_embed.grid_size
-        prefix_tokens = own.shape[1] - grid[0] * grid[1]
-        trunk.pos_embed = nn.Parameter(resize_table(trunk.pos_embed.data, grid, prefix_tokens))
+    grid = trunk.patch_embed.grid_size
+    prefix_tokens = own.shape[1] - grid[0] * grid[1]
+    trunk.pos_embed = nn.Parameter(resize_table(trunk.pos_embed.data, grid, prefix_tokens))
 
 
 def _require_connection(timm_name: str, address: str) -> None:

@@ -53,5 +53,7 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, float]], title: str) -> 
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="0.92")
+            if len(lines) > 1:
+                axes.legend(frameon=False, fontsize=8)
         axes.plot([best["epoch"]], [best["mAP_ema"]], "o", color=ACCENT, label="best")
         axes.legend(frameon=False, fontsize=8, loc="lower right")
