@@ -80,8 +80,7 @@ def random_experiment(arch: str, folder: Path) -> Path:
     with torch.no_grad():  # or all scores would be about one half
         model.patch_classifier[-1].weight *= 30
     file = folder / "best_ema_model.pth"
-    content = {"model": model.state_dict(), "labels": labels, "config": config.to_dict()}
-    checkpoint.save(file, content)
+    checkpoint.save_model(file, model, labels, config)
     return file
 
 

@@ -15,7 +15,7 @@ WIDTH, HEIGHT = 420, 300
 LEFT, RIGHT, TOP, BOTTOM = 64, 12, 12, 44  # around the plotted area
 LEAST_SHARE = 1e-4  # where the logarithmic axis begins
 LEVELS = 100  # recalls at which long curves are read off
-FEW = 30  # entries; bins with fewer are drawn as unreliable
+MIN_BIN_ENTRIES = 30  # bins with fewer are drawn as unreliable
 
 Ticks = list[tuple[float, str]]
 
@@ -101,7 +101,7 @@ def reliability_paths(bins: Bins) -> dict[str, str]:
             x(bins.mean_score[there]), y(bins.positive_share[there]), strict=True
         )
     ]
-    many = bins.num_entries[there] >= FEW
+    many = bins.num_entries[there] >= MIN_BIN_ENTRIES
     return {
         "line": "M" + "L".join(points) if points else "",
         "dots": "".join(f"M{at}h0" for at, enough in zip(points, many, strict=True) if enough),
@@ -139,7 +139,7 @@ def score_charts(paths: dict[str, str], bins: int) -> list[Chart]:
             [
                 diagonal,
                 keyed["line"],
-                keyed["dots"]._replace(name=f"bin of {FEW} entries or more"),
+                keyed["dots"]._replace(name=f"bin of {MIN_BIN_ENTRIES} entries or more"),
                 keyed["few"]._replace(name="bin of fewer"),
             ],
         ),

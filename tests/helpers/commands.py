@@ -178,7 +178,7 @@ def make_experiment(folder: Path, *flags: str) -> Path:
     torch.manual_seed(0)
     model = build_model(config, len(labels), None, weights="none")
     experiment = folder / "experiments" / "toy"
-    content = {"model": model.state_dict(), "labels": labels, "config": config.to_dict()}
-    checkpoint.save(experiment / "checkpoints" / "best_ema_model.pth", content)
+    file = experiment / "checkpoints" / "best_ema_model.pth"
+    checkpoint.save_model(file, model, labels, config)
     (experiment / "config.yaml").write_text(config.to_yaml())
     return experiment

@@ -7,11 +7,18 @@ import zlib
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.data.transforms import TRAIN_TRANSFORMS, read_image, train_transform
+from lib.data.transforms import (
+    TRAIN_TRANSFORMS,
+    Normalizer,
+    read_image,
+    resize,
+    train_transform,
+)
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
@@ -112,3 +119,58 @@ def test_the_train_transforms_are_the_choices_of_the_flag():
     assert tuple(TRAIN_TRANSFORMS) == field.metadata["choices"]
     with pytest.raises(KeyError, match="mixup"):
         train_transform(Image.new("RGB", (4, 4)), 4, "mixup", np.random.default_rng(0))
+
+
+def test_truncated_images_are_refused(split, tmp_path):
+    whole = open(split.paths[0], "rb").read()
+    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError, match="cut.png: not a readable image"):
+        read_image(tmp_path / "cut.png")
+
+
+def test_the_rotation_that_a_camera_notes_is_ignored(tmp_path):
+    """As published: the pixels are read as they are stored."""
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter
+    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert read_image(tmp_path / "turned.jpg").size == (30, 20)
+
+
+def test_sixteen_bit_grey_is_scaled(tmp_path):
+    grey = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
+    Image.fromarray(grey).save(tmp_path / "deep.png")
+    found = np.asarray(read_image(tmp_path / "deep.png"))
+    assert found.shape == (4, 4, 3)
+    np.testing.assert_array_equal(found[..., 0], grey // 257)
+    Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
+    with pytest.raises(UserError, match="float.tiff: floating-point pixels"):
+        read_image(tmp_path / "float.tiff")
+
+
+def test_eval_transform_is_the_resize_alone():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 33, 3), dtype=np.uint8))
+    expected = image.resize((12, 12), Image.Resampling.BILINEAR)
+    assert resize(image, 12).tobytes() == expected.tobytes()
+
+
+def test_augment_levels():
+    image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 9, 3), dtype=np.uint8))
+    plain, mirrored = resize(image, 12).tobytes(), None
+    mirrored = resize(image, 12).transpose(Image.Transpose.FLIP_LEFT_RIGHT).tobytes()
+    results = {
+        level: [
+            train_transform(image, 12, level, np.random.default_rng(seed)).tobytes()
+            for seed in range(200)
+        ]
+        for level in ("none", "flip", "published")
+    }
+    assert set(results["none"]) == {plain}
+    assert set(results["flip"]) == {plain, mirrored}
+    assert 70 < results["flip"].count(mirrored) < 130
+    assert len(set(results["published"])) > 190
+
+
+def test_normalizer_scales_and_shifts_per_channel():
+    pixels = torch.tensor([0, 51, 255], dtype=torch.uint8).view(1, 3, 1, 1)
+    found = Normalizer((0.5, 0.2, 0.0), (0.5, 1.0, 2.0), torch.device("cpu"))(pixels)
+    torch.testing.assert_close(found.flatten(), torch.tensor([-1.0, 0.0, 0.5]))
