@@ -19,13 +19,7 @@ from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring.calibration import calibrate, calibration_error
 from lib.scoring.localization import Localization
-from lib.scoring.metrics import (
-    EPOCH_METRICS,
-    average_precision,
-    present_labels,
-    threshold_f1,
-    topk_f1,
-)
+from lib.scoring.metrics import average_precision, present_labels, summarize, threshold_f1
 from lib.scoring.thresholds import Criterion
 from lib.scoring.tuning import FILE, MAX_LISTED, Tuning, learn, validation_split
 
@@ -130,9 +124,7 @@ def compute_results(
     arrays = (scores, split.targets, split.ignore)
     precisions = average_precision(*arrays)
     return {
-        **{name: metric(*arrays) for name, metric in EPOCH_METRICS.items()},
-        **threshold_f1(*arrays, threshold=threshold).as_dict("threshold"),
-        **topk_f1(*arrays, k=topk, threshold=threshold).as_dict("topk"),
+        **summarize(*arrays, threshold=threshold, topk=topk),
         "per_label": dict(zip(labels, precisions.tolist(), strict=True)),
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 from lib.common.errors import UserError
 from lib.common.readers import read_json
 from lib.config import Config
-from lib.scoring.metrics import average_precision, threshold_f1, topk_f1
+from lib.scoring.metrics import summarize
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
@@ -37,11 +37,7 @@ class Scores(NamedTuple):
 
     def summary(self, threshold: float, topk: int) -> dict[str, float]:
         """`mAP`, `threshold_*` and `topk_*`, as evaluate.py gives them."""
-        return {
-            "mAP": float(average_precision(*self.arrays).mean()),
-            **threshold_f1(*self.arrays, threshold=threshold).as_dict("threshold"),
-            **topk_f1(*self.arrays, k=topk, threshold=threshold).as_dict("topk"),
-        }
+        return summarize(*self.arrays, threshold=threshold, topk=topk)
 
 
 class Evaluated(NamedTuple):

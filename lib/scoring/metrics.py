@@ -91,6 +91,23 @@ def topk_f1(
     return _f1((scores >= threshold) & kept & top_labels(scores, k), positive)
 
 
+def summarize(
+    scores: np.ndarray,
+    targets: np.ndarray,
+    ignore: np.ndarray | None = None,
+    *,
+    threshold: float,
+    topk: int,
+) -> dict[str, float]:
+    """`EPOCH_METRICS`, `threshold_*` and `topk_*` of a split, by name."""
+    arrays = (scores, targets, ignore)
+    return {
+        **{name: metric(*arrays) for name, metric in EPOCH_METRICS.items()},
+        **threshold_f1(*arrays, threshold=threshold).as_dict("threshold"),
+        **topk_f1(*arrays, k=topk, threshold=threshold).as_dict("topk"),
+    }
+
+
 def top_labels(scores: np.ndarray, k: int) -> np.ndarray:
     """Marks (N, C) of each sample's k highest scores; ties go to the earlier label."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
