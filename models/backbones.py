@@ -118,8 +118,9 @@ def freeze_bn_statistics(model: nn.Module, active: bool) -> Iterator[None]:
     modules = model.modules() if active else ()
     norms = [module for module in modules if isinstance(module, _BatchNorm)]
     previous = [(norm.momentum, norm.num_batches_tracked) for norm in norms]
-    for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+    for norm, (_, batches) in zip(norms, previous, strict=True):
+        norm.momentum = 0.0
+        norm.num_batches_tracked = batches if batches is None else batches.clone()
     try:
         yield
     finally:

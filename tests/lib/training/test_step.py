@@ -3,6 +3,7 @@
 import copy
 
 import pytest
+import timm
 import torch
 
 from lib.common.errors import UserError
@@ -216,6 +217,15 @@ def test_gradient_checkpointing_changes_no_number(arch):
     plain, kept = trained(arch=arch)
     again, kept_less = trained(arch=arch, grad_checkpointing=True)
     assert kept_less < kept
+    assert all(torch.equal(again[name], value) for name, value in plain.items())
+
+
+def test_gradient_checkpointing_keeps_the_statistics_of_sync_batch_norm(monkeypatch):
+    """Which several GPUs have; alone and on a CPU it normalises as BatchNorm does."""
+    plain, _ = trained()
+    convert = timm.layers.convert_sync_batchnorm
+    monkeypatch.setattr(World, "convert_sync_bn", lambda world, model: convert(model))
+    again, _ = trained(grad_checkpointing=True)
     assert all(torch.equal(again[name], value) for name, value in plain.items())
 
 
