@@ -64,7 +64,7 @@ def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None
 
 def allow_tf32() -> None:
     """Allow TF32 in CUDA's matrix products, as PyTorch does in convolutions."""
-    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
 
 
 def make_deterministic() -> None:
@@ -76,16 +76,19 @@ def make_deterministic() -> None:
 
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
-    """Disable TF32 inside the block, whatever training allows."""
-    backends: tuple[Any, ...] = (torch.backends.cudnn, torch.backends.cuda.matmul)
-    allowed = [backend.allow_tf32 for backend in backends]
-    for backend in backends:
-        backend.allow_tf32 = False
+    """Compute float32 products in float32 inside the block, not in TF32 or bfloat16, whatever
+    training or the program around it allows."""
+    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    # cudnn.rnn too: PyTorch's older switches cannot be read where it differs from cudnn.conv
+    products: tuple[Any, ...] = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    allowed = [product.fp32_precision for product in products]
+    for product in products:
+        product.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for backend, before in zip(backends, allowed, strict=True):
-            backend.allow_tf32 = before
+        for product, before in zip(products, allowed, strict=True):
+            product.fp32_precision = before
 
 
 @contextlib.contextmanager

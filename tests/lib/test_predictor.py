@@ -86,7 +86,7 @@ import torch, torchvision, timm, PIL.Image, torch.utils.tensorboard
 def state():
     handlers = [signal.getsignal(number) for number in signal.valid_signals()]
     settings = torch.get_num_threads(), torch.is_grad_enabled(), torch.get_default_dtype()
-    cuda = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    cuda = torch.backends.cuda.matmul.fp32_precision, torch.backends.cudnn.conv.fp32_precision
     numbers = torch.get_rng_state().tolist(), numpy.random.get_state()[1].tolist()
     pillow = PIL.Image.MAX_IMAGE_PIXELS, PIL.ImageFile.LOAD_TRUNCATED_IMAGES
     others = random.getstate(), threading.enumerate(), logging.root.handlers, logging.root.level
