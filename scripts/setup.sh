@@ -1,5 +1,5 @@
-# Sourced by demo.sh and test.sh: goes to the repository's root, makes or enters an environment and
-# installs the requirement files named as arguments. Skips the install while they are unchanged.
+# Sourced by demo.sh and test.sh: goes to the repository's root, makes or enters a virtual environment
+# and installs the requirement files named as arguments. Skips the install while they are unchanged.
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -9,7 +9,8 @@ fail() {
 }
 
 use_environment() {
-  if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+  # a conda environment is none of these: its base is shared by all of a user's projects
+  if ! python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null; then
     if [ ! -x .venv/bin/python ]; then
       command -v python3 >/dev/null || fail "python3 was not found; install Python 3.11 or newer"
       require_version python3
