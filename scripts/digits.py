@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import Parser, folder_path, non_negative_int, positive_int, run_main
-from lib.common.errors import UserError
+from lib.common.errors import UserError, writing
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN_SHARE = 0.8  # of the scans
@@ -45,7 +45,7 @@ def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> 
     from sklearn.datasets import load_digits
 
     from lib.common.console import print_line, progress_bar
-    from lib.common.files import staged_folder, write_json, write_text, writing
+    from lib.common.files import staged_folder, write_json, write_text
 
     digits = load_digits()
     order = np.random.default_rng(seed).permutation(len(digits.images))

@@ -7,7 +7,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from lib.common.files import writing
+from lib.common.errors import writing
 from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 

@@ -1,5 +1,9 @@
 """The error for what a user can fix; `lib.common.cli.run_main` turns it into exit code 2."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
 
 class UserError(Exception):
     """Bad input, usage or environment.
@@ -13,3 +17,13 @@ class UserError(Exception):
     """
 
     printed_by = "first"
+
+
+@contextlib.contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn an `OSError` inside (full disk, no permission) into a `UserError` naming `path`."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UserError(f"{path}: cannot be written: {reason}") from error

@@ -3,7 +3,6 @@
 import contextlib
 import csv
 import errno
-import fcntl
 import io
 import json
 import os
@@ -15,23 +14,14 @@ from typing import IO, Any
 
 import numpy as np
 
-from lib.common.errors import UserError
+from lib.common.errors import UserError, writing
+from lib.common.locks import folder_lock
 from lib.common.signals import deferred_signals
 from lib.common.text import escape_controls
 
 # reading it means setting it, which is not safe once there are threads
 UMASK = os.umask(0)
 os.umask(UMASK)
-
-
-@contextlib.contextmanager
-def writing(path: str | Path) -> Iterator[None]:
-    """Turn an `OSError` inside (full disk, no permission) into a `UserError` naming `path`."""
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise UserError(f"{path}: cannot be written: {reason}") from error
 
 
 @contextlib.contextmanager
@@ -155,7 +145,7 @@ def staged_folder(target: str | Path, replaces: Collection[str] = ()) -> Iterato
         yield new
         with writing(target), deferred_signals():
             target.mkdir(exist_ok=True)
-            with _folder_lock(target):
+            with folder_lock(target):
                 _replace_entries(target, new, old, replaces)
     except UserError as error:
         # name the file by its final path, which the user knows
@@ -175,15 +165,3 @@ def _replace_entries(target: Path, new: Path, old: Path, replaces: Collection[st
     for name in replaces:
         if name not in written and (target / name).exists():
             os.rename(target / name, old / name)
-
-
-@contextlib.contextmanager
-def _folder_lock(folder: Path) -> Iterator[None]:
-    """Hold an exclusive lock on `folder`, if its file system supports locks."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)

@@ -19,8 +19,8 @@ from numpy.lib.format import open_memmap
 from PIL import Image
 
 from lib.common.console import print_line, progress_bar
-from lib.common.errors import UserError
-from lib.common.files import move_into_place, write_json, writing
+from lib.common.errors import UserError, writing
+from lib.common.files import move_into_place, write_json
 from lib.common.readers import read_array, read_json
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.transforms import read_image, resize

@@ -1,7 +1,6 @@
 """The experiment folder `experiments/<model>_<data>/expN/`: created exclusively, then extended."""
 
 import contextlib
-import fcntl
 import json
 import os
 import shlex
@@ -10,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.console import print_line
-from lib.common.errors import UserError
-from lib.common.files import append_line, write_text, writing
+from lib.common.errors import UserError, writing
+from lib.common.files import append_line, write_text
+from lib.common.locks import lock_file
 from lib.config import Config
 from lib.experiment.history import draw_curves, read_history
 from lib.experiment.provenance import git_revision, versions
@@ -87,15 +87,12 @@ class Experiment:
         Raises `ExperimentLocked` if one already does.
         """
         with writing(self.path):
-            # not flock: the data loading workers would inherit it, and outlive a killed run
             self._lock = open(self.lock_file, "w")
-            try:
-                fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except (BlockingIOError, PermissionError):
+            if not lock_file(self._lock):
                 self._lock.close()
                 raise ExperimentLocked(
                     f"{self.path}: another process is training here; wait for it, or end it"
-                ) from None
+                )
 
     def start_log(
         self,

@@ -7,8 +7,7 @@ from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 
-from lib.common.errors import UserError
-from lib.common.files import writing
+from lib.common.errors import UserError, writing
 
 EVENTS = "events.out.tfevents"  # prefix of its file names
 

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from lib.common.errors import UserError
-from lib.common.files import staged_folder, writing
+from lib.common.errors import UserError, writing
+from lib.common.files import staged_folder
 from lib.data.transforms import read_image, resize
 from lib.predictor import Predictor
 from models import registry

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from lib.common.files import atomic_write, write_npz, writing
+from lib.common.errors import writing
+from lib.common.files import atomic_write, write_npz
 from lib.common.html import write_page
 from lib.inference.overlays import (
     THUMBNAIL,

@@ -11,7 +11,7 @@ import matplotlib
 import numpy as np
 from PIL import ExifTags, Image, ImageDraw, ImageFont
 
-from lib.common.files import writing
+from lib.common.errors import writing
 from lib.common.text import escape_controls
 from lib.data.transforms import open_image, to_rgb
 

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.console import print_line
-from lib.common.errors import UserError
-from lib.common.files import writing
+from lib.common.errors import UserError, writing
 from lib.common.flags import flag_name
 from lib.config import RUNTIME_FLAGS, Config
 from lib.experiment.folder import Experiment, ExperimentLocked, runs_folder
