@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from lib.common.errors import UserError
+from lib.common.failures import explain, raise_open_files_limit
 from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 
@@ -29,30 +30,41 @@ class Parser(argparse.ArgumentParser):
 def run_main(main: Callable[[], None]) -> NoReturn:
     """Run an entry point and exit with its code.
 
-    0: done; 2: a `UserError` or a missing permission, with one line on stderr and no traceback;
-    130 and 143: SIGINT and SIGTERM. Any other exception is a bug and keeps its traceback (1).
+    0: done; 2: a `UserError`, a missing permission, or another failure of the environment that
+    `lib.common.failures` knows, with one line on stderr and no traceback; 130 and 143: SIGINT and
+    SIGTERM. Any other exception is a bug and keeps its traceback (1).
     """
     signal.signal(signal.SIGTERM, _terminate)
     if isinstance(sys.stdout, io.TextIOWrapper):  # for names that the terminal cannot encode
         sys.stdout.reconfigure(errors="backslashreplace")
     program = Path(sys.argv[0]).name
     try:
+        if sys.platform == "win32":
+            raise UserError("runs on Linux and macOS; on Windows, use WSL")
+        raise_open_files_limit()
         main()
-    except UserError as error:
+    except KeyboardInterrupt:
+        print(f"{program}: interrupted", file=sys.stderr)
+        sys.exit(128 + signal.SIGINT)
+    except Exception as raised:
+        error = _as_user_error(raised)
+        if error is None:
+            raise
         from lib.common.console import detach_stdout  # not at the top, so that --help is fast
 
         detach_stdout()
         _print_error(program, error)
         sys.exit(2)
-    except PermissionError as error:  # a folder that may not be read, anywhere in the code
-        if error.filename is None:
-            raise
-        _print_error(program, UserError(f"{error.filename}: {error.strerror}"))
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
     sys.exit(0)
+
+
+def _as_user_error(error: Exception) -> UserError | None:
+    if isinstance(error, UserError):
+        return error
+    if isinstance(error, PermissionError) and error.filename is not None:
+        # a folder that may not be read, anywhere in the code
+        return UserError(f"{error.filename}: {error.strerror}")
+    return explain(error)
 
 
 def at_least(least: int) -> Callable[[str], int]:

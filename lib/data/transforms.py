@@ -15,6 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from lib.common.errors import UserError
+from lib.common.failures import explain
 from lib.data.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
 
 # Pillow's decoders that are used; EPS would start another program
@@ -44,6 +45,8 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
         except UnidentifiedImageError as error:
             raise UserError(f"{path}: not a readable image: of no known format") from error
         except Exception as error:  # a damaged file can raise anything in a decoder
+            if explain(error):  # nothing is wrong with the file
+                raise
             reason = " ".join(str(error).split()) or type(error).__name__
             raise UserError(f"{path}: not a readable image: {reason}") from error
 

@@ -78,9 +78,10 @@ def make_deterministic() -> None:
 def exact_float32() -> Iterator[None]:
     """Compute float32 products in float32 inside the block, not in TF32 or bfloat16, whatever
     training or the program around it allows."""
-    cuda, cudnn, mkldnn = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
     # cudnn.rnn too: PyTorch's older switches cannot be read where it differs from cudnn.conv
-    products: tuple[Any, ...] = (cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
+    products = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     allowed = [product.fp32_precision for product in products]
     for product in products:
         product.fp32_precision = "ieee"

@@ -3,7 +3,6 @@
 import contextlib
 import logging
 import os
-import re
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ import torch
 import torch.distributed as dist
 
 from lib.common.errors import UserError
+from lib.common.failures import explain, is_lost_contact, quoted
 from lib.common.rank_info import VARIABLES, is_launched, rank_info, restart_count
 from lib.runtime.device import select_device
 from lib.runtime.world import RaisedOnAllRanks, World
@@ -44,20 +44,17 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         error.printed_by = "this" if here.rank == 0 else "another"
         dist.destroy_process_group()
         raise
-    except BaseException as error:
+    except BaseException as raised:
         printed_by = _elect_printer(store)
         if device.type != "cuda":  # NCCL may wait for the other ranks, which do not leave now
             dist.destroy_process_group()
-        if isinstance(error, UserError):
-            error.printed_by = printed_by
-        elif isinstance(error, RuntimeError) and _is_lost_contact(error):
-            lost = UserError(
-                f"process {here.rank} of {here.world_size} lost contact with another one, which "
-                "was killed or does not answer: see its own messages, and continue with --resume"
-            )
-            lost.printed_by = printed_by
-            raise lost from error
-        raise
+        explained = raised if isinstance(raised, UserError) else _as_user_error(raised)
+        if explained is None:
+            raise
+        explained.printed_by = printed_by
+        if explained is raised:
+            raise
+        raise explained from raised
     dist.destroy_process_group()
 
 
@@ -107,11 +104,12 @@ def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
         # a launcher keeps the store over a restart, with the addresses of the previous processes
         own = dist.PrefixStore(f"attempt {restart_count()}", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=limit)
-    except (dist.DistError, RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError) as error:
         address = ":".join(os.environ[name] for name in VARIABLES[4:])
-        raise UserError(
+        raise explain(error) or UserError(
             f"process {here.rank} of {here.world_size}: no rendezvous with the others at {address} "
-            f"within {timeout} s: check the address, the number of processes, and that all run"
+            f"within {timeout} s: check the address, the number of processes, and that all run "
+            f"({quoted(error)})"
         ) from error
     return store
 
@@ -123,10 +121,16 @@ def _end_with_launcher(launcher: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _is_lost_contact(error: RuntimeError) -> bool:
-    if isinstance(error, dist.DistError):
-        return True
-    return bool(re.search(r"gloo|nccl|connection (closed|reset|refused)", str(error), re.I))
+def _as_user_error(error: BaseException) -> UserError | None:
+    """What an error means for the user, if it is one of the environment."""
+    if not is_lost_contact(error):
+        return explain(error)
+    here = rank_info()
+    return UserError(
+        f"process {here.rank} of {here.world_size} lost contact with another one, which was killed "
+        "or does not answer: see its own messages, and continue with --resume "
+        f"({quoted(error)})"
+    )
 
 
 def _elect_printer(store: dist.Store) -> str:

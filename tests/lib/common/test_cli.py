@@ -59,3 +59,17 @@ def test_exit_codes(capsys):
     assert exit_of(interrupted) == 130
     with pytest.raises(ZeroDivisionError):
         run_main(lambda: 1 / 0)
+
+
+def test_windows_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setattr("sys.platform", "win32")
+    assert exit_of(lambda: None) == 2
+    assert "runs on Linux and macOS; on Windows, use WSL" in capsys.readouterr().err
+
+
+def test_too_many_open_files_is_one_line(capsys):
+    def open_too_many():
+        raise OSError(24, "Too many open files", "/dev/null")
+
+    assert exit_of(open_too_many) == 2
+    assert "Too many open files: '/dev/null': raise the limit" in capsys.readouterr().err
