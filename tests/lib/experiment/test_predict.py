@@ -72,3 +72,11 @@ def test_predictions_are_made_in_full_float32(loader):
     normalizer = Normalizer((0, 0, 0), (1, 1, 1), CPU)
     list(predict([Watching()], loader, normalizer, CPU, False))
     assert seen and set(seen) == {"ieee"} and products[0].fp32_precision == "tf32"
+
+
+def test_scores_are_collected_by_row(loader):
+    stream = list(
+        predict([SmallModel()], loader, Normalizer((0,) * 3, (1,) * 3, CPU), CPU, amp=False)
+    )
+    ordered, _ = collect_scores(iter(stream), (1, 5, 2))
+    np.testing.assert_array_equal(collect_scores(iter(stream[::-1]), (1, 5, 2))[0], ordered)
