@@ -18,7 +18,7 @@ from lib.data.transforms import read_image, resize, to_pixels
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, prepare_for_inference
 from lib.experiment.predict import Prediction, predict
-from lib.runtime.device import autocast, exact_float32, select_device
+from lib.runtime.device import autocast, exact_float32, memory_guard, select_device
 from lib.runtime.world import World
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
@@ -42,7 +42,8 @@ class Predictor:
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
         self.amp = self.config.amp
-        self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
+        with memory_guard():
+            self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
 
     def __call__(
@@ -80,8 +81,9 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         size = self.config.img_size
         pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
-        with torch.inference_mode(), exact_float32(), autocast(self.device, self.amp):
-            output = self.model(self.normalizer(pixels.to(self.device)))
+        with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
+            with autocast(self.device, self.amp):
+                output = self.model(self.normalizer(pixels.to(self.device)))
         attention = output.attention.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), attention.float().cpu().numpy()
 

@@ -36,6 +36,11 @@ REMEDIES = (
         "this PyTorch was not built for this GPU: install one that was, or pass --device cpu",
     ),
     (
+        r"CUDA error: (out of memory|all CUDA-capable devices are busy)",
+        "free the GPU (nvidia-smi lists the processes on it), or choose another with "
+        "CUDA_VISIBLE_DEVICES",
+    ),
+    (
         r"no socket interface found|Bootstrap : no|Unable to find (address|interface)",
         "no such network interface: set NCCL_SOCKET_IFNAME and GLOO_SOCKET_IFNAME to one that "
         "`ip address` lists, or unset them",

@@ -2,32 +2,74 @@
 
 import contextlib
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 
 from lib.common.errors import UserError
+from lib.common.failures import explain, quoted
 
 
 def select_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of `--device`: `auto` is CUDA, MPS or the CPU, the first that is available.
 
-    The processes of a machine take its GPUs in turn.
+    The processes of a machine take its GPUs in turn. Raises `UserError` for a device that is not
+    available, and for a GPU that cannot be used: `auto` does not fall back to the CPU then.
     """
-    available = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if name == "auto":
-        name = next(device for device, there in available.items() if there)
-    if not available[name]:
-        raise UserError(f"--device {name}: not available here; pass --device cpu or auto")
-    if name == "cuda":
-        torch.cuda.set_device(local_rank % torch.cuda.device_count())
-        return torch.device(name, torch.cuda.current_device())
-    return torch.device(name)
+    if name in ("auto", "cuda"):
+        if torch.cuda.is_available():
+            torch.cuda.set_device(local_rank % torch.cuda.device_count())
+            _require_capability(torch.cuda.current_device())
+            return torch.device("cuda", torch.cuda.current_device())
+        problem, hides_gpu = _why_no_cuda()
+        if name == "cuda" or hides_gpu:
+            raise UserError(f"--device {name}: {problem}, or pass --device cpu")
+    if name in ("auto", "mps") and torch.backends.mps.is_available():
+        return torch.device("mps")
+    if name == "mps":
+        raise UserError("--device mps: not available here; pass --device cpu or auto")
+    return torch.device("cpu")
+
+
+def _why_no_cuda() -> tuple[str, bool]:
+    """Why CUDA is not available and what to do, and whether this machine seems to have a GPU."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if not torch.backends.cuda.is_built():
+        return "this PyTorch is built without CUDA: install one with it", False
+    try:
+        torch.cuda.init()
+        reason = "CUDA finds no GPU"
+    except (RuntimeError, AssertionError) as error:
+        reason = quoted(error)
+        if explained := explain(error):
+            return str(explained), True
+    if "no NVIDIA driver" in reason:
+        return "this machine has no NVIDIA driver: install one", False
+    if visible in ("", "-1"):  # the usual ways to ask for none
+        return f"CUDA_VISIBLE_DEVICES={visible!r} hides the GPUs: unset it", False
+    if visible is not None:
+        return f"CUDA_VISIBLE_DEVICES={visible} names no GPU of this machine: unset it", True
+    return f"not available ({reason}): see what nvidia-smi says", "No CUDA GPUs" not in reason
+
+
+def _require_capability(index: int) -> None:
+    """Refuse a GPU that this PyTorch has no code for."""
+    own = torch.cuda.get_device_capability(index)
+    # sm_86 runs on capability 8.6 and later ones of 8; compute_90 is compiled for any from 9.0 on
+    built = re.findall(r"\b(sm|compute)_(\d+)(\d)", " ".join(torch.cuda.get_arch_list()))
+    runs = [
+        own >= (int(major), int(minor)) and (kind == "compute" or own[0] == int(major))
+        for kind, major, minor in built
+    ]
+    if built and not any(runs):
+        raise UserError(
+            f"GPU {index} ({torch.cuda.get_device_name(index)}) has compute capability "
+            f"{own[0]}.{own[1]}, which PyTorch {torch.__version__} lacks "
+            f"({' '.join(torch.cuda.get_arch_list())}): install a PyTorch that has it, choose "
+            "another GPU with CUDA_VISIBLE_DEVICES, or pass --device cpu"
+        )
 
 
 def amp_dtype(device: torch.device) -> torch.dtype:
@@ -67,6 +109,11 @@ def allow_tf32() -> None:
     torch.backends.cuda.matmul.fp32_precision = "tf32"
 
 
+def choose_fastest_convolutions() -> None:
+    """Let cuDNN time its algorithms for each shape of a convolution: ours are few and fixed."""
+    torch.backends.cudnn.benchmark = True
+
+
 def make_deterministic() -> None:
     """Use deterministic algorithms only."""
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read at the first product
@@ -93,17 +140,16 @@ def exact_float32() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_guard(batch_size: int) -> Iterator[None]:
+def memory_guard(batch_size: int | None = None) -> Iterator[None]:
     """Turn an out-of-memory error, and an operation that --deterministic has not, into a
-    `UserError` that says what to change."""
+    `UserError` that says what to change. Without a `batch_size`, no batch is in memory yet."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise UserError(
-            f"out of GPU memory at --batch-size {batch_size}: lower --batch-size or --img-size, "
-            "or train with --amp"
-        ) from error
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise _out_of_memory(batch_size) from error
     except RuntimeError as error:
+        if "DefaultCPUAllocator: can't allocate" in str(error):
+            raise _out_of_memory(batch_size) from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).split()[0]
@@ -111,3 +157,15 @@ def memory_guard(batch_size: int) -> Iterator[None]:
             f"--deterministic: PyTorch has no deterministic {operation}, which this --arch needs: "
             "choose another, or leave the flag out: --seed alone is equal up to rounding"
         ) from error
+
+
+def _out_of_memory(batch_size: int | None) -> UserError:
+    if batch_size is None:
+        return UserError(
+            "out of memory for the network itself, without a batch: choose a smaller --arch, or "
+            "free memory that other processes hold (nvidia-smi lists those on a GPU)"
+        )
+    return UserError(
+        f"out of memory at --batch-size {batch_size}: lower --batch-size or --img-size, or train "
+        "with --amp, --accum-steps or --grad-checkpointing"
+    )

@@ -4,6 +4,7 @@ import contextlib
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -38,8 +39,10 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         return
     threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
     store = _rendezvous(device, timeout)
+    world = World(device, here.rank, here.world_size, store)
     try:
-        yield World(device, here.rank, here.world_size, store)
+        _require_own_gpu(world)
+        yield world
     except RaisedOnAllRanks as error:
         error.printed_by = "this" if here.rank == 0 else "another"
         dist.destroy_process_group()
@@ -97,8 +100,7 @@ def start_processes(number: int) -> NoReturn:
 def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
     """Join the process group; returns the store that the processes share."""
     here, limit = rank_info(), timedelta(seconds=timeout)
-    shared_gpus = device.type == "cuda" and here.local_world_size > torch.cuda.device_count()
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not shared_gpus else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not _gpus_are_shared() else "gloo"
     try:
         store, rank, world_size = next(dist.rendezvous("env://", timeout=limit))
         # a launcher keeps the store over a restart, with the addresses of the previous processes
@@ -112,6 +114,24 @@ def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
             f"({quoted(error)})"
         ) from error
     return store
+
+
+def _gpus_are_shared() -> bool:
+    """Whether several processes may share a GPU, over gloo, for tests on a single one."""
+    return os.environ.get("SGRE_SHARE_GPUS") == "1"
+
+
+def _require_own_gpu(world: World) -> None:
+    """Refuse fewer GPUs than processes, which NCCL cannot serve."""
+    if world.device.type != "cuda" or _gpus_are_shared():
+        return
+    uuid = torch.cuda.get_device_properties(world.device).uuid
+    gpus = set(world.gather((socket.gethostname(), str(uuid))))
+    if len(gpus) < world.world_size:
+        raise RaisedOnAllRanks(
+            f"{world.world_size} processes have only {len(gpus)} GPUs: start one process a GPU "
+            "(--nproc-per-node), and check CUDA_VISIBLE_DEVICES"
+        )
 
 
 def _end_with_launcher(launcher: int) -> None:

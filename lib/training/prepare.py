@@ -16,7 +16,14 @@ from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
 from lib.experiment.folder import Experiment
 from lib.experiment.network import build_model, build_normalizer, config_notes
 from lib.experiment.provenance import command_line
-from lib.runtime.device import allow_tf32, grad_scaler, make_deterministic, set_rng_state
+from lib.runtime.device import (
+    allow_tf32,
+    choose_fastest_convolutions,
+    grad_scaler,
+    make_deterministic,
+    memory_guard,
+    set_rng_state,
+)
 from lib.runtime.world import World
 from lib.training.ema import Ema
 from lib.training.inputs import Inputs
@@ -62,10 +69,7 @@ def prepare(config: Config, world: World) -> Run:
     Creates the experiment folder last. Raises `UserError` for anything that cannot work.
     """
     resume, config = config, dataclasses.replace(config, resume=None)
-    if config.tf32:
-        allow_tf32()
-    if config.deterministic:
-        make_deterministic()
+    _choose_kernels(config, world.device)
     with world.raise_on_all_ranks():
         inputs = Inputs(config, world)
     restarted = world.store_get(STORE_KEY)
@@ -73,7 +77,7 @@ def prepare(config: Config, world: World) -> Run:
     file = world.broadcast_from_main(lambda: latest_valid_checkpoint(found) if found else None)
 
     progress = Progress()
-    with world.raise_on_all_ranks():
+    with world.raise_on_all_ranks(), memory_guard():
         saved = RunState.load(file) if file else None
         if saved and found:
             require_same_run(saved, config, found, inputs)
@@ -91,7 +95,8 @@ def prepare(config: Config, world: World) -> Run:
             saved.restore(state, progress, file)
             require_position(saved, config, len(inputs.train_batches), file)
             inputs.bad_images.load_state_dict(saved.bad_images)
-    state.ddp_model = world.wrap_ddp(state.model, config.img_size)
+    with memory_guard():
+        state.ddp_model = world.wrap_ddp(state.model, config.img_size)
     if saved and found:
         print_line(f"resumed from step {state.step} of {found.path}")
     _set_random_state(config, world, state.step, saved, file)
@@ -170,6 +175,15 @@ def build_train_state(
         normalizer=build_normalizer(config, world.device),
         world=world,
     )
+
+
+def _choose_kernels(config: Config, device: torch.device) -> None:
+    if config.tf32:
+        allow_tf32()
+    if config.deterministic:
+        make_deterministic()
+    elif device.type == "cuda":
+        choose_fastest_convolutions()
 
 
 def _on_main(world: World, make: Callable[[], Experiment | None]) -> Experiment | None:

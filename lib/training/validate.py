@@ -14,6 +14,7 @@ from lib.common.signals import StopRequest
 from lib.data.bad_images import ignore_unread
 from lib.experiment.network import prepare_for_inference
 from lib.experiment.predict import Prediction, collect_scores, predict
+from lib.runtime.device import memory_guard
 from lib.scoring.metrics import EPOCH_METRICS
 from lib.training.prepare import Run
 
@@ -26,10 +27,11 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     Ends early after a signal; the caller must then leave before it uses them.
     """
     split, config, world = run.inputs.validation_split, run.config, run.world
-    models = [
-        prepare_for_inference(copy.deepcopy(model), config.img_size)
-        for model in (run.state.model, run.state.ema.model)
-    ]
+    with memory_guard():
+        models = [
+            prepare_for_inference(copy.deepcopy(model), config.img_size)
+            for model in (run.state.model, run.state.ema.model)
+        ]
     losses = np.zeros((len(models), 2))  # sum and number of entries
     stream = predict(
         models, run.validation_loader, run.state.normalizer, world.device, config.amp, "validate"

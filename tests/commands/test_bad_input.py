@@ -49,7 +49,7 @@ def here(tmp_path, monkeypatch, capsys):
         ("--lr nan", "--lr nan: must be more than 0"),
         ("--batch-size 0", "--batch-size 0: must be 1 or more"),
         ("--max-epochs 0", "--max-epochs 0"),
-        ("--device cuda", "--device cuda: not available here"),
+        ("--device cuda", "--device cuda: "),
         ("--batch-size 5", "--batch-size 5: leaves one image at a time"),
         ("--arch resnet18.nosuchtag", "--arch resnet18.nosuchtag: Invalid pretrained tag"),
         ("--arch crossvit_tiny_240 --img-size 240", "crossvit_tiny_240: gives no feature map"),

@@ -160,3 +160,22 @@ def test_an_operation_of_no_fixed_order_is_named(free):
             torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
     with pytest.raises(RuntimeError, match="inconsistent"), memory_guard(1):
         torch.zeros(2) @ torch.zeros(3)
+
+
+@pytest.mark.parametrize(
+    "place, command",
+    [
+        ("training.prepare.Ema", TRAIN),
+        ("runtime.world.World.wrap_ddp", TRAIN),
+        ("training.validate.prepare_for_inference", TRAIN),
+        ("predictor.prepare_for_inference", ("evaluate.py", "--exp-dir", EXPERIMENT)),
+    ],
+)
+def test_too_little_memory_without_a_batch_is_one_line(here, monkeypatch, place, command):
+    """The weights on the device, their average, DDP's gradients, the copies of validation."""
+
+    def allocate(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
+
+    monkeypatch.setattr(f"lib.{place}", allocate)
+    assert "out of memory for the network itself" in error_line(here(*command))

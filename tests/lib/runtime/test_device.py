@@ -1,11 +1,15 @@
 """Precision and memory of the device."""
 
 import contextlib
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from lib.runtime.device import allow_tf32, exact_float32
+from lib.common.errors import UserError
+from lib.config import Config
+from lib.runtime.device import allow_tf32, exact_float32, memory_guard, select_device
+from lib.training.prepare import _choose_kernels
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 PRODUCTS = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv)
@@ -62,3 +66,102 @@ def test_tf32_is_allowed_in_matrix_products():
     CUDA.matmul.fp32_precision = "ieee"
     allow_tf32()
     assert CUDA.matmul.fp32_precision == "tf32" and CUDA.matmul.allow_tf32
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        MemoryError(),
+    ],
+)
+@pytest.mark.parametrize(
+    "batch_size, says",
+    [(7, "out of memory at --batch-size 7: lower"), (None, "out of memory for the network itself")],
+)
+def test_memory_errors_say_what_to_change(error, batch_size, says):
+    with pytest.raises(UserError, match=says), memory_guard(batch_size):
+        raise error
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_convolutions_are_timed_unless_they_must_be_deterministic(monkeypatch, deterministic):
+    for name in ("benchmark", "deterministic"):
+        monkeypatch.setattr(CUDNN, name, False)
+    monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    _choose_kernels(Config(deterministic=deterministic), torch.device("cpu"))
+    assert not CUDNN.benchmark
+    _choose_kernels(Config(deterministic=deterministic), torch.device("cuda"))
+    assert CUDNN.benchmark is not deterministic and CUDNN.deterministic is deterministic
+
+
+NO_GPU = "No CUDA GPUs are available"
+OLD_DRIVER = (
+    "The NVIDIA driver on your system is too old (found version 11040). Please update your GPU "
+    "driver by downloading and installing a new version"
+)
+
+
+@pytest.mark.parametrize(
+    "built, visible, error, says, also_auto",
+    [
+        (False, None, "", "this PyTorch is built without CUDA: install one", False),
+        (True, None, "Found no NVIDIA driver on your system.", "has no NVIDIA driver", False),
+        (True, "0", "Found no NVIDIA driver on your system.", "has no NVIDIA driver", False),
+        (True, None, NO_GPU, "not available .No CUDA GPUs are available.: see", False),
+        (True, "", NO_GPU, "CUDA_VISIBLE_DEVICES='' hides the GPUs", False),
+        (True, "9", NO_GPU, "CUDA_VISIBLE_DEVICES=9 names no GPU of this machine", True),
+        (True, None, OLD_DRIVER, "driver on your system is too old .*: update the GPU's", True),
+        (True, None, "CUDA unknown error", "CUDA unknown error.: see what nvidia-smi", True),
+    ],
+)
+def test_why_there_is_no_cuda(monkeypatch, built, visible, error, says, also_auto):
+    def init():
+        raise RuntimeError(error)
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "init", init)
+    monkeypatch.setattr(torch.backends.cuda, "is_built", lambda: built)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    with pytest.raises(UserError, match=f"--device cuda: .*{says}.*--device cpu"):
+        select_device("cuda")
+    if also_auto:
+        with pytest.raises(UserError, match=f"--device auto: .*{says}"):
+            select_device("auto")
+    else:
+        assert select_device("auto").type in ("cpu", "mps")
+    assert select_device("cpu") == torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "capability, built, runs",
+    [
+        ((8, 6), ["sm_80", "sm_90"], True),
+        ((8, 0), ["sm_86", "sm_90a"], False),
+        ((3, 7), ["sm_75", "sm_80", "compute_90"], False),
+        ((12, 1), ["sm_75", "sm_100"], False),
+        ((12, 1), ["sm_75", "compute_100"], True),
+        ((9, 0), [], True),
+        ((9, 4), ["gfx942"], True),  # AMD's
+    ],
+)
+def test_a_gpu_that_this_pytorch_has_no_code_for(monkeypatch, capability, built, runs):
+    cuda = SimpleNamespace(
+        is_available=lambda: True,
+        device_count=lambda: 2,
+        set_device=lambda index: None,
+        current_device=lambda: 1,
+        get_device_capability=lambda index: capability,
+        get_device_name=lambda index: "Tesla K80",
+        get_arch_list=lambda: built,
+    )
+    monkeypatch.setattr("lib.runtime.device.torch.cuda", cuda)
+    if runs:
+        assert select_device("auto") == torch.device("cuda", 1)
+        return
+    with pytest.raises(UserError, match=r"GPU 1 \(Tesla K80\) has compute capability .*install"):
+        select_device("auto")

@@ -1,11 +1,14 @@
 """How the processes of a run start, join and end together; three of them over gloo."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from lib.common.errors import UserError
 from lib.common.rank_info import is_launched, rank_info
-from lib.runtime.launch import processes_to_start, session
+from lib.runtime.launch import _require_own_gpu, processes_to_start, session
+from lib.runtime.world import World
 from tests.helpers.commands import ROOT, environments, run, run_here, run_together
 
 FAILURES = """
@@ -114,3 +117,17 @@ def test_number_of_processes(monkeypatch):
     for name, value in environments(2)[1].items():
         monkeypatch.setenv(name, value)
     assert processes_to_start("cuda") == 0
+
+
+@pytest.mark.parametrize("uuids, refused", [(("a", "b"), False), (("a", "a"), True)])
+def test_fewer_gpus_than_processes(monkeypatch, uuids, refused):
+    """Whether all processes see all GPUs, or each its own as device 0."""
+    properties = SimpleNamespace(uuid=uuids[0])
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
+    world = World(torch.device("cuda", 0), 0, 2)
+    monkeypatch.setattr(world, "gather", lambda own: [own, (own[0], uuids[1])])
+    if refused:
+        with pytest.raises(UserError, match="2 processes have only 1 GPUs: start one process"):
+            _require_own_gpu(world)
+        monkeypatch.setenv("SGRE_SHARE_GPUS", "1")
+    _require_own_gpu(world)

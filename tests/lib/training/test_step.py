@@ -132,14 +132,6 @@ def test_what_is_unknown_moves_nothing(accum_steps):
     torch.testing.assert_close(whole.model.main.weight, moved[0][1]["main.weight"])
 
 
-def test_memory_errors_say_what_to_lower(monkeypatch):
-    from lib.runtime.device import memory_guard
-
-    with pytest.raises(UserError, match="out of GPU memory at --batch-size 7: lower"):
-        with memory_guard(7):
-            raise torch.OutOfMemoryError("CUDA out of memory")
-
-
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
     """Entries are averaged over the batch, however many of a part take part."""
     data = batch(5)
