@@ -158,7 +158,8 @@ def has_unused_parameters(model: nn.Module, images: Tensor) -> bool:
     If there are any, DistributedDataParallel must search for them in every step.
     """
     training = model.training
-    sum(output.sum() for output in model.eval()(images)).backward()
+    # not by a call, which would compile a compiled network for this one image
+    sum(output.sum() for output in model.eval().forward(images)).backward()
     found = any(p.grad is None for p in model.parameters() if p.requires_grad)
     model.zero_grad(set_to_none=True)
     model.train(training)

@@ -20,12 +20,7 @@ class Inputs:
     def __init__(self, config: Config, world: World) -> None:
         self.config, self.world = config, world
         self.bad_images = BadImages(config.max_bad_images)
-        shard = _shard_size(config, world.world_size)
-        if shard % config.accum_steps:
-            raise UserError(
-                f"--accum-steps {config.accum_steps}: does not divide the {shard} images that a "
-                "process has of each batch"
-            )
+        _require_images_for_each(config, world.world_size)
         self.data = DataFolder.open(config.data)
         self.train_split = self.data.split("train")
         self.validation_split = self.data.split(config.select_on).head(config.limit)
@@ -93,12 +88,16 @@ class Inputs:
         raise AssertionError("raise_on_all_ranks() has raised")
 
 
-def _shard_size(config: Config, world_size: int) -> int:
-    """Images that each rank has of a batch."""
-    if config.batch_size % world_size:
+def _require_images_for_each(config: Config, world_size: int) -> None:
+    """Every rank must have an image of every micro-batch, except for the last short batch."""
+    if config.batch_size < world_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: cannot be divided evenly among {world_size} "
-            f"processes; choose a multiple of {world_size}, or start fewer (--nproc-per-node, or "
-            "CUDA_VISIBLE_DEVICES)"
+            f"--batch-size {config.batch_size}: less than one image for each of the {world_size} "
+            "processes; raise it, or start fewer (--nproc-per-node, or CUDA_VISIBLE_DEVICES)"
         )
-    return config.batch_size // world_size
+    images = config.batch_size // world_size
+    if config.accum_steps > images:
+        raise UserError(
+            f"--accum-steps {config.accum_steps}: more micro-batches than the {images} images that "
+            "a process has of each batch"
+        )
