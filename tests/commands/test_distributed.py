@@ -81,6 +81,17 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, batch
         torch.testing.assert_close(states[1][name], value, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
+def test_a_compiled_network_has_the_same_loss(copy, processes):
+    """With two processes also in a shorter batch at the end of an epoch."""
+    flags = (*FLAGS, *f"--batch-size {6 + processes} --max-epochs 2".split())
+    alone = run(copy / FROZEN, *flags, cwd=copy)
+    many = run_together(processes, copy / FROZEN, *flags, "--compile", cwd=copy)
+    assert [result.code for result in (alone, *many)] == [0] * (1 + processes), many[0].err
+    assert len(losses(alone.out)) == 4
+    np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("accum_steps", [1, 2])
 def test_unreadable_images_change_nothing_else(copy, accum_steps):

@@ -88,3 +88,13 @@ def test_parameters_without_a_gradient_are_found():
         model = Partly(used).train()
         assert has_unused_parameters(model, torch.zeros(1, 3, 4, 4)) is expected
         assert model.training and all(p.grad is None for p in model.parameters())
+
+
+def test_asking_for_them_does_not_compile_the_network():
+    """Or the first real batch would find the graph of one image in eval mode."""
+    graphs = []
+    model = nn.Sequential(nn.Flatten(), nn.Linear(48, 2))
+    model.compile(backend=lambda graph, inputs: graphs.append(graph) or graph.forward)
+    assert not has_unused_parameters(model, torch.zeros(1, 3, 4, 4)) and not graphs
+    model(torch.zeros(2, 3, 4, 4))
+    assert len(graphs) == 1
