@@ -46,7 +46,9 @@ class Config:
     # run
     seed: int = flag(0, "seed of weights, sampling, augmentation and dropout", group="run")
     device: str = flag("auto", "device to compute on", choices=DEVICES)
-    workers: int | None = flag(None, "data loading worker processes (default: one per core)")
+    workers: int | None = flag(
+        None, "data loading worker processes (default: one per core, at most 16)"
+    )
     resume: str | None = flag(
         None, "resume from EXP_DIR; auto: the latest unfinished run with these flags"
     )

@@ -113,7 +113,7 @@ def experiment_parser(
     parser.add_argument(
         "--workers",
         type=non_negative_int,
-        help="data loading worker processes (default: one per core)",
+        help="data loading worker processes of a rank (default: one per core, at most 16)",
     )
     return parser
 

@@ -28,6 +28,10 @@ REMEDIES = (
         "--workers or --batch-size; if it crashes in an image, --workers 0 shows in which",
     ),
     (
+        r"process pool was terminated abruptly",
+        "a worker process died. If it was killed for memory (`dmesg` shows that), lower --workers",
+    ),
+    (
         r"NVIDIA driver on your system is too old",
         "update the GPU's driver, install a PyTorch for its CUDA version, or pass --device cpu",
     ),

@@ -1,10 +1,10 @@
-"""Images of a split as batches of tensors; `lib.data.loader` decides which images a batch holds.
+"""Images of a split as batches of tensors; `lib.data.batches` decides which images a batch holds.
 
 Shapes: B images, C labels, S image side.
 """
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -68,9 +68,12 @@ class Batch(NamedTuple):
     def without_padding(self) -> "Batch":
         """The rows that are images."""
         kept = self.rows >= 0
-        return Batch(
-            self.pixels[kept], self.targets[kept], self.ignore[kept], self.rows[kept], self.errors
-        )
+        return self.apply(lambda tensor: tensor[kept])
+
+    def apply(self, function: Callable[[Any], Any]) -> "Batch":
+        """With `function` of each tensor."""
+        pixels, targets, ignore, rows, errors = self
+        return Batch(function(pixels), function(targets), function(ignore), function(rows), errors)
 
 
 class ImageDataset(Dataset[LoadedSample]):

@@ -1,100 +1,16 @@
-"""Which images a batch holds, on which rank, and the loaders that read them.
+"""The loaders of training and evaluation: a rank's batches, with their totals over all ranks."""
 
-Random draws depend on (seed, epoch) alone, not on workers or ranks.
-"""
-
-import os
-import signal
 from collections.abc import Iterator
 from functools import partial
 from typing import NamedTuple
 
-import numpy as np
-import torch
-from torch.utils.data import DataLoader, Sampler
-
-from lib.common.rank_info import rank_info
 from lib.data.bad_images import BadImages
+from lib.data.batches import EvaluationBatches, TrainingBatches, num_micro_batches
 from lib.data.cache import ImageCache
-from lib.data.dataset import (
-    Batch,
-    ImageDataset,
-    SampleKey,
-    collate,
-    evaluation_view,
-    training_view,
-)
+from lib.data.dataset import Batch, ImageDataset, evaluation_view, training_view
 from lib.data.folder import Split
+from lib.data.workers import BatchLoader
 from lib.runtime.world import World
-
-WORKER_GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
-
-
-class TrainingBatches(Sampler[list[SampleKey]]):
-    """This rank's shard of each batch of keys, shuffled by (seed, epoch).
-
-    The last short batch is kept. A batch is divided into `accum_steps` micro-batches, and each of
-    them among `world_size` ranks; padding samples fill a micro-batch with fewer images than ranks.
-    `start` chooses the epoch and its first batch; keys carry the epoch to the workers, which live
-    on between epochs.
-    """
-
-    def __init__(
-        self,
-        length: int,
-        batch_size: int,
-        *,
-        seed: int,
-        limit: int | None = None,
-        accum_steps: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        self.length, self.batch_size, self.seed = length, batch_size, seed
-        self.num_images = min(length, limit or length)
-        self.accum_steps, self.rank, self.world_size = accum_steps, rank, world_size
-        self.epoch = self.first = 0
-
-    def start(self, epoch: int, batch: int = 0) -> None:
-        """Let the next iteration begin with `batch` of `epoch`."""
-        self.epoch, self.first = epoch, batch
-
-    def __len__(self) -> int:
-        """Batches of an epoch."""
-        return -(-self.num_images // self.batch_size)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        keys = [SampleKey(self.epoch, int(row)) for row in order[: self.num_images]]
-        for start in range(self.first * self.batch_size, self.num_images, self.batch_size):
-            batch = keys[start : start + self.batch_size]
-            number = num_micro_batches(len(batch), self.accum_steps, self.world_size)
-            yield [key for first in range(number) for key in self._shard(batch[first::number])]
-
-    def _shard(self, micro_batch: list[SampleKey]) -> list[SampleKey]:
-        padding = micro_batch[self.rank % len(micro_batch)]._replace(is_padding=True)
-        return micro_batch[self.rank :: self.world_size] or [padding]
-
-
-def num_micro_batches(images: int, accum_steps: int, world_size: int) -> int:
-    """Micro-batches of a batch of `images`: `accum_steps`, or fewer for a short last batch."""
-    return min(accum_steps, -(-images // world_size))
-
-
-class EvaluationBatches(Sampler[list[SampleKey]]):
-    """Batches of keys in file order; the ranks take them in turn."""
-
-    def __init__(self, length: int, batch_size: int, *, rank: int = 0, world_size: int = 1) -> None:
-        self.starts = range(0, length, batch_size)[rank::world_size]
-        self.length, self.batch_size = length, batch_size
-
-    def __len__(self) -> int:
-        return len(self.starts)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        for start in self.starts:
-            stop = min(start + self.batch_size, self.length)
-            yield [SampleKey(0, row) for row in range(start, stop)]
 
 
 class Shard(NamedTuple):
@@ -126,7 +42,14 @@ class TrainingLoader:
     ) -> None:
         view = partial(training_view, size=image_size, augment=augment, seed=batches.seed)
         self.batches, self.world, self.bad_images = batches, world, bad_images
-        self.loader = make_loader(ImageDataset(split, view, cache), batches, workers, world.device)
+        self.loader = BatchLoader(
+            ImageDataset(split, view, cache),
+            batches,
+            image_size=image_size,
+            workers=workers,
+            device=world.device,
+            persistent=True,
+        )
 
     def shards(self, epoch: int, first_batch: int = 0) -> Iterator[Shard]:
         """The shards of `epoch` from `first_batch` on.
@@ -172,7 +95,9 @@ class EvaluationLoader:
             len(split), batch_size, rank=world.rank, world_size=world.world_size
         )
         self.bad_images = bad_images
-        self.loader = make_loader(dataset, batches, workers, world.device)
+        self.loader = BatchLoader(
+            dataset, batches, image_size=image_size, workers=workers, device=world.device
+        )
 
     def __len__(self) -> int:
         return len(self.loader)
@@ -184,43 +109,3 @@ class EvaluationLoader:
                 batch = batch.without_padding()
             if len(batch.rows):
                 yield batch
-
-
-def make_loader(
-    dataset: ImageDataset,
-    batches: TrainingBatches | EvaluationBatches,
-    workers: int | None,
-    device: torch.device,
-) -> DataLoader:
-    """A loader of `Batch`es; `workers` None is one process per core."""
-    workers = min(available_cores() if workers is None else workers, len(batches))
-    return DataLoader(
-        dataset,
-        batch_sampler=batches,
-        num_workers=workers,
-        collate_fn=collate,
-        persistent_workers=workers > 0,
-        pin_memory=device.type == "cuda",
-        worker_init_fn=ignore_signals_in_worker,
-        generator=torch.Generator(),  # or each pass would change the random numbers of dropout
-    )
-
-
-def ignore_signals_in_worker(worker: int) -> None:
-    """Let a worker serve the step that the main process finishes after a signal to the group.
-
-    The main process may end workers with SIGTERM too, and waits for them: they exit some seconds
-    later.
-    """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(WORKER_GRACE_SECONDS))
-    signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(0))
-
-
-def available_cores() -> int:
-    """Cores for this process, where the processes of a machine divide them."""
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    return max(1, cores // rank_info().local_world_size)

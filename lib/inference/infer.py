@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
-from lib.data.loader import available_cores
+from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
 from lib.inference.gallery import OVERLAYS, PAGE, Gallery

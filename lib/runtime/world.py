@@ -5,6 +5,7 @@ A process without a launcher is a world of one rank, in which every exchange ret
 
 import contextlib
 import inspect
+import time
 from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.common.errors import UserError
+from lib.common.rank_info import rank_info, restart_count
 
 # whether each forward copies rank 0's buffers to the others; renamed in PyTorch 2.15
 BUFFER_OPTION = "forward_sync_buffers"
@@ -40,6 +42,7 @@ class World:
         store: dist.Store | None = None,
     ) -> None:
         self.device, self.rank, self.world_size, self.store = device, rank, world_size, store
+        self.waits = 0
 
     @property
     def is_main_process(self) -> bool:
@@ -92,6 +95,35 @@ class World:
         texts = [text for text in self.gather(error and str(error)) if text is not None]
         if texts:
             raise RaisedOnAllRanks(texts[0]) from error
+
+    def once_per_machine(self, make: Callable[[], object]) -> None:
+        """Call `make` in the first process of each machine; the others wait for as long as it
+        takes, not for `--timeout` only. Its `UserError` is raised on all ranks."""
+        is_first, error = rank_info().local_rank == 0, None
+        (machines,) = self.sum(int(is_first))
+        try:
+            if is_first:
+                make()
+        except UserError as raised:
+            error = raised
+        self._wait_for_others(machines, arrives=is_first)
+        with self.raise_on_all_ranks():
+            if error:
+                raise error
+
+    def _wait_for_others(self, number: int, arrives: bool) -> None:
+        """Wait until `number` processes, of which this is one if it `arrives`, have called this.
+
+        Not in a collective operation, which has a timeout.
+        """
+        if not self.store:
+            return
+        self.waits += 1
+        name = f"wait {self.waits}, attempt {restart_count()}"
+        count = self.store.add(name, int(arrives))
+        while count < number:
+            time.sleep(0.2)
+            count = self.store.add(name, 0)
 
     def store_set(self, name: str, text: str) -> None:
         """Keep `text` for the processes that the launcher restarts after a failure."""

@@ -8,9 +8,11 @@ from lib.common.errors import UserError
 from lib.common.rank_info import rank_info
 from lib.config import Config
 from lib.data.bad_images import BadImages
+from lib.data.batches import TrainingBatches
 from lib.data.cache import ImageCache, cached_images
 from lib.data.folder import DataFolder, Split
-from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader, available_cores
+from lib.data.loader import EvaluationLoader, TrainingLoader
+from lib.data.workers import machine_cores
 from lib.runtime.world import World
 
 
@@ -72,17 +74,18 @@ class Inputs:
         config = self.config
         if config.cache is None:
             return None
-        folder = Path(config.cache)
-        workers = available_cores() if config.workers is None else config.workers
+        # those of all ranks of the machine, since the others wait
+        workers = machine_cores()
+        if config.workers is not None:
+            workers = config.workers * rank_info().local_world_size
 
         def make() -> ImageCache:
+            folder = Path(config.cache or "")
             return cached_images(
                 split.paths, config.img_size, folder, config.cache_limit, workers, self.bad_images
             )
 
-        with self.world.raise_on_all_ranks():
-            if rank_info().local_rank == 0:
-                make()
+        self.world.once_per_machine(make)
         with self.world.raise_on_all_ranks():
             return make()
         raise AssertionError("raise_on_all_ranks() has raised")

@@ -12,7 +12,8 @@ from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
-from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
+from lib.data.batches import num_micro_batches
+from lib.data.loader import EvaluationLoader, TrainingLoader
 from lib.experiment.folder import Experiment
 from lib.experiment.network import build_model, build_normalizer, config_notes
 from lib.experiment.provenance import command_line

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lib.data.folder import Split
+from lib.data.workers import BatchLoader
 
 
 @pytest.fixture
@@ -17,3 +19,9 @@ def split(tmp_path):
         Image.fromarray(pixels).save(paths[-1])
     targets = np.eye(7, 3, dtype=np.uint8)
     return Split("train", paths, targets, targets == 2)
+
+
+def read_batches(dataset, batches, workers, **options):
+    """A loader of small images on the CPU."""
+    device = torch.device("cpu")
+    return BatchLoader(dataset, batches, image_size=8, workers=workers, device=device, **options)

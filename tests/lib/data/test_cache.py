@@ -12,10 +12,11 @@ from PIL import Image
 from lib.common.errors import UserError
 from lib.common.files import UMASK
 from lib.data.bad_images import BadImages
+from lib.data.batches import TrainingBatches
 from lib.data.cache import cached_images
 from lib.data.dataset import ImageDataset, training_view
 from lib.data.folder import Split
-from lib.data.loader import TrainingBatches, make_loader
+from tests.lib.data.conftest import read_batches
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_batches_are_the_same_bits(split, tmp_path, workers):
     for cache in (None, make(split, tmp_path / "cache")):
         batches = TrainingBatches(5, 3, seed=4)
         dataset = ImageDataset(split, view, cache)
-        found.append(list(make_loader(dataset, batches, workers, torch.device("cpu"))))
+        found.append(list(read_batches(dataset, batches, workers)))
     for plain, cached in zip(*found, strict=True):
         assert torch.equal(plain.pixels, cached.pixels) and torch.equal(plain.rows, cached.rows)
 

@@ -5,11 +5,9 @@ from functools import partial
 import pytest
 import torch
 
+from lib.data.batches import EvaluationBatches
 from lib.data.dataset import ImageDataset, SampleKey, evaluation_view, training_view
-from lib.data.loader import (
-    EvaluationBatches,
-    make_loader,
-)
+from tests.lib.data.conftest import read_batches
 
 CPU = torch.device("cpu")
 
@@ -23,7 +21,7 @@ def test_padding_is_ignored(split):
 
 def test_batch_holds_targets_and_ignore(split):
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
-    batch = next(iter(make_loader(dataset, EvaluationBatches(7, 4), 0, torch.device("cpu"))))
+    batch = next(iter(read_batches(dataset, EvaluationBatches(7, 4), 0)))
     assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (4, 3, 8, 8)
     assert batch.targets.tolist() == split.targets[:4].tolist()
     assert batch.ignore.tolist() == split.ignore[:4].tolist()
@@ -34,7 +32,7 @@ def test_an_unreadable_image_is_reported_and_replaced(split, workers):
     with open(split.paths[4], "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n but no picture")
     dataset = ImageDataset(split, partial(evaluation_view, size=8))
-    loader = make_loader(dataset, EvaluationBatches(7, 4), workers, torch.device("cpu"))
+    loader = read_batches(dataset, EvaluationBatches(7, 4), workers)
     whole, batch = list(loader)
     (error,) = batch.errors
     assert (

@@ -1,0 +1,151 @@
+"""Data loading worker processes: how many, how they pass batches to this one, how they end.
+
+A batch goes through shared memory, of which containers often have too little (Docker: 64 MB in
+`/dev/shm`); through a pipe then, which is slower.
+"""
+
+import functools
+import os
+import pickle
+import signal
+from collections.abc import Iterator, Sequence
+from functools import partial
+from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
+
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+
+from lib.common.console import print_note
+from lib.common.rank_info import rank_info
+from lib.data.batches import EvaluationBatches, TrainingBatches
+from lib.data.dataset import Batch, ImageDataset, LoadedSample, collate
+
+MAX_WORKERS = 16  # a rank, unless --workers says more
+PREFETCH = 2  # batches that a worker has ready
+GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
+SHARED_MEMORY = Path("/dev/shm")
+
+
+class PackedBatch:
+    """A batch on its way from a worker, pickled there, so that an error is raised and not lost."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+
+    @classmethod
+    def pack(cls, batch: Batch, through_pipe: bool) -> "PackedBatch":
+        """Pack `batch`, its tensors in shared memory if there is room and not `through_pipe`."""
+        if not through_pipe:
+            try:
+                return cls(bytes(ForkingPickler.dumps(batch)))
+            except (RuntimeError, OSError):  # no room, or no more open files
+                pass
+        return cls(pickle.dumps(batch.apply(torch.Tensor.numpy)))
+
+    def unpack(self) -> Batch:
+        """The batch; only once."""
+        try:
+            batch = pickle.loads(self.data)
+        except (ConnectionError, EOFError, FileNotFoundError) as error:
+            # in the words of PyTorch, which finds out later
+            raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error
+        return batch if torch.is_tensor(batch.pixels) else batch.apply(torch.from_numpy)
+
+    def pin_memory(self) -> Batch:
+        """The batch in page-locked memory, for PyTorch's loader."""
+        return self.unpack().apply(torch.Tensor.pin_memory)
+
+
+class BatchLoader:
+    """Reads the `batches` of `dataset`, in `workers` processes (None: one per core, at most
+    `MAX_WORKERS`) or in this one (0).
+
+    Images are `image_size` pixels wide. `persistent` workers live on between passes.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        batches: TrainingBatches | EvaluationBatches,
+        *,
+        image_size: int,
+        workers: int | None,
+        device: torch.device,
+        persistent: bool = False,
+    ) -> None:
+        workers = min(default_workers() if workers is None else workers, len(batches))
+        ready = workers * PREFETCH * rank_info().local_world_size
+        image = 3 * image_size**2 + 5 * dataset.split.targets.shape[1]
+        through_pipe = ready > 0 and _is_short(ready * batches.images_per_batch * image)
+        self.loader = DataLoader(
+            dataset,
+            batch_sampler=batches,
+            num_workers=workers,
+            prefetch_factor=PREFETCH if workers else None,
+            collate_fn=partial(_collate, through_pipe=through_pipe),
+            persistent_workers=persistent and workers > 0,
+            pin_memory=device.type == "cuda",
+            worker_init_fn=ignore_signals,
+            generator=torch.Generator(),  # or each pass would change the random numbers of dropout
+        )
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            yield batch.unpack() if isinstance(batch, PackedBatch) else batch
+
+
+def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> Batch | PackedBatch:
+    batch = collate(samples)
+    return batch if get_worker_info() is None else PackedBatch.pack(batch, through_pipe)
+
+
+def _is_short(needed: int) -> bool:
+    """Whether shared memory has too little room for `needed` bytes; says so once."""
+    if not SHARED_MEMORY.is_dir():  # macOS: no such limit
+        return False
+    system = os.statvfs(SHARED_MEMORY)
+    free = system.f_bavail * system.f_frsize
+    if needed > free:
+        _note_short_memory()
+    return needed > free
+
+
+@functools.cache
+def _note_short_memory() -> None:
+    print_note(
+        f"{SHARED_MEMORY} has too little room for the batches of the data loading workers: they go "
+        "through pipes, which is slower; give a container more (--shm-size=8g, or --ipc=host), or "
+        "lower --workers"
+    )
+
+
+def ignore_signals(worker: int) -> None:
+    """Let a worker serve the step that the main process finishes after a signal to the group.
+
+    The main process may end workers with SIGTERM too, and waits for them: they exit some seconds
+    later.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE_SECONDS))
+    signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(0))
+
+
+def machine_cores() -> int:
+    """Cores of this machine that its processes may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def available_cores() -> int:
+    """Cores for this process, where the ranks of a machine divide them."""
+    return max(1, machine_cores() // rank_info().local_world_size)
+
+
+def default_workers() -> int:
+    """Workers of a rank where --workers does not say: one per core, at most `MAX_WORKERS`."""
+    return min(available_cores(), MAX_WORKERS)

@@ -1,0 +1,161 @@
+"""Worker processes: the batches that come from them, their number, and how they end."""
+
+import os
+import signal
+from functools import partial
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from lib.common.failures import explain
+from lib.data import workers as module
+from lib.data.batches import EvaluationBatches, TrainingBatches
+from lib.data.dataset import Batch, ImageDataset, SampleKey, evaluation_view, training_view
+from lib.data.workers import PackedBatch, default_workers
+from tests.lib.data.conftest import read_batches
+
+
+def load(split, workers, epoch, seed=4):
+    view = partial(training_view, size=16, augment="published", seed=seed)
+    batches = TrainingBatches(len(split), 3, seed=seed)
+    batches.start(epoch)
+    loader = read_batches(ImageDataset(split, view), batches, workers)
+    found = list(loader)
+    rows = torch.cat([batch.rows for batch in found])
+    pixels = torch.cat([batch.pixels for batch in found])
+    return rows, pixels
+
+
+def test_draws_depend_on_seed_epoch_and_index_alone(split):
+    index, pixels = load(split, 0, 1)
+    other_index, other_pixels = load(split, 2, 1)
+    assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
+    single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
+    place = index.tolist().index(5)
+    assert torch.equal(single[SampleKey(1, 5)][0], pixels[place])
+    for epoch, seed in ((2, 4), (1, 5)):
+        changed_index, changed_pixels = load(split, 0, epoch, seed)
+        assert not torch.equal(index, changed_index)
+        order = [changed_index.tolist().index(i) for i in index.tolist()]
+        assert not torch.equal(pixels, changed_pixels[order])
+
+
+def test_persistent_workers_follow_the_epoch(split):
+    view = partial(training_view, size=16, augment="published", seed=4)
+    batches = TrainingBatches(len(split), 3, seed=4)
+    loader = read_batches(ImageDataset(split, view), batches, 2, persistent=True)
+    for epoch in (0, 1):
+        batches.start(epoch)
+        pixels = torch.cat([batch.pixels for batch in loader])
+        assert torch.equal(pixels, load(split, 0, epoch)[1])
+
+
+def test_a_process_without_images_has_no_batches(split):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = EvaluationBatches(7, 4, rank=2, world_size=3)
+    assert list(read_batches(dataset, batches, 2)) == []
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_loading_draws_no_random_numbers_of_the_run(split, workers):
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    before = torch.get_rng_state()
+    list(read_batches(dataset, EvaluationBatches(7, 4), workers))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_terminated_workers_exit_after_a_while(split, monkeypatch):
+    """A parent that leaves in the middle of a pass terminates them, and waits."""
+    monkeypatch.setattr("lib.data.workers.GRACE_SECONDS", 1)
+    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    batches = iter(read_batches(dataset, EvaluationBatches(7, 1), 1).loader)
+    next(batches)
+    (worker,) = batches._workers
+    worker.terminate()
+    worker.join(0.3)
+    assert worker.is_alive()
+    worker.join(10)
+    assert not worker.is_alive()
+
+
+@pytest.fixture
+def dataset(split):
+    return ImageDataset(split, partial(evaluation_view, size=8))
+
+
+@pytest.fixture
+def small_memory(monkeypatch, tmp_path):
+    """Shared memory with room for some number of bytes, which the test sets."""
+    module._note_short_memory.cache_clear()
+    room = SimpleNamespace(f_bavail=0, f_frsize=1)
+    monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(module.os, "statvfs", lambda path: room)
+    yield room
+    module._note_short_memory.cache_clear()
+
+
+def equal(found, expected):
+    return (
+        all(torch.equal(one, other) for one, other in zip(found[:-1], expected[:-1], strict=True))
+        and found.errors == expected.errors
+    )
+
+
+def test_short_shared_memory_is_noted_once_and_pipes_are_used(dataset, small_memory, capsys):
+    """Of 2 workers with 2 batches each of 4 images of 8 x 8 pixels and 3 labels."""
+    needed = 2 * 2 * 4 * (3 * 8 * 8 + 5 * 3)
+    alone = list(read_batches(dataset, EvaluationBatches(7, 4), 0))
+    for room, pipe in ((needed, False), (needed - 1, True), (0, True)):
+        small_memory.f_bavail = room
+        loader = read_batches(dataset, EvaluationBatches(7, 4), 2)
+        packed = list(loader.loader)[0]
+        assert (b"rebuild_tensor" not in packed.data) is pipe
+        assert all(map(equal, loader, alone))
+    err = capsys.readouterr().err
+    assert err.count("note: ") == 1 and "--shm-size=8g, or --ipc=host" in err
+    small_memory.f_bavail = 0
+    assert not read_batches(dataset, EvaluationBatches(7, 4), 0).loader.collate_fn.keywords[
+        "through_pipe"
+    ]
+
+
+def test_a_batch_that_finds_no_room_goes_through_the_pipe(dataset, monkeypatch):
+    """Another program may have taken what was free at the start."""
+    (batch,) = read_batches(dataset, EvaluationBatches(7, 7), 0)
+
+    def refuse(content):
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>")
+
+    monkeypatch.setattr(module.ForkingPickler, "dumps", refuse)
+    packed = PackedBatch.pack(batch, through_pipe=False)
+    assert equal(packed.unpack(), batch) and isinstance(packed.unpack(), Batch)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSEGV, None])
+def test_a_worker_that_dies_ends_the_pass(split, death):
+    """Killed for memory, by a crash in a decoder, or gone without a word."""
+
+    def die(image, key):
+        if key.row == 5:
+            os.kill(os.getpid(), death) if death else os._exit(0)
+        return evaluation_view(image, key, size=8)
+
+    with pytest.raises(RuntimeError, match="DataLoader worker") as raised:
+        list(read_batches(ImageDataset(split, die), EvaluationBatches(7, 1), 2))
+    assert "a data loading worker died" in str(explain(raised.value))
+
+
+@pytest.mark.parametrize("cores, ranks, expected", [(64, 1, 16), (64, 8, 8), (4, 8, 1)])
+def test_number_of_workers(monkeypatch, cores, ranks, expected):
+    monkeypatch.setattr(module, "machine_cores", lambda: cores)
+    monkeypatch.setattr(module, "rank_info", lambda: SimpleNamespace(local_world_size=ranks))
+    assert default_workers() == expected
+
+
+def test_validation_ends_its_workers(dataset):
+    for persistent in (False, True):
+        loader = read_batches(dataset, EvaluationBatches(7, 1), 1, persistent=persistent)
+        list(loader)
+        assert (loader.loader._iterator is not None) is persistent
