@@ -4,10 +4,12 @@ A batch goes through shared memory, of which containers often have too little (D
 `/dev/shm`); through a pipe then, which is slower.
 """
 
+import contextlib
 import functools
 import os
 import pickle
 import signal
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
@@ -17,44 +19,55 @@ import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from lib.common.console import print_note
+from lib.common.failures import require_open_files
 from lib.common.rank_info import rank_info
 from lib.data.batches import EvaluationBatches, TrainingBatches
 from lib.data.dataset import Batch, ImageDataset, LoadedSample, collate
 
 MAX_WORKERS = 16  # a rank, unless --workers says more
 PREFETCH = 2  # batches that a worker has ready
+# for pipes and the process itself; training's workers live on beside those of validation
+FILES_PER_WORKER = 2 * 3
+FILES_BESIDE = 16
 GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
 SHARED_MEMORY = Path("/dev/shm")
 
 
-class PackedBatch:
-    """A batch on its way from a worker, pickled there, so that an error is raised and not lost."""
+class SharedBatch:
+    """A batch in shared memory on its way from a worker, pickled there: an error is raised then,
+    while the queue between the processes would lose it, and the batch."""
 
-    def __init__(self, data: bytes) -> None:
-        self.data = data
-
-    @classmethod
-    def pack(cls, batch: Batch, through_pipe: bool) -> "PackedBatch":
-        """Pack `batch`, its tensors in shared memory if there is room and not `through_pipe`."""
-        if not through_pipe:
-            try:
-                return cls(bytes(ForkingPickler.dumps(batch)))
-            except (RuntimeError, OSError):  # no room, or no more open files
-                pass
-        return cls(pickle.dumps(batch.apply(torch.Tensor.numpy)))
+    def __init__(self, batch: Batch) -> None:
+        self.data = bytes(ForkingPickler.dumps(batch))
 
     def unpack(self) -> Batch:
         """The batch; only once."""
         try:
-            batch = pickle.loads(self.data)
+            return pickle.loads(self.data)
         except (ConnectionError, EOFError, FileNotFoundError) as error:
             # in the words of PyTorch, which finds out later
             raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error
-        return batch if torch.is_tensor(batch.pixels) else batch.apply(torch.from_numpy)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for PyTorch's loader."""
         return self.unpack().apply(torch.Tensor.pin_memory)
+
+
+def pack(batch: Batch, through_pipe: bool) -> SharedBatch | Batch:
+    """What a worker sends: `batch` in shared memory, or, without room and `through_pipe`, one of
+    NumPy arrays."""
+    if not through_pipe:
+        try:
+            return SharedBatch(batch)
+        except (RuntimeError, OSError):  # no room, or no more open files
+            pass
+    return batch.apply(torch.Tensor.numpy)
+
+
+def unpack(packed: SharedBatch | Batch) -> Batch:
+    """The batch that a worker, or PyTorch's loader in page-locked memory, has sent."""
+    batch = packed.unpack() if isinstance(packed, SharedBatch) else packed
+    return batch if torch.is_tensor(batch.pixels) else batch.apply(torch.from_numpy)
 
 
 class BatchLoader:
@@ -75,32 +88,44 @@ class BatchLoader:
         persistent: bool = False,
     ) -> None:
         workers = min(default_workers() if workers is None else workers, len(batches))
+        require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
         ready = workers * PREFETCH * rank_info().local_world_size
         image = 3 * image_size**2 + 5 * dataset.split.targets.shape[1]
         through_pipe = ready > 0 and _is_short(ready * batches.images_per_batch * image)
-        self.loader = DataLoader(
-            dataset,
-            batch_sampler=batches,
-            num_workers=workers,
-            prefetch_factor=PREFETCH if workers else None,
-            collate_fn=partial(_collate, through_pipe=through_pipe),
-            persistent_workers=persistent and workers > 0,
-            pin_memory=device.type == "cuda",
-            worker_init_fn=ignore_signals,
-            generator=torch.Generator(),  # or each pass would change the random numbers of dropout
-        )
+        with _unwarned():
+            self.loader = DataLoader(
+                dataset,
+                batch_sampler=batches,
+                num_workers=workers,
+                prefetch_factor=PREFETCH if workers else None,
+                collate_fn=partial(_collate, through_pipe=through_pipe),
+                persistent_workers=persistent and workers > 0,
+                pin_memory=device.type == "cuda",
+                worker_init_fn=ignore_signals,
+                generator=torch.Generator(),  # or each pass would change the numbers of dropout
+            )
 
     def __len__(self) -> int:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        for batch in self.loader:
-            yield batch.unpack() if isinstance(batch, PackedBatch) else batch
+        with _unwarned():
+            batches = iter(self.loader)
+        for batch in batches:
+            yield unpack(batch)
 
 
-def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> Batch | PackedBatch:
+@contextlib.contextmanager
+def _unwarned() -> Iterator[None]:
+    """Without PyTorch's warning of more workers than cores, which --workers has chosen."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="This DataLoader will create")
+        yield
+
+
+def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> SharedBatch | Batch:
     batch = collate(samples)
-    return batch if get_worker_info() is None else PackedBatch.pack(batch, through_pipe)
+    return batch if get_worker_info() is None else pack(batch, through_pipe)
 
 
 def _is_short(needed: int) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 
 from lib.common.console import print_line
 from lib.common.errors import UserError, writing
+from lib.common.failures import explain
 from lib.common.files import append_line, write_text
 from lib.common.locks import lock_file
 from lib.config import Config
@@ -133,11 +134,13 @@ class Experiment:
 
     @contextlib.contextmanager
     def logging_errors(self) -> Iterator[None]:
-        """Append the line of a `UserError` to `train.log` too, and unlock the folder at the end."""
+        """Append the line of an error that is no bug to `train.log` too, and unlock the folder at
+        the end."""
         try:
             yield
-        except UserError as error:
-            if self.writable:
+        except Exception as raised:
+            error = raised if isinstance(raised, UserError) else explain(raised)
+            if error and self.writable:
                 with contextlib.suppress(UserError):  # on a full disk the first error counts
                     append_line(self.log_file, f"error: {error}")
             raise

@@ -1,13 +1,17 @@
 """What fails in the middle of a run, from the command line: a clear line, nothing lost."""
 
 import json
+import os
 import shutil
+import signal
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+import lib.data.dataset
 from lib.common.errors import UserError
 from lib.runtime.device import memory_guard
 from tests.helpers.commands import TINY, NoCapture, error_line, make_data, run_here
@@ -179,3 +183,20 @@ def test_too_little_memory_without_a_batch_is_one_line(here, monkeypatch, place,
 
     monkeypatch.setattr(f"lib.{place}", allocate)
     assert "out of memory for the network itself" in error_line(here(*command))
+
+
+def test_a_worker_that_dies_ends_the_run(here, monkeypatch):
+    """Killed in the second epoch: the first one is saved, and train.log ends with the reason."""
+    read_image = lib.data.dataset.read_image
+
+    def killed_once_saved(path):
+        if "train" in path and Path("experiments/mlic_colors/exp2/checkpoints/last.pth").exists():
+            os.kill(os.getpid(), signal.SIGKILL)
+        return read_image(path)
+
+    monkeypatch.setattr(lib.data.dataset, "read_image", killed_once_saved)
+    line = error_line(here(*TRAIN, "--workers", "1"))
+    assert "a data loading worker died" in line
+    experiment = Path("experiments/mlic_colors/exp2")
+    assert "a data loading worker died" in (experiment / "train.log").read_text().splitlines()[-1]
+    assert torch.load(experiment / "checkpoints" / "last.pth")["epoch"] == 1
