@@ -73,13 +73,28 @@ def read_json(file: Path) -> dict[str, Any]:
 
 
 def read_settings(file: Path) -> dict[str, str]:
-    """The `key: value` lines of a file, with values as text; other lines are ignored.
+    """The settings of a YAML file, `key: value`, with values as text; nested ones are left out.
 
-    Of YAML it understands quotes, and long values that continue in indented lines.
+    A file that is not YAML, as one printed by hand may not be, is read by its `key: value` lines;
+    other lines are ignored then.
     """
+    text = "\n".join(line for _, line in numbered_lines(file))
+    try:
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # text only: builds no objects
+    except (yaml.YAMLError, RecursionError, ValueError):
+        return _lines_of_settings(text)
+    if not isinstance(content, dict):
+        return _lines_of_settings(text)
+    settings = {str(name): value for name, value in content.items() if isinstance(value, str)}
+    # a value such as [a] is for its reader to refuse
+    return _lines_of_settings(text) | settings
+
+
+def _lines_of_settings(text: str) -> dict[str, str]:
+    """The `key: value` lines of a text, with long values that continue in indented lines."""
     values: dict[str, str] = {}
     name = None
-    for _, line in numbered_lines(file):
+    for line in text.split("\n"):
         if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
             name = match[1]
             values[name] = (match[2] or "").strip()

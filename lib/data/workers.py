@@ -7,7 +7,6 @@ A batch goes through shared memory, of which containers often have too little (D
 import contextlib
 import functools
 import os
-import pickle
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
@@ -43,7 +42,7 @@ class SharedBatch:
     def unpack(self) -> Batch:
         """The batch; only once."""
         try:
-            return pickle.loads(self.data)
+            return ForkingPickler.loads(self.data)  # of this process's own worker
         except (ConnectionError, EOFError, FileNotFoundError) as error:
             # in the words of PyTorch, which finds out later
             raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error

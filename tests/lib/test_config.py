@@ -109,6 +109,33 @@ def test_lines_printed_by_hand_are_understood(tmp_path):
     assert config.pos is True and config.pretrained_model is None
 
 
+def test_yaml_written_by_hand_is_understood(tmp_path):
+    lines = [
+        "# my best run",
+        "arch: resnet18  # note",
+        'data: "my #1: set"  # quoted',
+        "lr:    9e-05",
+        "pretrained_model: null",
+        "pos: true # yes",
+        "weights: >-",
+        "  a folded",
+        "  name.pth",
+        "batch_size : 8",
+        "other: {nested: [1, 2]}",
+    ]
+    (tmp_path / "config.yaml").write_text("\n".join(lines))
+    config = Config.load(tmp_path / "config.yaml")
+    assert (config.arch, config.data, config.lr) == ("resnet18", "my #1: set", 9e-5)
+    assert config.pretrained_model is None and config.pos is True
+    assert config.weights == "a folded name.pth" and config.batch_size == 8
+
+
+def test_a_list_where_a_value_belongs_is_refused(tmp_path):
+    (tmp_path / "config.yaml").write_text("arch: resnet18\nlr: [9e-05]\n")
+    with pytest.raises(UserError, match=r"config.yaml: lr: '\[9e-05\]' is not of type float"):
+        Config.load(tmp_path / "config.yaml")
+
+
 def test_only_what_is_asked_for_is_read(tmp_path):
     (tmp_path / "config.yaml").write_text("arch: resnet18\noptimizer: SAM\ntopk: 5\n")
     config = Config.load(tmp_path / "config.yaml", required=("arch",), optional=("topk",))
