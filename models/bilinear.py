@@ -3,6 +3,7 @@
 Shapes: B images, C labels, N patches, D features, T text size, A attention size.
 """
 
+import contextlib
 import importlib.util
 
 import torch
@@ -27,7 +28,7 @@ def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: flo
     if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
         scores = folded_scores(patches.float(), labels.float(), weight.float())
         return torch.softmax(scores / tau, dim=-1)
-    with torch.autocast(patches.device.type, enabled=False):
+    with _without_autocast(patches.device):
         return torch.softmax(bilinear_scores(patches, labels, weight) / tau, dim=-1)
 
 
@@ -121,11 +122,18 @@ def _keep_inputs(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> 
 
 
 def _backward(ctx, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    with torch.autocast(gradient.device.type, enabled=False):
+    with _without_autocast(gradient.device):
         return bilinear_scores_backward(*ctx.saved_tensors, gradient)
 
 
 bilinear_scores.register_autograd(_backward, setup_context=_keep_inputs)
+
+
+def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager:
+    """No mixed precision inside the block; an export has none, and no form for the block."""
+    if torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, enabled=False)
 
 
 def _takes_triton(patches: Tensor) -> bool:
@@ -170,7 +178,8 @@ class BilinearAttention(nn.Module):
 
     def forward(self, patches: Tensor, label_embeddings: Tensor) -> Tensor:
         """Patches (B, N, D), label embeddings (C, T) -> alpha (B, C, N)."""
-        weight = self.score.weight[0] @ self.hidden.weight
+        with _without_autocast(patches.device):  # mixed precision would round W^T w to bfloat16
+            weight = self.score.weight[0] @ self.hidden.weight
         # b and b0 cancel in the softmax; this keeps their gradient at its exact value, zero,
         # where no gradient at all would spare them the weight decay of the published training
         constant = self.score.weight[0] @ self.hidden.bias + self.score.bias

@@ -79,6 +79,20 @@ def test_half_precision_inputs_give_float32():
     torch.testing.assert_close(rough, exact, atol=0.05, rtol=0.1)
 
 
+def test_mixed_precision_keeps_the_product_of_the_two_layers_in_float32(monkeypatch):
+    torch.manual_seed(0)
+    layer = BilinearAttention(16, 8, 32, tau=1.0)
+    expected, seen = layer.score.weight[0] @ layer.hidden.weight, []
+
+    def attend(patches, labels, weight, tau):
+        seen.append(weight)
+
+    monkeypatch.setattr(bilinear, "bilinear_attention", attend)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer(torch.randn(2, 5, 16), torch.randn(3, 8))
+    assert seen[0].dtype == torch.float32 and torch.equal(seen[0], expected)
+
+
 def inputs(images=2, num_patches=9, num_labels=6, size=7):
     torch.manual_seed(1)
     shapes = (images, num_patches, size), (num_labels, size), (size,)
