@@ -14,6 +14,7 @@ def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace
     parser.add_argument("--arch", default="resnet101")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
+    parser.add_argument("--compile", action="store_true", help="also the method compiled")
     parser.add_argument("--batch-size", type=positive_int, default=batch_size)
     parser.add_argument("--img-size", type=positive_int, default=448)
     parser.add_argument("--num-labels", type=positive_int, default=80)

@@ -41,6 +41,10 @@ def main() -> None:
             model(normalizer(batch.pixels.to(device)))
 
     forms = {"literal": plain, "method": lambda: run(quick), "backbone": lambda: run(bare)}
+    if arguments.compile:
+        compiled = copy.deepcopy(quick)
+        compiled.compile()
+        forms["method, compiled"] = lambda: run(compiled)
     seconds = median_seconds(forms, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in forms.items()}
     report(

@@ -17,6 +17,8 @@ def main() -> None:
     parser.add_argument("--num-labels", type=positive_int, default=80)
     parser.add_argument("--num-patches", type=positive_int, default=196)
     parser.add_argument("--size", type=positive_int, default=1024, help="attention size")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--compile", action="store_true", help="also PyTorch's compiled form")
     parser.add_argument("--repeats", type=positive_int, default=5)
     parser.add_argument("--json", type=Path, help="write the results here too")
     arguments = parser.parse_args()
@@ -31,10 +33,11 @@ def main() -> None:
     torch.manual_seed(0)
     images, labels, patches = arguments.batch_size, arguments.num_labels, arguments.num_patches
     size = arguments.size
-    x = torch.randn(images, patches, size, device=device, requires_grad=True)
-    e = torch.randn(labels, size, device=device, requires_grad=True)
-    hidden = torch.nn.Linear(size, size, device=device)
-    score = torch.nn.Linear(size, 1, device=device)
+    options = {"device": device, "dtype": getattr(torch, arguments.dtype)}
+    x = torch.randn(images, patches, size, **options, requires_grad=True)
+    e = torch.randn(labels, size, **options, requires_grad=True)
+    hidden = torch.nn.Linear(size, size, **options)
+    score = torch.nn.Linear(size, 1, **options)
     mix = torch.randn(images, labels, patches, device=device)
 
     def literal(weight):
@@ -49,6 +52,9 @@ def main() -> None:
         return bilinear.bilinear_attention(x, e, weight())
 
     forms = {"literal": literal, "folded": folded, "blocked": unstored}
+    if arguments.compile:
+        scores = torch.compile(bilinear.folded_scores)
+        forms["compiled"] = lambda weight: torch.softmax(scores(x, e, weight()), dim=-1)
     if device.type == "cuda":
         forms["triton"] = unstored
 
@@ -58,7 +64,8 @@ def main() -> None:
     def step(name, weight, sources):
         def run() -> None:
             bilinear.USE_TRITON = name == "triton"
-            torch.autograd.grad(forms[name](weight), sources, mix)
+            alpha = forms[name](weight)
+            torch.autograd.grad(alpha, sources, mix.to(alpha.dtype))
 
         return run
 
@@ -71,7 +78,7 @@ def main() -> None:
     memory = {}
     for name in forms:
         sources = parameters if name == "literal" else [x, e, known]
-        outputs = 4 * (mix.numel() + sum(source.numel() for source in sources))
+        outputs = 4 * mix.numel() + sum(source.numel() * source.itemsize for source in sources)
         memory[name] = peak_bytes(step(name, lambda: known, sources), device) - outputs
     fastest = "triton" if "triton" in steps else "blocked"
     report(
@@ -82,7 +89,10 @@ def main() -> None:
             "attention_vs_literal": seconds["literal"] / seconds[fastest],
             "attention_memory_vs_literal": memory[fastest] / memory["literal"],
         },
-        {"shape": f"B {images}, C {labels}, N {patches}, A {size}"},
+        {
+            "dtype": arguments.dtype,
+            "shape": f"B {images}, C {labels}, N {patches}, A {size}",
+        },
         arguments.json,
     )
 

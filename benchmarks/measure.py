@@ -70,7 +70,7 @@ def report(
     for row in (header, ["---"] * len(header), *rows):
         print_line("| " + " | ".join(map(_cell, row)) + " |")
     for name, value in figures.items():
-        print_line(f"{name}: {value:.3f}")
+        print_line(f"{name}: {value:.4g}")
     if file:
         table = [dict(zip(header, row, strict=True)) for row in rows]
         content = {"title": title, **about, "rows": table, "figures": dict(figures)}

@@ -14,6 +14,8 @@ from lib.common.cli import run_main
 def main() -> None:
     arguments = step_arguments(__doc__, batch_size=8, repeats=3)
 
+    from dataclasses import replace
+
     from benchmarks.measure import median_seconds, peak_bytes, report
     from benchmarks.steps import (
         BackboneStep,
@@ -38,6 +40,11 @@ def main() -> None:
         train_step(state, as_shard(batch), 0, config)
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
+    if arguments.compile:
+        settings = replace(config, compile=True)
+        fast = make_train_state(settings, arguments.num_labels, device)
+        fast.model.train()
+        steps["method, compiled"] = lambda: train_step(fast, as_shard(batch), 0, settings)
     seconds = median_seconds(steps, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     report(

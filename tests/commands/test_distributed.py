@@ -17,7 +17,7 @@ import torch
 from tests.helpers.commands import ROOT, TINY, make_data, run, run_together
 
 FLAGS = (*TINY, *"--data colors --device cpu --img-size 64 --augment none --pos --lr 1e-3".split())
-FROZEN = "frozen_training.py"
+COMPARABLE = ROOT / "benchmarks" / "comparable_training.py"
 EXPERIMENT = "experiments/mlic_colors/exp1"
 
 
@@ -36,10 +36,8 @@ def work(tmp_path_factory):
 
 
 @pytest.fixture
-def copy(work, tmp_path, monkeypatch):
+def copy(work, tmp_path):
     shutil.copytree(work, tmp_path, dirs_exist_ok=True)
-    shutil.copy(ROOT / "tests" / "helpers" / "frozen_training.py", tmp_path)
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
     return tmp_path
 
 
@@ -64,9 +62,9 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, batch
     lines = (copy / "data" / "colors" / "train.txt").read_text()
     (copy / "data" / "colors" / "train.txt").write_text(lines.replace("\tred,", "\t?red,"))
     flags = (*FLAGS, *f"--batch-size {batch_size} --max-epochs 3".split())
-    alone = run(copy / FROZEN, *flags, cwd=copy)
+    alone = run(COMPARABLE, *flags, cwd=copy)
     assert alone.code == 0, alone.err
-    many = run_together(processes, copy / FROZEN, *flags, "--accum-steps", accum_steps, cwd=copy)
+    many = run_together(processes, COMPARABLE, *flags, "--accum-steps", accum_steps, cwd=copy)
     assert [result.code for result in many] == [0] * processes, many[0].err
     expected, found = losses(alone.out), losses(many[0].out)
     assert len(expected) == 6 and expected[0] != expected[-1]
@@ -85,8 +83,8 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, batch
 def test_a_compiled_network_has_the_same_loss(copy, processes):
     """With two processes also in a shorter batch at the end of an epoch."""
     flags = (*FLAGS, *f"--batch-size {6 + processes} --max-epochs 2".split())
-    alone = run(copy / FROZEN, *flags, cwd=copy)
-    many = run_together(processes, copy / FROZEN, *flags, "--compile", cwd=copy)
+    alone = run(COMPARABLE, *flags, cwd=copy)
+    many = run_together(processes, COMPARABLE, *flags, "--compile", cwd=copy)
     assert [result.code for result in (alone, *many)] == [0] * (1 + processes), many[0].err
     assert len(losses(alone.out)) == 4
     np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
@@ -100,14 +98,14 @@ def test_unreadable_images_change_nothing_else(copy, accum_steps):
         (copy / "data" / "colors" / "images" / f"train{number}.png").write_text("no picture")
     (copy / "data" / "colors" / "images" / "test3.png").write_bytes(b"")
     flags = (*FLAGS, *"--batch-size 4 --max-epochs 3 --max-bad-images 10".split())
-    alone = run(copy / FROZEN, *flags, cwd=copy)
+    alone = run(COMPARABLE, *flags, cwd=copy)
     assert alone.code == 0 and "skipped 10 images" in alone.out, alone.err
-    many = run_together(2, copy / FROZEN, *flags, "--accum-steps", accum_steps, cwd=copy)
+    many = run_together(2, COMPARABLE, *flags, "--accum-steps", accum_steps, cwd=copy)
     assert [result.code for result in many] == [0] * 2, many[0].err
     np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
     assert many[0].out.count("skipped: ") == 10 and "skipped 10 images" in many[0].out
     strict = (*flags[:-1], "3")
-    many = run_together(2, copy / FROZEN, *strict, cwd=copy)
+    many = run_together(2, COMPARABLE, *strict, cwd=copy)
     assert [result.code for result in many] == [2] * 2
     said = [line for result in many for line in result.err.splitlines() if "error:" in line]
     assert len(said) == 1 and "one more than --max-bad-images 3" in said[0]
@@ -118,8 +116,8 @@ def test_unreadable_images_change_nothing_else(copy, accum_steps):
 def test_the_loss_is_the_same_with_fewer_images_than_processes(copy, images, batch_size):
     """The last batch, of one or two images, leaves some of the processes with none."""
     flags = (*FLAGS, "--batch-size", batch_size, "--max-epochs", "2", "--limit", images)
-    alone = run(copy / FROZEN, *flags, cwd=copy)
-    many = run_together(4, copy / FROZEN, *flags, cwd=copy)
+    alone = run(COMPARABLE, *flags, cwd=copy)
+    many = run_together(4, COMPARABLE, *flags, cwd=copy)
     assert [result.code for result in many] == [0] * 4, many[0].err
     np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
 
@@ -235,9 +233,9 @@ def torchrun(processes: int, *command: str, options: tuple[str, ...] = ()) -> li
 @pytest.mark.parametrize("processes", [2, 4])
 def test_torchrun(copy, processes):
     flags = (*FLAGS, *"--batch-size 8 --max-epochs 2".split())
-    alone = run(copy / FROZEN, *flags, cwd=copy)
+    alone = run(COMPARABLE, *flags, cwd=copy)
     done = subprocess.run(
-        torchrun(processes, copy / FROZEN, *flags),
+        torchrun(processes, COMPARABLE, *flags),
         cwd=copy,
         capture_output=True,
         text=True,

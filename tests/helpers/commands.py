@@ -110,7 +110,6 @@ def environments(processes: int) -> list[dict[str, str]]:
             **{"RANK": str(rank), "LOCAL_RANK": str(rank)},
             **dict.fromkeys(("WORLD_SIZE", "LOCAL_WORLD_SIZE"), str(processes)),
             **{"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"},
-            "PYTHONPATH": str(ROOT),
         }
         for rank in range(processes)
     ]
