@@ -1,10 +1,9 @@
-"""Speed and memory of the architectures at their full size: a forward pass in eval mode and a whole
-training step, in float32 and in mixed precision. Prints rows for LOG.md.
+"""Speed and memory of architectures at their full size, a forward pass in eval mode and a whole
+training step, in float32 and in mixed precision; and the largest difference of their logits, in
+float32, from those of the CPU. Ends with exit code 1 if that is beyond its tolerance.
 """
 
-import statistics
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +11,7 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import DEVICES, Parser, positive_int, run_main
+from lib.config import Config
 
 SIX = (
     "resnet101",
@@ -22,19 +22,15 @@ SIX = (
     "swin_large_patch4_window12_384_in22k",
 )
 NUM_LABELS = 80
-WARM_UP = 2
+COMPARED = 2  # images whose logits are compared
+TOLERANCE = 1e-3  # of a logit
 
 
-class Row(NamedTuple):
-    """Median speeds in images/s, peak memory of the device in GiB (None where it is not known)."""
+class Speed(NamedTuple):
+    """Images per second, and the peak of the device's memory in GiB beyond what was held before."""
 
-    arch: str
-    amp: bool
-    forward: float
-    forward_memory: float | None
-    training: float
-    training_memory: float | None
-    loss: float
+    images_per_second: float
+    memory: float
 
 
 def main() -> None:
@@ -42,103 +38,107 @@ def main() -> None:
     parser.add_argument("--archs", nargs="+", default=SIX, help="(default: the method's six)")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--batch-size", type=positive_int, default=16)
+    parser.add_argument(
+        "--img-size", type=positive_int, help="(default: 448, or the most that it takes)"
+    )
     parser.add_argument("--repeats", type=positive_int, default=5, help="timed steps of each")
+    parser.add_argument("--json", type=Path, help="write the results here too")
     arguments = parser.parse_args()
 
-    import torch
-
-    from lib.common.console import print_line
-    from lib.experiment.provenance import versions
-    from lib.runtime.device import select_device
+    from benchmarks.measure import report
+    from lib.runtime.device import choose_fastest_convolutions, select_device
 
     device = select_device(arguments.device)
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else str(device)
-    print_line(
-        f"{machine}, {versions()}, batch {arguments.batch_size}, median of {arguments.repeats}"
-    )
-    print_line("| arch | precision | forward images/s | GiB | training images/s | GiB |")
-    print_line("|---|---|---|---|---|---|")
+    choose_fastest_convolutions()  # as train.py does on CUDA
+    batch_size, repeats = arguments.batch_size, arguments.repeats
+    rows, differences = [], {}
     for arch in arguments.archs:
+        config = make_config(arch, arguments.img_size, batch_size)
+        differences[arch] = difference_from_cpu(config, device)
         for amp in (False, True):
-            row = measure(arch, device, arguments.batch_size, amp, arguments.repeats)
-            print_line(
-                f"| {arch} | {'amp' if amp else 'fp32'} | {row.forward:.1f} | "
-                f"{_gib(row.forward_memory)} | {row.training:.1f} | {_gib(row.training_memory)} |"
-            )
+            forward, training = measure(config, device, amp, repeats)
+            precision = "amp" if amp else "float32"
+            difference = "" if amp else differences[arch]
+            rows.append((arch, precision, *forward, *training, difference))
+    report(
+        "architectures, forward and training step",
+        ("arch", "precision", "forward images/s", "GiB beyond weights", "training images/s")
+        + ("GiB beyond state", "logits against CPU"),
+        rows,
+        {"largest_difference_of_logits": max(differences.values())},
+        {"batch": batch_size, "labels": NUM_LABELS, "repeats": repeats},
+        arguments.json,
+    )
+    wrong = {arch: found for arch, found in differences.items() if not found <= TOLERANCE}
+    if wrong:
+        sys.exit(f"logits differ from the CPU's by more than {TOLERANCE}: {wrong}")
 
 
-def measure(arch: str, device, batch_size: int, amp: bool, repeats: int) -> Row:
-    """Time `arch` at its own image side, with `NUM_LABELS` labels, on noise."""
-    import torch
-
-    from benchmarks.steps import as_shard, make_batch, make_train_state
-    from lib.config import Config
-    from lib.runtime.device import autocast
-    from lib.training.step import train_step
+def make_config(arch: str, image_size: int | None, batch_size: int) -> Config:
+    """`arch` with random weights, at the side that it takes."""
     from models.registry import find_arch
 
     sides = find_arch(arch).image_sides
-    config = Config(
+    return Config(
         arch=arch,
         weights="none",
         embed_type="random",
         pos=True,
         rm_cls="vit" in arch,
-        amp=amp,
-        img_size=448 if 448 in sides else sides[-1],
+        img_size=image_size or (448 if 448 in sides else sides[-1]),
         batch_size=batch_size,
     )
+
+
+def difference_from_cpu(config: Config, device) -> float:
+    """The largest difference of a logit in float32 between `device` and the CPU."""
+    import torch
+
+    from lib.experiment.network import build_model
+    from lib.runtime.device import exact_float32
+
+    torch.manual_seed(0)
+    model = build_model(config, NUM_LABELS, None, "none").eval()
+    images = torch.randn(COMPARED, 3, config.img_size, config.img_size)
+    with torch.inference_mode(), exact_float32():
+        expected = model(images).logits
+        found = model.to(device)(images.to(device)).logits.cpu()
+    return float((found - expected).abs().max())
+
+
+def measure(config: Config, device, amp: bool, repeats: int) -> tuple[Speed, Speed]:
+    """Speed and memory of a forward pass and of a training step, on noise."""
+    from dataclasses import replace
+
+    import torch
+
+    from benchmarks.measure import median_seconds, peak_bytes
+    from benchmarks.steps import as_shard, make_batch, make_train_state
+    from lib.runtime.device import autocast
+    from lib.training.step import train_step
+
+    config = replace(config, amp=amp)
     state = make_train_state(config, NUM_LABELS, device)
-    batch = make_batch(batch_size, NUM_LABELS, config.img_size)
+    batch = make_batch(config.batch_size, NUM_LABELS, config.img_size)
     images = state.normalizer(batch.pixels.to(device))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):
-            state.model(images)
+            state.model.eval()(images)
 
     def training() -> None:
+        state.model.train()
         losses.append(train_step(state, as_shard(batch), 0, config).loss_sum.item())
 
+    def speed(step: Callable[[], None]) -> Speed:
+        seconds = median_seconds({"step": step}, repeats, device)["step"]
+        return Speed(config.batch_size / seconds, peak_bytes(step, device) / 2**30)
+
     losses: list[float] = []
-    state.model.eval()
-    forward_seconds, forward_memory = _timed(forward, device, repeats)
-    state.model.train()
-    training_seconds, training_memory = _timed(training, device, repeats)
-    return Row(
-        arch,
-        amp,
-        batch_size / forward_seconds,
-        forward_memory,
-        batch_size / training_seconds,
-        training_memory,
-        losses[-1],
-    )
-
-
-def _timed(step: Callable[[], None], device, repeats: int) -> tuple[float, float | None]:
-    """Median seconds of `step` after a warm-up, and the peak of the device's memory in GiB."""
-    import torch
-
-    cuda = device.type == "cuda"
-    for _ in range(WARM_UP):
-        step()
-    if cuda:
-        torch.cuda.reset_peak_memory_stats()
-    seconds = []
-    for _ in range(repeats):
-        if cuda:
-            torch.cuda.synchronize()
-        start = time.perf_counter()
-        step()
-        if cuda:
-            torch.cuda.synchronize()
-        seconds.append(time.perf_counter() - start)
-    memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else None
-    return statistics.median(seconds), memory
-
-
-def _gib(memory: float | None) -> str:
-    return "-" if memory is None else f"{memory:.1f}"
+    speeds = speed(forward), speed(training)
+    if not torch.tensor(losses).isfinite().all():
+        sys.exit(f"{config.arch}: a loss is not finite: {losses}")
+    return speeds
 
 
 if __name__ == "__main__":

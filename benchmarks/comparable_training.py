@@ -1,8 +1,8 @@
 """train.py whose losses do not depend on the number of processes; prints the loss of each step.
 
 Without dropout, and in exact float32. On a CPU, where PyTorch does not synchronise batch
-statistics, these are frozen too. --compile keeps PyTorch's own operations, whose code would take minutes to
-make. STOP_AFTER_STEP=N stops it by SIGTERM once the loss of step N is known.
+statistics, these are frozen too. --compile keeps PyTorch's own operations, whose code would take
+minutes to make. STOP_AFTER_STEP=N stops it by SIGTERM once the loss of step N is known.
 """
 
 import os

@@ -24,10 +24,11 @@ def main() -> None:
         make_batch,
         make_train_state,
     )
-    from lib.runtime.device import select_device
+    from lib.runtime.device import choose_fastest_convolutions, select_device
     from lib.training.step import train_step
 
     device = select_device(arguments.device)
+    choose_fastest_convolutions()  # as train.py does on CUDA
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     state = make_train_state(config, arguments.num_labels, device)
