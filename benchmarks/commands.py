@@ -22,20 +22,21 @@ def main() -> None:
     import numpy as np
 
     from benchmarks.measure import report
-    from benchmarks.runs import TOY, finish, latest_experiment, run, run_arguments, start
+    from benchmarks.runs import TOY, experiment_of, finish, run, run_arguments, start
     from lib.runtime.device import select_device
 
     arguments = run_arguments(__doc__)
     device, work = select_device(arguments.device).type, arguments.work
     rows = []
 
-    def timed(name: str, *command: object) -> None:
+    def timed(name: str, *command: object) -> str:
         start_time = time.perf_counter()
-        run(*command, cwd=work)
+        out = run(*command, cwd=work)
         rows.append((name, time.perf_counter() - start_time))
+        return out
 
-    timed("train.py, one epoch of a toy", "train.py", *TOY, "--device", device)
-    experiment = latest_experiment(work)
+    out = timed("train.py, one epoch of a toy", "train.py", *TOY, "--device", device)
+    experiment = work / experiment_of(out)
     given = ("--exp-dir", experiment, "--device")
     scores = []
     for place in ("cpu", device):

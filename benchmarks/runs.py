@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -75,10 +76,9 @@ def run(*command: object, cwd: Path, processes: int = 1) -> str:
     return finish(start(*command, cwd=cwd, processes=processes))
 
 
-def latest_experiment(work: Path) -> Path:
-    """The experiment on digits that was made last."""
-    runs = (work / "experiments" / "mlic_digits").glob("exp*")
-    return max(runs, key=lambda path: int(path.name.removeprefix("exp")))
+def experiment_of(out: str) -> Path:
+    """The experiment that a finished train.py names in its output."""
+    return Path(re.findall(r"next: python evaluate.py --exp-dir (\S+)", out)[-1])
 
 
 def history(experiment: Path) -> list[dict[str, float]]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from lib.common.failures import explain
 from lib.data import workers as module
@@ -129,6 +130,17 @@ def test_a_batch_that_finds_no_room_goes_through_the_pipe(dataset, monkeypatch):
     monkeypatch.setattr(module.ForkingPickler, "dumps", refuse)
     packed = pack(batch, through_pipe=False)
     assert isinstance(packed, Batch) and equal(unpack(packed), batch)
+
+
+def test_a_shared_batch_is_page_locked_as_a_batch(dataset, monkeypatch):
+    """PyTorch's loader asks for it in a thread of its own, on CUDA."""
+    (batch,) = read_batches(dataset, EvaluationBatches(7, 7), 0)
+    locked = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda one: locked.append(one) or one)
+    found = pin_memory(pack(batch, through_pipe=False))
+    assert isinstance(found, Batch) and equal(found, batch) and len(locked) == 4
+    through_pipe = pin_memory(pack(batch, through_pipe=True))
+    assert equal(unpack(through_pipe), batch) and len(locked) == 4
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
