@@ -164,6 +164,7 @@ def _enter(command: list[str], work: str, log: int) -> None:
     os.setsid()
     for output in (1, 2):
         os.dup2(log, output)
+    sys.stdout, sys.stderr = (open(output, "w", 1, closefd=False) for output in (1, 2))
     os.chdir(work)
     sys.argv = command
     runpy.run_path(command[0], run_name="__main__")
