@@ -34,8 +34,13 @@ run_main(main)
         ("raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
         ("os.kill(os.getpid(), signal.SIGKILL)", -9, "lost contact with another one"),
         ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        (
+            "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')",
+            2,
+            "error: DataLoader worker (pid 7) is killed by signal: Killed: a data loading worker",
+        ),
     ],
-    ids=["bad input", "killed", "bug"],
+    ids=["bad input", "killed", "bug", "environment"],
 )
 def test_one_failing_ends_all_and_is_heard_once(tmp_path, failure, code, line):
     results = run_together(3, "-c", FAILURES.format(failure=failure), cwd=tmp_path, timeout=300)
