@@ -1,9 +1,7 @@
 """What fails in the middle of a run, from the command line: a clear line, nothing lost."""
 
 import json
-import os
 import shutil
-import signal
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +9,9 @@ import pytest
 import torch
 from PIL import Image
 
-import lib.data.dataset
 from lib.common.errors import UserError
 from lib.runtime.device import memory_guard
-from tests.helpers.commands import TINY, NoCapture, error_line, make_data, run_here
+from tests.helpers.commands import ROOT, TINY, NoCapture, error_line, make_data, run, run_here
 
 TRAIN = ("train.py", *TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "2")
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -185,18 +182,28 @@ def test_too_little_memory_without_a_batch_is_one_line(here, monkeypatch, place,
     assert "out of memory for the network itself" in error_line(here(*command))
 
 
-def test_a_worker_that_dies_ends_the_run(here, monkeypatch):
+DYING = """
+import os, runpy, sys
+from pathlib import Path
+import lib.data.dataset as dataset
+read_image = dataset.read_image
+
+def killed_once_saved(path):
+    if "train" in path and Path("experiments/mlic_colors/exp2/checkpoints/last.pth").exists():
+        os.kill(os.getpid(), 9)
+    return read_image(path)
+
+dataset.read_image = killed_once_saved
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_worker_that_dies_ends_the_run(here):
     """Killed in the second epoch: the first one is saved, and train.log ends with the reason."""
-    read_image = lib.data.dataset.read_image
-
-    def killed_once_saved(path):
-        if "train" in path and Path("experiments/mlic_colors/exp2/checkpoints/last.pth").exists():
-            os.kill(os.getpid(), signal.SIGKILL)
-        return read_image(path)
-
-    monkeypatch.setattr(lib.data.dataset, "read_image", killed_once_saved)
-    line = error_line(here(*TRAIN, "--workers", "1"))
-    assert "a data loading worker died" in line
+    command = (ROOT / TRAIN[0], *TRAIN[1:], "--workers", "1")
+    result = run("-c", DYING, *command, cwd=Path.cwd())
+    assert "a data loading worker died" in error_line(result)
     experiment = Path("experiments/mlic_colors/exp2")
     assert "a data loading worker died" in (experiment / "train.log").read_text().splitlines()[-1]
     assert torch.load(experiment / "checkpoints" / "last.pth")["epoch"] == 1

@@ -1,7 +1,5 @@
 """Worker processes: the batches that come from them, their number, and how they end."""
 
-import os
-import signal
 from functools import partial
 from types import SimpleNamespace
 
@@ -9,11 +7,11 @@ import pytest
 import torch
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from lib.common.failures import explain
 from lib.data import workers as module
 from lib.data.batches import EvaluationBatches, TrainingBatches
 from lib.data.dataset import Batch, ImageDataset, SampleKey, evaluation_view, training_view
 from lib.data.workers import default_workers, pack, unpack
+from tests.helpers.commands import error_line, run
 from tests.lib.data.conftest import read_batches
 
 
@@ -143,19 +141,39 @@ def test_a_shared_batch_is_page_locked_as_a_batch(dataset, monkeypatch):
     assert equal(unpack(through_pipe), batch) and len(locked) == 4
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-@pytest.mark.parametrize("death", [signal.SIGKILL, signal.SIGSEGV, None])
-def test_a_worker_that_dies_ends_the_pass(split, death):
-    """Killed for memory, by a crash in a decoder, or gone without a word."""
+DYING = """
+import os, sys
+from pathlib import Path
+import numpy as np, torch
+from lib.common.cli import run_main
+from lib.data.batches import EvaluationBatches
+from lib.data.dataset import ImageDataset, evaluation_view
+from lib.data.folder import Split
+from lib.data.workers import BatchLoader
 
-    def die(image, key):
-        if key.row == 5:
-            os.kill(os.getpid(), death) if death else os._exit(0)
-        return evaluation_view(image, key, size=8)
+def view(image, key):
+    if key.row == 5:
+        {death}
+    return evaluation_view(image, key, size=8)
 
-    with pytest.raises(RuntimeError, match="DataLoader worker") as raised:
-        list(read_batches(ImageDataset(split, die), EvaluationBatches(7, 1), 2))
-    assert "a data loading worker died" in str(explain(raised.value))
+def main():
+    targets = np.zeros((7, 3), np.uint8)
+    split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
+    batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
+    dataset = ImageDataset(split, view)
+    for batch in BatchLoader(dataset, batches, image_size=8, workers=2, device=cpu):
+        print(batch.rows.tolist())
+
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)"])
+def test_a_worker_that_dies_ends_the_command(split, tmp_path, death):
+    """Killed for memory, or by a crash in a decoder; in a process of its own, since PyTorch raises
+    the error at any moment."""
+    result = run("-c", DYING.format(death=death), cwd=tmp_path)
+    assert "a data loading worker died" in error_line(result)
 
 
 @pytest.mark.parametrize("cores, ranks, expected", [(64, 1, 16), (64, 8, 8), (4, 8, 1)])
