@@ -50,8 +50,6 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         error = _as_user_error(raised)
         if error is None:
             raise
-        # a data loading worker that dies while PyTorch ends them would print a traceback
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         from lib.common.console import detach_stdout  # not at the top, so that --help is fast
 
         detach_stdout()

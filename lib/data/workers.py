@@ -8,6 +8,7 @@ import contextlib
 import functools
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -108,7 +109,7 @@ class BatchLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with _unwarned():
+        with _unwarned(), _sigchld_unchanged():
             batches = iter(self.loader)
         for batch in batches:
             yield unpack(batch)
@@ -120,6 +121,16 @@ def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield
+
+
+@contextlib.contextmanager
+def _sigchld_unchanged() -> Iterator[None]:
+    """Without the handler of PyTorch's loader, which raises an error for a dead worker anywhere,
+    even while a step or a file is half done; the loader itself finds it within 5 seconds."""
+    previous = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, previous)
 
 
 def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> SharedBatch | Batch:

@@ -1,10 +1,12 @@
 """Worker processes: the batches that come from them, their number, and how they end."""
 
+import signal
 from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils.pin_memory import pin_memory
 
 from lib.data import workers as module
@@ -170,10 +172,20 @@ run_main(main)
 
 @pytest.mark.parametrize("death", ["os.kill(os.getpid(), 9)", "os.kill(os.getpid(), 11)"])
 def test_a_worker_that_dies_ends_the_command(split, tmp_path, death):
-    """Killed for memory, or by a crash in a decoder; in a process of its own, since PyTorch raises
-    the error at any moment."""
+    """Killed for memory, or by a crash in a decoder."""
     result = run("-c", DYING.format(death=death), cwd=tmp_path)
     assert "a data loading worker died" in error_line(result)
+
+
+def test_a_dead_worker_raises_nothing_in_the_midst_of_other_work(dataset, monkeypatch):
+    """As PyTorch's handler of SIGCHLD would."""
+    monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    try:
+        list(read_batches(dataset, EvaluationBatches(7, 1), 1))
+        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.parametrize("cores, ranks, expected", [(64, 1, 16), (64, 8, 8), (4, 8, 1)])
