@@ -12,6 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.runs import TOY, experiment_of, finish, run, run_arguments, start
 from lib.common.cli import run_main
 
 TOLERANCE = 1e-3  # of a score
@@ -19,13 +20,13 @@ EXPORTS = ("torch_export", "published")
 
 
 def main() -> None:
+    arguments = run_arguments(__doc__)
+
     import numpy as np
 
     from benchmarks.measure import report
-    from benchmarks.runs import TOY, experiment_of, finish, run, run_arguments, start
     from lib.runtime.device import select_device
 
-    arguments = run_arguments(__doc__)
     device, work = select_device(arguments.device).type, arguments.work
     rows = []
 
@@ -41,7 +42,7 @@ def main() -> None:
     scores = []
     for place in ("cpu", device):
         timed(f"evaluate.py on {place}", "evaluate.py", *given, place)
-        with np.load(experiment / "scores.npz") as stored:
+        with np.load(experiment / "scores.npz", allow_pickle=False) as stored:
             scores.append(stored["scores"])
     difference = float(np.abs(scores[0] - scores[1]).max())
     timed("infer.py, 8 images", "infer.py", *given, device, "--limit", "8", "--overlays")

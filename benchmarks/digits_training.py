@@ -10,6 +10,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.runs import (
+    DIGITS,
+    ROOT,
+    TOY,
+    experiment_of,
+    finish,
+    history,
+    run,
+    run_arguments,
+    start,
+)
 from lib.common.cli import run_main
 
 TOLERANCE = 0.01  # of an mAP
@@ -24,21 +35,11 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 def main() -> None:
+    arguments = run_arguments(__doc__)
+
     from benchmarks.measure import report
-    from benchmarks.runs import (
-        DIGITS,
-        ROOT,
-        TOY,
-        experiment_of,
-        finish,
-        history,
-        run,
-        run_arguments,
-        start,
-    )
     from lib.runtime.device import select_device
 
-    arguments = run_arguments(__doc__)
     device, work = select_device(arguments.device).type, arguments.work
     flags = TOY if arguments.toy else DIGITS
     rows: list[tuple[str, float, float, float]] = []
@@ -83,7 +84,6 @@ def main() -> None:
 
 def kill_and_resume(train: tuple[str, ...], work: Path) -> str:
     """The output of a training that was killed as soon as it had saved, and resumed."""
-    from benchmarks.runs import finish, run, start
 
     def saved() -> set[Path]:
         return set((work / "experiments").rglob("last.pth"))

@@ -142,9 +142,9 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace):
     import numpy as np
     import torch
 
-    from lib.data.batches import TrainingBatches
     from lib.data.dataset import ImageDataset, training_view
     from lib.data.folder import Split
+    from lib.data.loader import TrainingBatches
     from lib.data.workers import BatchLoader
 
     size, targets = arguments.img_size, np.zeros((len(paths), 80), np.uint8)
@@ -155,6 +155,8 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace):
         loader = BatchLoader(
             ImageDataset(split, view, images),
             batches,
+            num_batches=len(batches),
+            images_per_batch=batches.images_per_batch,
             image_size=size,
             workers=arguments.workers,
             device=torch.device("cpu"),

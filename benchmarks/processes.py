@@ -9,6 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks.runs import finish, run, run_arguments, start
 from lib.common.cli import run_main
 
 SCRIPT = "benchmarks/comparable_training.py"
@@ -26,10 +27,10 @@ TOLERANCE = 1e-3  # of a loss, relative
 
 
 def main() -> None:
-    from benchmarks.measure import report
-    from benchmarks.runs import finish, run, run_arguments, start
-
     arguments = run_arguments(__doc__)
+
+    from benchmarks.measure import report
+
     arch = "test_resnet --img-size 64" if arguments.toy else "resnet18 --img-size 64"
     base = (SCRIPT, *FLAGS, "--arch", *arch.split(), "--device", arguments.device)
     rows = []

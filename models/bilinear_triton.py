@@ -23,6 +23,14 @@ def _configs(*tiles: tuple[int, int, int, int]) -> list[triton.Config]:
     ]
 
 
+def _prune(configs: list[triton.Config], *_: object, **__: object) -> list[triton.Config]:
+    """The tiles to choose from by time: one, where the order of sums must not depend on that."""
+    return configs[:1] if torch.are_deterministic_algorithms_enabled() else configs
+
+
+PRUNE = {"early_config_prune": _prune}
+
+
 @triton.jit
 def _tanh(x):
     # not libdevice's, which the interpreter lacks; right at both ends, as exp overflows to inf
@@ -33,7 +41,11 @@ def _tanh(x):
     return tl.where(y < 0.0625, series, large)
 
 
-@triton.autotune(_configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)), key=["C", "A"])
+@triton.autotune(
+    _configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)),
+    key=["C", "A"],
+    prune_configs_by=PRUNE,
+)
 @triton.jit
 def _forward(
     patches, labels, weight, scores, R, N, C, A,
@@ -62,7 +74,11 @@ def _forward(
     tl.store(scores + place, total, mask=(rows[:, None] < R) & (columns[None, :] < C))
 
 
-@triton.autotune(_configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)), key=["C", "A"])
+@triton.autotune(
+    _configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)),
+    key=["C", "A"],
+    prune_configs_by=PRUNE,
+)
 @triton.jit
 def _backward_patches(
     patches, labels, weight, gradient, d_patches, R, N, C, A,
@@ -92,7 +108,11 @@ def _backward_patches(
     tl.store(d_patches + place, total * w[None, :], mask=inside)
 
 
-@triton.autotune(_configs((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4)), key=["C", "A"])
+@triton.autotune(
+    _configs((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4)),
+    key=["C", "A"],
+    prune_configs_by=PRUNE,
+)
 @triton.jit
 def _backward_labels(
     patches, labels, weight, gradient, d_labels, d_weight, R, N, C, A, CHUNK,

@@ -45,7 +45,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         main()
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
-        sys.exit(128 + signal.SIGINT)
+        _leave(128 + signal.SIGINT)
     except Exception as raised:
         error = _as_user_error(raised)
         if error is None:
@@ -54,8 +54,14 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
         detach_stdout()
         _print_error(program, error)
-        sys.exit(2)
-    sys.exit(0)
+        _leave(2)
+    _leave(0)
+
+
+def _leave(code: int) -> NoReturn:
+    """Exit; a launcher that stops this process meanwhile must not cause a traceback."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.exit(code)
 
 
 def _as_user_error(error: Exception) -> UserError | None:

@@ -19,7 +19,7 @@ MAX_QUOTED = 600  # characters of the original message
 # texts of errors, and what to do about them
 REMEDIES = (
     (
-        r"Too many open files",
+        r"Too many open files|received \d+ items of ancdata",
         "raise the limit (`ulimit -n 65536`; in a container: --ulimit nofile=65536), or lower "
         "--workers",
     ),
@@ -27,6 +27,19 @@ REMEDIES = (
         r"DataLoader worker .* (is killed by signal|exited unexpectedly)",
         "a data loading worker died. If it was killed for memory (`dmesg` shows that), lower "
         "--workers or --batch-size; if it crashes in an image, --workers 0 shows in which",
+    ),
+    (
+        r"Resource temporarily unavailable|can't start new thread",
+        "no more processes or threads are allowed: raise the limit (`ulimit -u`; in a container: "
+        "--pids-limit), or lower --workers",
+    ),
+    (
+        r"Cannot allocate memory",
+        "out of memory: lower --workers or --batch-size, or give the machine or container more",
+    ),
+    (
+        r"Failed to find C compiler",
+        "Triton needs a C compiler: install gcc, or set CC to one",
     ),
     (
         r"process pool was terminated abruptly",

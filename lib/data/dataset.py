@@ -1,4 +1,4 @@
-"""Images of a split as batches of tensors; `lib.data.batches` decides which images a batch holds.
+"""Images of a split as batches of tensors; `lib.data.loader` decides which images a batch holds.
 
 Shapes: B images, C labels, S image side.
 """

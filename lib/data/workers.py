@@ -5,7 +5,7 @@ A batch goes through shared memory, of which containers often have too little (D
 """
 
 import contextlib
-import functools
+import errno
 import os
 import signal
 import threading
@@ -16,21 +16,23 @@ from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from lib.common.console import print_note
+from lib.common.errors import UserError
 from lib.common.failures import require_open_files
 from lib.common.rank_info import rank_info
-from lib.data.batches import EvaluationBatches, TrainingBatches
-from lib.data.dataset import Batch, ImageDataset, LoadedSample, collate
+from lib.data.dataset import Batch, ImageDataset, LoadedSample, SampleKey, collate
 
 MAX_WORKERS = 16  # a rank, unless --workers says more
 PREFETCH = 2  # batches that a worker has ready
+IN_USE = 2  # batches that the main process holds
 # for pipes and the process itself; training's workers live on beside those of validation
-FILES_PER_WORKER = 2 * 3
-FILES_BESIDE = 16
+FILES_PER_WORKER = 2 * (3 + PREFETCH)
+FILES_BESIDE = 32
 GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
 SHARED_MEMORY = Path("/dev/shm")
+REMEDY = "give a container more (--shm-size=8g, or --ipc=host)"
 
 
 class SharedBatch:
@@ -38,15 +40,18 @@ class SharedBatch:
     while the queue between the processes would lose it, and the batch."""
 
     def __init__(self, batch: Batch) -> None:
-        self.data = bytes(ForkingPickler.dumps(batch))
+        # the pixels alone: each tensor in shared memory takes an open file of both processes
+        arrays = batch.apply(torch.Tensor.numpy)
+        self.data = bytes(ForkingPickler.dumps(arrays._replace(pixels=batch.pixels)))
 
     def unpack(self) -> Batch:
         """The batch; only once."""
         try:
-            return ForkingPickler.loads(self.data)  # of this process's own worker
+            batch = ForkingPickler.loads(self.data)  # of this process's own worker
         except (ConnectionError, EOFError, FileNotFoundError) as error:
             # in the words of PyTorch, which finds out later
             raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error
+        return batch.apply(torch.as_tensor)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for PyTorch's loader."""
@@ -67,31 +72,37 @@ def pack(batch: Batch, through_pipe: bool) -> SharedBatch | Batch:
 def unpack(packed: SharedBatch | Batch) -> Batch:
     """The batch that a worker, or PyTorch's loader in page-locked memory, has sent."""
     batch = packed.unpack() if isinstance(packed, SharedBatch) else packed
-    return batch if torch.is_tensor(batch.pixels) else batch.apply(torch.from_numpy)
+    return batch.apply(torch.as_tensor)
 
 
 class BatchLoader:
     """Reads the `batches` of `dataset`, in `workers` processes (None: one per core, at most
     `MAX_WORKERS`) or in this one (0).
 
-    Images are `image_size` pixels wide. `persistent` workers live on between passes.
+    There are `num_batches` of at most `images_per_batch` images, `image_size` pixels wide.
+    `persistent` workers live on between passes.
     """
+
+    has_noted = False  # that batches go through pipes
 
     def __init__(
         self,
         dataset: ImageDataset,
-        batches: TrainingBatches | EvaluationBatches,
+        batches: Sampler[list[SampleKey]],
         *,
+        num_batches: int,
+        images_per_batch: int,
         image_size: int,
         workers: int | None,
         device: torch.device,
         persistent: bool = False,
     ) -> None:
-        workers = min(default_workers() if workers is None else workers, len(batches))
-        require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
-        ready = workers * PREFETCH * rank_info().local_world_size
-        image = 3 * image_size**2 + 5 * dataset.split.targets.shape[1]
-        through_pipe = ready > 0 and _is_short(ready * batches.images_per_batch * image)
+        workers = min(default_workers() if workers is None else workers, num_batches)
+        through_pipe = False
+        if workers:
+            require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
+            ready = (workers * PREFETCH + IN_USE) * rank_info().local_world_size
+            through_pipe = _is_short(ready * images_per_batch * 3 * image_size**2)
         with _unwarned():
             self.loader = DataLoader(
                 dataset,
@@ -110,7 +121,15 @@ class BatchLoader:
 
     def __iter__(self) -> Iterator[Batch]:
         with _unwarned(), _sigchld_unchanged():
-            batches = iter(self.loader)
+            try:
+                batches = iter(self.loader)
+            except OSError as error:
+                if error.errno != errno.ENOSPC:
+                    raise
+                raise UserError(
+                    f"{SHARED_MEMORY} is full, the data loading workers cannot start: {REMEDY}, or "
+                    "pass --workers 0"
+                ) from error
         for batch in batches:
             yield unpack(batch)
 
@@ -144,18 +163,14 @@ def _is_short(needed: int) -> bool:
         return False
     system = os.statvfs(SHARED_MEMORY)
     free = system.f_bavail * system.f_frsize
-    if needed > free:
-        _note_short_memory()
+    if needed > free and not BatchLoader.has_noted:
+        BatchLoader.has_noted = True
+        print_note(
+            f"{SHARED_MEMORY} has {free / 2**20:.0f} MB free, the batches of the data loading "
+            f"workers need {needed / 2**20:.0f} MB: they go through pipes, which is slower; "
+            f"{REMEDY}, or lower --workers"
+        )
     return needed > free
-
-
-@functools.cache
-def _note_short_memory() -> None:
-    print_note(
-        f"{SHARED_MEMORY} has too little room for the batches of the data loading workers: they go "
-        "through pipes, which is slower; give a container more (--shm-size=8g, or --ipc=host), or "
-        "lower --workers"
-    )
 
 
 def ignore_signals(worker: int) -> None:

@@ -11,6 +11,11 @@ import torch
 from lib.common.errors import UserError
 from lib.common.failures import explain, quoted
 
+# in the texts of errors that are no `torch.OutOfMemoryError`
+OUT_OF_MEMORY = re.compile(
+    r"DefaultCPUAllocator: can't allocate|STATUS_ALLOC_FAILED|Triton Error \[CUDA\]: out of memory"
+)
+
 
 def select_device(name: str, local_rank: int = 0) -> torch.device:
     """The device of `--device`: `auto` is CUDA, MPS or the CPU, the first that is available.
@@ -106,7 +111,7 @@ def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None
 
 def allow_tf32() -> None:
     """Allow TF32 in CUDA's matrix products, as PyTorch does in convolutions."""
-    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    torch.set_float32_matmul_precision("high")  # which sets the older switches and the present ones
 
 
 def choose_fastest_convolutions() -> None:
@@ -148,7 +153,7 @@ def memory_guard(batch_size: int | None = None) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise _out_of_memory(batch_size) from error
     except RuntimeError as error:
-        if "DefaultCPUAllocator: can't allocate" in str(error):
+        if OUT_OF_MEMORY.search(str(error)):
             raise _out_of_memory(batch_size) from error
         if "does not have a deterministic implementation" not in str(error):
             raise

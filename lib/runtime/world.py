@@ -101,29 +101,22 @@ class World:
         takes, not for `--timeout` only. Its `UserError` is raised on all ranks."""
         is_first, error = rank_info().local_rank == 0, None
         (machines,) = self.sum(int(is_first))
+        self.waits += 1
+        name = f"wait {self.waits}, attempt {restart_count()}"
         try:
             if is_first:
                 make()
         except UserError as raised:
             error = raised
-        self._wait_for_others(machines, arrives=is_first)
+        finally:
+            if self.store:
+                self.store.add(name, int(is_first))
+        # not in a collective operation, which has a timeout
+        while self.store and self.store.add(name, 0) < machines:
+            time.sleep(0.2)
         with self.raise_on_all_ranks():
             if error:
                 raise error
-
-    def _wait_for_others(self, number: int, arrives: bool) -> None:
-        """Wait until `number` processes, of which this is one if it `arrives`, have called this.
-
-        Not in a collective operation, which has a timeout.
-        """
-        if not self.store:
-            return
-        self.waits += 1
-        name = f"wait {self.waits}, attempt {restart_count()}"
-        count = self.store.add(name, int(arrives))
-        while count < number:
-            time.sleep(0.2)
-            count = self.store.add(name, 0)
 
     def store_set(self, name: str, text: str) -> None:
         """Keep `text` for the processes that the launcher restarts after a failure."""

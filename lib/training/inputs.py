@@ -8,10 +8,9 @@ from lib.common.errors import UserError
 from lib.common.rank_info import rank_info
 from lib.config import Config
 from lib.data.bad_images import BadImages
-from lib.data.batches import TrainingBatches
 from lib.data.cache import ImageCache, cached_images
 from lib.data.folder import DataFolder, Split
-from lib.data.loader import EvaluationLoader, TrainingLoader
+from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
 from lib.data.workers import machine_cores
 from lib.runtime.world import World
 

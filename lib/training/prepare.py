@@ -12,8 +12,7 @@ from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
-from lib.data.batches import num_micro_batches
-from lib.data.loader import EvaluationLoader, TrainingLoader
+from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
 from lib.experiment.folder import Experiment
 from lib.experiment.network import build_model, build_normalizer, config_notes
 from lib.experiment.provenance import command_line
@@ -179,7 +178,7 @@ def build_train_state(
 
 
 def _choose_kernels(config: Config, device: torch.device) -> None:
-    if config.tf32:
+    if config.tf32 and device.type == "cuda":
         allow_tf32()
     if config.deterministic:
         make_deterministic()

@@ -39,6 +39,11 @@ OSError: [Errno 24] Too many open files: '/dev/null'"""
     [
         (OSError(errno.EMFILE, "Too many open files"), "ulimit -n"),
         (OSError(IN_A_WORKER), r"\[Errno 24\] Too many open files: '/dev/null': raise the limit"),
+        (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
+        (BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable"), "--pids-limit"),
+        (RuntimeError("can't start new thread"), "ulimit -u"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "lower --workers or --batch-size"),
+        (RuntimeError("Failed to find C compiler. Please specify via CC"), "install gcc"),
         (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed."), "--workers"),
         (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "--workers 0"),
         (RuntimeError("The NVIDIA driver on your system is too old (found 11040)"), "update the"),

@@ -24,4 +24,13 @@ def split(tmp_path):
 def read_batches(dataset, batches, workers, **options):
     """A loader of small images on the CPU."""
     device = torch.device("cpu")
-    return BatchLoader(dataset, batches, image_size=8, workers=workers, device=device, **options)
+    return BatchLoader(
+        dataset,
+        batches,
+        num_batches=len(batches),
+        images_per_batch=batches.images_per_batch,
+        image_size=8,
+        workers=workers,
+        device=device,
+        **options,
+    )

@@ -4,7 +4,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lib.data.batches import EvaluationBatches, TrainingBatches, num_micro_batches
+from lib.data.loader import EvaluationBatches, TrainingBatches, num_micro_batches
 
 
 def test_evaluation_keeps_the_short_batch_and_the_file_order():

@@ -12,10 +12,10 @@ from PIL import Image
 from lib.common.errors import UserError
 from lib.common.files import UMASK
 from lib.data.bad_images import BadImages
-from lib.data.batches import TrainingBatches
 from lib.data.cache import cached_images
 from lib.data.dataset import ImageDataset, training_view
 from lib.data.folder import Split
+from lib.data.loader import TrainingBatches
 from tests.lib.data.conftest import read_batches
 
 

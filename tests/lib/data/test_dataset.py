@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from lib.data.batches import EvaluationBatches
 from lib.data.dataset import ImageDataset, SampleKey, evaluation_view, training_view
+from lib.data.loader import EvaluationBatches
 from tests.lib.data.conftest import read_batches
 
 CPU = torch.device("cpu")

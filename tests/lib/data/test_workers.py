@@ -9,9 +9,10 @@ import torch
 from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from lib.common.errors import UserError
 from lib.data import workers as module
-from lib.data.batches import EvaluationBatches, TrainingBatches
 from lib.data.dataset import Batch, ImageDataset, SampleKey, evaluation_view, training_view
+from lib.data.loader import EvaluationBatches, TrainingBatches
 from lib.data.workers import default_workers, pack, unpack
 from tests.helpers.commands import error_line, run
 from tests.lib.data.conftest import read_batches
@@ -88,12 +89,11 @@ def dataset(split):
 @pytest.fixture
 def small_memory(monkeypatch, tmp_path):
     """Shared memory with room for some number of bytes, which the test sets."""
-    module._note_short_memory.cache_clear()
+    monkeypatch.setattr(module.BatchLoader, "has_noted", False)
     room = SimpleNamespace(f_bavail=0, f_frsize=1)
     monkeypatch.setattr(module, "SHARED_MEMORY", tmp_path)
     monkeypatch.setattr(module.os, "statvfs", lambda path: room)
-    yield room
-    module._note_short_memory.cache_clear()
+    return room
 
 
 def equal(found, expected):
@@ -104,8 +104,8 @@ def equal(found, expected):
 
 
 def test_short_shared_memory_is_noted_once_and_pipes_are_used(dataset, small_memory, capsys):
-    """Of 2 workers with 2 batches each of 4 images of 8 x 8 pixels and 3 labels."""
-    needed = 2 * 2 * 4 * (3 * 8 * 8 + 5 * 3)
+    """Of 2 workers with 2 batches each, and 2 in use, of 4 images of 8 x 8 pixels."""
+    needed = (2 * 2 + 2) * 4 * 3 * 8 * 8
     alone = list(read_batches(dataset, EvaluationBatches(7, 4), 0))
     for room, pipe in ((needed, False), (needed - 1, True), (0, True)):
         small_memory.f_bavail = room
@@ -118,6 +118,17 @@ def test_short_shared_memory_is_noted_once_and_pipes_are_used(dataset, small_mem
     assert not read_batches(dataset, EvaluationBatches(7, 4), 0).loader.collate_fn.keywords[
         "through_pipe"
     ]
+
+
+def test_workers_that_cannot_start_name_the_cause(dataset, monkeypatch):
+    """The semaphores of their queues lie in shared memory too."""
+
+    def refuse(*arguments, **options):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("torch.utils.data.dataloader._MultiProcessingDataLoaderIter", refuse)
+    with pytest.raises(UserError, match="/dev/shm is full, .*--shm-size=8g.*--workers 0"):
+        next(iter(read_batches(dataset, EvaluationBatches(7, 4), 1)))
 
 
 def test_a_batch_that_finds_no_room_goes_through_the_pipe(dataset, monkeypatch):
@@ -148,7 +159,7 @@ import os, sys
 from pathlib import Path
 import numpy as np, torch
 from lib.common.cli import run_main
-from lib.data.batches import EvaluationBatches
+from lib.data.loader import EvaluationBatches
 from lib.data.dataset import ImageDataset, evaluation_view
 from lib.data.folder import Split
 from lib.data.workers import BatchLoader
@@ -163,7 +174,8 @@ def main():
     split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
     batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
     dataset = ImageDataset(split, view)
-    for batch in BatchLoader(dataset, batches, image_size=8, workers=2, device=cpu):
+    sizes = {{"num_batches": 7, "images_per_batch": 1, "image_size": 8}}
+    for batch in BatchLoader(dataset, batches, **sizes, workers=2, device=cpu):
         print(batch.rows.tolist())
 
 run_main(main)

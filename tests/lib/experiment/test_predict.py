@@ -46,7 +46,7 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
 
 def test_unreadable_images_have_no_rows(loader):
     """Row 1 shares its batch with a readable one; row 4 has a batch of its own."""
-    paths = loader.loader.dataset.split.paths
+    paths = loader.loader.loader.dataset.split.paths
     for row in (1, 4):
         with open(paths[row], "wb") as file:
             file.write(b"no image")

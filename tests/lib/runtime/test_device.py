@@ -8,7 +8,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.runtime.device import allow_tf32, exact_float32, memory_guard, select_device
+from lib.runtime.device import exact_float32, memory_guard, select_device
 from lib.training.prepare import _choose_kernels
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
@@ -62,10 +62,17 @@ def test_a_program_can_read_the_older_switches_that_it_has_set():
     assert CUDA.matmul.allow_tf32 and CUDNN.allow_tf32
 
 
-def test_tf32_is_allowed_in_matrix_products():
+def test_tf32_is_allowed_in_matrix_products_of_cuda_alone():
     CUDA.matmul.fp32_precision = "ieee"
-    allow_tf32()
-    assert CUDA.matmul.fp32_precision == "tf32" and CUDA.matmul.allow_tf32
+    _choose_kernels(Config(tf32=True), torch.device("cpu"))
+    assert CUDA.matmul.fp32_precision == "ieee"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(CUDNN, "benchmark", False)
+        _choose_kernels(Config(tf32=True), torch.device("cuda"))
+    assert CUDA.matmul.fp32_precision == "tf32"
+    # the compiler reads the older ones
+    assert CUDA.matmul.allow_tf32 and torch.get_float32_matmul_precision() == "high"
+    torch.set_float32_matmul_precision("highest")
 
 
 @pytest.mark.parametrize(
@@ -73,6 +80,7 @@ def test_tf32_is_allowed_in_matrix_products():
     [
         torch.OutOfMemoryError("CUDA out of memory"),
         RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"),
         MemoryError(),
     ],
 )
