@@ -13,7 +13,8 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -22,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from benchmarks.architectures import SIX
 from lib.common.cli import Parser, positive_int, run_main
 from lib.common.console import print_line
+from lib.common.errors import writing
 from lib.common.files import write_json, write_text
 from lib.common.readers import read_json
 
@@ -44,7 +46,7 @@ class Check(NamedTuple):
     script: str
     flags: str | None
     toy: str | None = None
-    seconds: int = 90  # that it may take
+    seconds: int = 120  # that it may take
 
 
 DEVICE, WORK = "--device {device}", "--device {device} --work {work}"
@@ -64,10 +66,10 @@ CHECKS = (
     Check("training step, float32", "train_step.py", STEP),
     Check("scores, --amp", "eval_step.py", f"{STEP} --amp", TOY_STEP),
     Check("scores, float32", "eval_step.py", STEP),
-    Check("two processes", "processes.py", WORK, f"{WORK} --toy", seconds=200),
-    Check("digits", "digits_training.py", WORK, f"{WORK} --toy", seconds=200),
+    Check("two processes", "processes.py", WORK, f"{WORK} --toy", seconds=240),
+    Check("digits", "digits_training.py", WORK, f"{WORK} --toy", seconds=240),
     Check("loader", "loader.py", "--repeats 2", "--count 4 --img-size 64 --repeats 1"),
-    Check("commands", "commands.py", WORK, f"{WORK} --toy", seconds=200),
+    Check("commands", "commands.py", WORK, f"{WORK} --toy", seconds=240),
     Check("training step, --amp --compile", "train_step.py", f"{STEP} --amp --compile"),
     Check("scores, --amp --compile", "eval_step.py", f"{STEP} --amp --compile"),
     Check("training step, float32 --compile", "train_step.py", f"{STEP} --compile"),
@@ -98,7 +100,17 @@ def main() -> None:
     import benchmarks.steps  # noqa: F401  what the checks import, once for all of them
 
     deadline = time.monotonic() + 60 * arguments.minutes
-    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.device == "cuda":
+        # one GPU: train.py would start a process on each that it sees
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES") or "0"
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible.split(",")[0]
+    probe = _forked(_probe, arguments.device)
+    probe.join()
+    if probe.exitcode:
+        sys.exit(probe.exitcode)
+    with writing(arguments.out):
+        arguments.out.mkdir(parents=True, exist_ok=True)
+        (arguments.out / f"{NAME}.log").touch()
     done: list[Done] = []
     with (
         tempfile.TemporaryDirectory() as work,
@@ -140,14 +152,13 @@ def _run(command: Sequence[object], seconds: float, work: str | Path, log: IO[st
     log.flush()
     start = log.tell()
     # forked, which spares each the seconds of the imports; this process has not touched the GPU
-    process = multiprocessing.get_context("fork").Process(
-        target=_enter, args=(list(map(str, command)), str(work), log.fileno())
-    )
-    process.start()
+    process = _forked(_enter, list(map(str, command)), str(work), log.fileno())
     process.join(seconds)
     stopped = process.is_alive()
-    with contextlib.suppress(ProcessLookupError):  # whatever it has started, too
-        os.killpg(process.pid or 0, signal.SIGKILL)
+    if stopped:
+        for pid in (*_descendants(process.pid or 0), process.pid or 0):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
     process.join()
     if stopped:
         return f"stopped after {seconds:.0f} s"
@@ -159,9 +170,31 @@ def _run(command: Sequence[object], seconds: float, work: str | Path, log: IO[st
     return f"exit code {process.exitcode}: {lines[-1] if lines else 'no output'}"
 
 
+def _forked(target: Callable[..., None], *arguments: object) -> BaseProcess:
+    process = multiprocessing.get_context("fork").Process(target=target, args=arguments)
+    process.start()
+    return process
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that `pid` has started, and those that these have (on Linux)."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return []
+    return [one for child in map(int, children) for one in (child, *_descendants(child))]
+
+
+def _probe(device: str) -> None:
+    """In a process of its own: end with one line and exit code 2 if the device cannot be used."""
+    from lib.runtime.device import select_device
+
+    sys.argv[0] = f"{NAME}.sh"
+    run_main(lambda: select_device(device) and None)
+
+
 def _enter(command: list[str], work: str, log: int) -> None:
     """In the process of a check: become `command`, with its output in the log."""
-    os.setsid()
     for output in (1, 2):
         os.dup2(log, output)
     sys.stdout, sys.stderr = (open(output, "w", 1, closefd=False) for output in (1, 2))
@@ -198,6 +231,7 @@ def _lines(done: Sequence[Done], aims: Aims) -> Iterator[str]:
             yield f"| {' | '.join((*first, name, f'{value:.4g}', aimed, verdict))} |"
         if not figures:
             yield f"| {one.name} | {one.seconds:.0f} | | | | {state} |"
+    yield from _feed(done)
     for one in done:
         if one.result and one.result["rows"]:
             yield from ("", f"**{one.name}**: {one.result['title']}", "")
@@ -210,6 +244,17 @@ def _lines(done: Sequence[Done], aims: Aims) -> Iterator[str]:
     if failed:
         yield from ("", "Failed:", "")
         yield from (f"- {one.name}: {one.failure}" for one in failed)
+
+
+def _feed(done: Sequence[Done]) -> Iterator[str]:
+    """Whether the processor feeds the GPU: images per second of the loader and of a step."""
+    results = {one.name: one.result for one in done if one.result}
+    loader, step = results.get("loader"), results.get("training step, --amp")
+    if loader and step:
+        fed = {row["work"]: row["images/s"] for row in loader["rows"] if "workers" in row["work"]}
+        taken = next(row["images/s"] for row in step["rows"] if row["form"] == "method")
+        speeds = ", ".join(f"{work} {speed:.0f}" for work, speed in fed.items())
+        yield from ("", f"Images per second: {speeds}; training step with --amp {taken:.0f}.")
 
 
 def _cell(value: object) -> str:

@@ -13,8 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import Parser, positive_int, run_main
 
-PASSES = 4  # over the pictures, in a run of the loader
-BATCH_SIZE = 16
+BATCH_SIZE, BATCHES = 16, 4  # of each worker, in a run of the loader
 
 
 def main() -> None:
@@ -48,15 +47,18 @@ def main() -> None:
         )
         cpu = torch.device("cpu")
         on_one_core = median_seconds(one_core(paths, cache, arguments), arguments.repeats, cpu)
-        fed = {f"{name}, {workers} workers": run for name, run in loaders(paths, cache, arguments)}
+        fed = {
+            f"{name}, {workers} workers": run
+            for name, run in loaders(paths, cache, arguments, workers)
+        }
         seconds = on_one_core | median_seconds(fed, arguments.repeats, cpu)
 
     def ratio(slow: str, fast: str) -> float:
         return seconds[slow] / seconds[fast]
 
     speeds = {name: len(paths) / value for name, value in on_one_core.items()}
-    passes = PASSES * len(paths)
-    speeds |= {name: passes / seconds[name] for name in fed}
+    images = len(repeated(paths, workers))
+    speeds |= {name: images / seconds[name] for name in fed}
     report(
         "input, on one core and with all workers",
         ("work", "images/s"),
@@ -135,8 +137,24 @@ def one_core(paths: Sequence[str], cache, arguments: Namespace) -> dict[str, Cal
     }
 
 
-def loaders(paths: Sequence[str], cache, arguments: Namespace):
-    """The loader of a training over `PASSES` epochs, without the cache and with it."""
+def repeated(paths: Sequence[str], workers: int) -> list[str]:
+    """`paths` again and again, so that every worker has its batches."""
+    number = workers * BATCHES * BATCH_SIZE
+    return [paths[row % len(paths)] for row in range(number)]
+
+
+class RepeatedCache:
+    """The images of a cache, again and again."""
+
+    def __init__(self, cache, length: int) -> None:
+        self.cache, self.length = cache, length
+
+    def image(self, row: int):
+        return self.cache.image(row % self.length)
+
+
+def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
+    """An epoch of the loader of a training, without the cache and with it."""
     from functools import partial
 
     import numpy as np
@@ -147,28 +165,23 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace):
     from lib.data.loader import TrainingBatches
     from lib.data.workers import BatchLoader
 
-    size, targets = arguments.img_size, np.zeros((len(paths), 80), np.uint8)
-    split = Split("train", list(paths), targets, targets > 0)
+    size, many = arguments.img_size, repeated(paths, workers)
+    targets = np.zeros((len(many), 80), np.uint8)
+    split = Split("train", many, targets, targets > 0)
     view = partial(training_view, size=size, augment="published", seed=0)
-    for name, images in (("loader", None), ("loader, cached", cache)):
-        batches = TrainingBatches(len(paths), BATCH_SIZE, seed=0)
+    for name, images in (("loader", None), ("loader, cached", RepeatedCache(cache, len(paths)))):
+        batches = TrainingBatches(len(many), BATCH_SIZE, seed=0)
         loader = BatchLoader(
             ImageDataset(split, view, images),
             batches,
             num_batches=len(batches),
             images_per_batch=batches.images_per_batch,
             image_size=size,
-            workers=arguments.workers,
+            workers=workers,
             device=torch.device("cpu"),
             persistent=True,
         )
-
-        def run(loader=loader) -> None:
-            for _ in range(PASSES):
-                for _ in loader:
-                    pass
-
-        yield name, run
+        yield name, lambda loader=loader: [None for _ in loader]
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 # which must have the packages of requirements.txt.
 #   bash scripts/gpu_check.sh [--out DIR] [--device cpu]
 set -euo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 
 command -v python >/dev/null && python=python || python=python3
 "$python" - <<'PYTHON' || exit 2
@@ -20,4 +20,4 @@ if missing:
         "install them (pip install -r requirements.txt)"
     )
 PYTHON
-exec "$python" benchmarks/gpu_check.py "$@"
+exec "$python" "$root/benchmarks/gpu_check.py" "$@"

@@ -11,7 +11,7 @@ fail() {
 use_environment() {
   # a conda environment is none of these: its base is shared by all of a user's projects
   if ! python -c 'import sys; sys.exit(sys.prefix == sys.base_prefix)' 2>/dev/null; then
-    if [ ! -x .venv/bin/python ]; then
+    if [ ! -f .venv/bin/activate ]; then
       command -v python3 >/dev/null || fail "python3 was not found; install Python 3.11 or newer"
       require_version python3
       echo "making .venv"

@@ -21,7 +21,8 @@ FAKES = {
     "good.py": "import json, sys; json.dump({'title': 'a title', 'machine': 'm', 'versions': 'v', "
     "'rows': [{'form': 'ours', 'seconds': 0.5}], 'figures': {'speed': 12.5}}, "
     "open(sys.argv[-1], 'w'))",
-    "bad.py": "print('first'); raise SystemExit('out of memory')",
+    "bad.py": "import os; print('gpu', os.environ['CUDA_VISIBLE_DEVICES']); "
+    "raise SystemExit('out of memory')",
     "endless.py": "import time; time.sleep(600)",
 }
 
@@ -67,6 +68,8 @@ def check_fakes(tmp_path, monkeypatch, capsys, aims):
     monkeypatch.setattr(gpu_check, "CHECKS", [*checks, late])
     monkeypatch.setattr(gpu_check, "AIMS", aims)
     monkeypatch.setattr(gpu_check, "run_check", run_check)
+    monkeypatch.setattr(gpu_check, "_probe", lambda device: None)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
     monkeypatch.setattr(gpu_check.time, "monotonic", monotonic)
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
@@ -89,7 +92,15 @@ def test_it_goes_on_after_a_failure_and_lists_failures_last(tmp_path, monkeypatc
     content = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
     assert [one["name"] for one in content] == ["bad.py", "endless.py", "good.py", "late"]
     assert content[2]["result"]["figures"] == {"speed": 12.5}
-    assert "first" in (tmp_path / "out" / "gpu_check.log").read_text()
+    assert "gpu 1\n" in (tmp_path / "out" / "gpu_check.log").read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a CUDA device is there")
+def test_without_a_gpu_it_says_so_in_one_line(tmp_path):
+    command = ["bash", ROOT / "scripts" / "gpu_check.sh", "--out", "here"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2 and not list(tmp_path.iterdir())
+    assert done.stderr.count("\n") == 1 and "gpu_check.sh: error: --device cuda: " in done.stderr
 
 
 @pytest.mark.slow
