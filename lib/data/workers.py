@@ -166,8 +166,8 @@ def _is_short(needed: int) -> bool:
     if needed > free and not BatchLoader.has_noted:
         BatchLoader.has_noted = True
         print_note(
-            f"{SHARED_MEMORY} has {free / 2**20:.0f} MB free, the batches of the data loading "
-            f"workers need {needed / 2**20:.0f} MB: they go through pipes, which is slower; "
+            f"{SHARED_MEMORY} has {free / 2**20:.3g} MB free, the batches of the data loading "
+            f"workers need {needed / 2**20:.3g} MB: they go through pipes, which is slower; "
             f"{REMEDY}, or lower --workers"
         )
     return needed > free
