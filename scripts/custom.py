@@ -1,8 +1,8 @@
 """Turn your own images and labels into data/<name>/.
 
 --train (and --test, --val-from) takes a CSV file with columns path, labels, perhaps split, a COCO
-.json file, a folder of VOC .xml files, or an image folder with metadata.jsonl. Without a test part,
-a fraction of the images is split off, the same for every label.
+.json file, a YOLO data.yaml, a folder of VOC .xml files, or an image folder with metadata.jsonl.
+Without a test part, a fraction of the images is split off, the same for every label.
 """
 
 import os

@@ -18,6 +18,10 @@ from lib.common.errors import UserError
 from lib.common.failures import explain
 from lib.data.augment import apply_operation, cut_rectangle, draw_policy, draw_rectangle
 
+# file name endings of images, in lower case
+IMAGE_ENDINGS = frozenset(
+    ".jpg .jpeg .jpe .jfif .pjpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split()
+)
 # Pillow's decoders that are used; EPS would start another program
 FORMATS = "JPEG MPO PNG WEBP BMP DIB GIF TIFF AVIF JPEG2000 PPM".split()
 

@@ -18,6 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
+from lib.data.transforms import IMAGE_ENDINGS
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
@@ -25,8 +26,6 @@ from lib.inference.gallery import OVERLAYS, PAGE, Gallery
 from lib.inference.tags import Selection, Tag, columns_of
 from lib.predictor import Predictor
 from lib.runtime.world import World
-
-IMAGE_ENDINGS = frozenset(".jpg .jpeg .png .webp .bmp .gif .tif .tiff .avif .jp2 .ppm .pgm".split())
 
 
 def find_images(names: Sequence[str]) -> list[str]:

@@ -138,7 +138,14 @@ CSV = b'path,labels,split\na.png,red;blue,train\nb.png,"red,?blue",train\nc.png,
 JSONL = b"""{"file_name": "a.png", "labels": ["red", "?blue"]}
 {"file_name": "b.png", "labels": "red;blue", "split": "test"}
 """
-SOURCES = {"a.csv": CSV, "a.json": COCO, "voc/a.xml": VOC, "folder/metadata.jsonl": JSONL}
+YOLO = b"path: .\ntrain: ../yolo\nval: []\nnames: {0: red, 1: green}\n"
+SOURCES = {
+    "a.csv": CSV,
+    "a.json": COCO,
+    "voc/a.xml": VOC,
+    "folder/metadata.jsonl": JSONL,
+    "yolo/data.yaml": YOLO,
+}
 
 
 def write_folder_of(file) -> None:
@@ -165,6 +172,7 @@ def test_annotations(tmp_path, monkeypatch, name, count):
         file.write_bytes(mutate(SOURCES[name], random))
         settles(lambda: write_folder_of(file))
 
+    file.with_name("a.txt").write_text("1 0.5 0.5 0.5 0.5\n")  # of YOLO
     assert file.parent.joinpath("a.png").exists()
     file.write_bytes(SOURCES[name])
     assert settles(lambda: write_folder_of(file)) is None

@@ -13,6 +13,7 @@ from lib.data.sources.coco import is_coco, read_coco
 from lib.data.sources.csv_table import is_csv, read_csv
 from lib.data.sources.metadata_jsonl import is_metadata, read_metadata
 from lib.data.sources.voc import is_voc, read_voc
+from lib.data.sources.yolo import is_yolo, read_yolo
 
 
 class Form(NamedTuple):
@@ -29,6 +30,7 @@ FORMS = (
     Form("a folder of VOC .xml files", is_voc, read_voc),
     Form("a .csv or .tsv file", is_csv, read_csv),
     Form("a COCO .json file", is_coco, read_coco),
+    Form("a YOLO data.yaml, or its folder", is_yolo, read_yolo),
 )
 
 

@@ -1,0 +1,141 @@
+"""A YOLO data set: `data.yaml`, folders or lists of images, and a .txt file of objects for each."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from lib.common.errors import UserError
+from lib.common.readers import numbered_lines
+from lib.data.lists import check_labels
+from lib.data.sources.annotations import AnnotatedImage, Row
+from lib.data.transforms import IMAGE_ENDINGS, open_image
+
+NAMES = ("data.yaml", "data.yml")
+SPLITS = ("train", "val", "test")
+ROUNDING = 0.01  # beyond the picture's edge that exporters leave, as a fraction of its side
+
+
+def is_yolo(source: Path) -> bool:
+    """Whether `source` is a .yaml file, or a folder with `data.yaml`."""
+    if source.is_dir():
+        return any((source / name).is_file() for name in NAMES)
+    return source.suffix.lower() in (".yaml", ".yml") and source.is_file()
+
+
+def read_yolo(source: Path, images: Path | None) -> Iterator[Row]:
+    """A row for each image of `train`, `val` and `test`; images that are listed without a .txt file
+    have no labels. `images` is the folder to which these paths are relative."""
+    file = source if source.is_file() else next(source / n for n in NAMES if (source / n).is_file())
+    content = _read_yaml(file)
+    names = _names(content, file)
+    root = images or file.parent / _text(content.get("path") or ".", "path", file)
+    given = {split: content.get(split) for split in SPLITS}
+    if given["val"] is None:
+        given["val"] = content.get("valid")
+    if not any(given.values()):
+        raise UserError(f"{file}: a YOLO data set without train, val or test")
+    for split, places in given.items():
+        for place in places if isinstance(places, list) else [places]:
+            if place is None or place == "":
+                continue
+            for picture in _pictures(_resolved(root, _text(place, split, file), file, split)):
+                yield Row(_annotated(picture, names, file), split, str(picture))
+
+
+def _annotated(picture: Path, names: Mapping[int, str], source: Path) -> AnnotatedImage:
+    """An image with its objects, whose boxes are in pixels."""
+    parts = list(picture.with_suffix(".txt").parts)
+    if "images" in parts:  # the last one, as YOLO does
+        parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
+    file = Path(*parts)
+    objects: list[dict[str, Any]] = []
+    if file.is_file():
+        lines = [(number, line) for number, line in numbered_lines(file) if line.strip()]
+        if lines:
+            with open_image(picture) as image:
+                size = image.size
+            objects = [_object(line, names, size, f"{file}:{n}", source) for n, line in lines]
+    labels = dict.fromkeys(found["label"] for found in objects)
+    return AnnotatedImage(picture.as_posix(), labels, objects=objects)
+
+
+def _object(
+    line: str, names: Mapping[int, str], size: tuple[int, int], position: str, source: Path
+) -> dict[str, Any]:
+    """`class x y width height`, or `class x y x y x y ...` (a polygon), in fractions of a side."""
+    try:
+        number, *edges = [float(field) for field in line.split()]
+    except ValueError as error:
+        raise UserError(f"{position}: expected a class and numbers, found {line!r}") from error
+    if number not in names:
+        raise UserError(f"{position}: class {number:g}, but {source} names {len(names)} classes")
+    if not all(-ROUNDING <= edge <= 1 + ROUNDING for edge in edges):
+        raise UserError(f"{position}: coordinates must be fractions of the image, 0 to 1")
+    if len(edges) == 4:
+        x, y, width, height = edges
+        horizontal, vertical = [x - width / 2, x + width / 2], [y - height / 2, y + height / 2]
+    elif len(edges) >= 6 and len(edges) % 2 == 0:
+        horizontal, vertical = edges[::2], edges[1::2]
+    else:
+        raise UserError(
+            f"{position}: expected 4 numbers (a box) or 6 or more (a polygon) after the class, "
+            f"found {len(edges)}"
+        )
+    box = [min(horizontal) * size[0], min(vertical) * size[1]]
+    box += [max(horizontal) * size[0], max(vertical) * size[1]]
+    label = names[int(number)]
+    return {"label": label, "box": [round(edge, 2) for edge in box], "difficult": False}
+
+
+def _pictures(place: Path) -> list[Path]:
+    """The images of a folder, or of a list of paths."""
+    if place.is_dir():
+        found = sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
+        return [file for file in found if file.is_file()]
+    listed = [Path(line.strip()) for _, line in numbered_lines(place) if line.strip()]
+    return [path if path.is_absolute() else place.parent / path for path in listed]
+
+
+def _resolved(root: Path, place: str, file: Path, split: str) -> Path:
+    """A path of `data.yaml`; exporters write `../train/images` for what lies beside the file."""
+    candidates = [root / place, root / place.removeprefix("../")]
+    for candidate in candidates:
+        if candidate.exists():
+            return candidate
+    raise UserError(
+        f"{file}: {split}: {candidates[0]}: no such folder or list; pass --images with the folder "
+        "to which the paths of the file are relative"
+    )
+
+
+def _names(content: Mapping[str, Any], file: Path) -> dict[int, str]:
+    names = content.get("names")
+    if isinstance(names, list):
+        names = dict(enumerate(names))
+    if not isinstance(names, dict) or not names:
+        raise UserError(f"{file}: expected names, a list or a map of the classes")
+    try:
+        found = {int(number): str(name).strip() for number, name in names.items()}
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{file}: names: expected numbers of classes with their names") from error
+    check_labels(list(found.values()), lambda row: f"{file}: names[{row}]")
+    return found
+
+
+def _read_yaml(file: Path) -> dict[str, Any]:
+    text = "\n".join(line for _, line in numbered_lines(file))
+    try:
+        content = yaml.load(text, Loader=yaml.BaseLoader)  # text only: builds no objects
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
+    return content
+
+
+def _text(value: object, name: str, file: Path) -> str:
+    if not isinstance(value, str) or "\0" in value:
+        raise UserError(f"{file}: {name}: expected a path, found {value!r:.80}")
+    return value
