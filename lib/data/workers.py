@@ -8,19 +8,20 @@ import contextlib
 import errno
 import os
 import signal
-import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
+from types import FrameType
+from typing import Any, ClassVar
 
 import torch
 from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from lib.common.console import print_note
 from lib.common.errors import UserError
-from lib.common.failures import require_open_files
+from lib.common.failures import explain, require_open_files
 from lib.common.rank_info import rank_info
 from lib.data.dataset import Batch, ImageDataset, LoadedSample, SampleKey, collate
 
@@ -48,8 +49,10 @@ class SharedBatch:
         """The batch; only once."""
         try:
             batch = ForkingPickler.loads(self.data)  # of this process's own worker
-        except (ConnectionError, EOFError, FileNotFoundError) as error:
-            # in the words of PyTorch, which finds out later
+        except (OSError, EOFError) as error:
+            if explain(error):
+                raise
+            # its worker is gone; in the words of PyTorch, which finds out later
             raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error
         return batch.apply(torch.as_tensor)
 
@@ -84,6 +87,8 @@ class BatchLoader:
     """
 
     has_noted = False  # that batches go through pipes
+    is_waiting = False  # for a batch
+    raise_for_dead_workers: ClassVar[Callable[[int, FrameType | None], Any] | None] = None
 
     def __init__(
         self,
@@ -120,7 +125,7 @@ class BatchLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with _unwarned(), _sigchld_unchanged():
+        with _unwarned(), _dead_workers_raise_while_waiting():
             try:
                 batches = iter(self.loader)
             except OSError as error:
@@ -130,8 +135,18 @@ class BatchLoader:
                     f"{SHARED_MEMORY} is full, the data loading workers cannot start: {REMEDY}, or "
                     "pass --workers 0"
                 ) from error
-        for batch in batches:
+        while (batch := self._next(batches)) is not None:
             yield unpack(batch)
+
+    @classmethod
+    def _next(cls, batches: Iterator[SharedBatch | Batch]) -> SharedBatch | Batch | None:
+        cls.is_waiting = True
+        try:
+            if cls.raise_for_dead_workers:  # one may have died since
+                cls.raise_for_dead_workers(signal.SIGCHLD, None)
+            return next(batches, None)
+        finally:
+            cls.is_waiting = False
 
 
 @contextlib.contextmanager
@@ -143,13 +158,20 @@ def _unwarned() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigchld_unchanged() -> Iterator[None]:
-    """Without the handler of PyTorch's loader, which raises an error for a dead worker anywhere,
-    even while a step or a file is half done; the loader itself finds it within 5 seconds."""
-    previous = signal.getsignal(signal.SIGCHLD) or signal.SIG_DFL
+def _dead_workers_raise_while_waiting() -> Iterator[None]:
+    """Let the handler of SIGCHLD of PyTorch's loader, which it sets once, raise its error while a
+    batch is waited for, and not while a step or a file is half done."""
+    previous = signal.getsignal(signal.SIGCHLD)
     yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGCHLD, previous)
+    handler = signal.getsignal(signal.SIGCHLD)
+    if handler != previous and callable(handler):
+        BatchLoader.raise_for_dead_workers = staticmethod(handler)
+        signal.signal(signal.SIGCHLD, _on_dead_child)
+
+
+def _on_dead_child(signum: int, frame: FrameType | None) -> None:
+    if BatchLoader.is_waiting and BatchLoader.raise_for_dead_workers:
+        BatchLoader.raise_for_dead_workers(signum, frame)
 
 
 def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> SharedBatch | Batch:

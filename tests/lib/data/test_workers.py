@@ -13,7 +13,7 @@ from lib.common.errors import UserError
 from lib.data import workers as module
 from lib.data.dataset import Batch, ImageDataset, SampleKey, evaluation_view, training_view
 from lib.data.loader import EvaluationBatches, TrainingBatches
-from lib.data.workers import default_workers, pack, unpack
+from lib.data.workers import BatchLoader, default_workers, pack, unpack
 from tests.helpers.commands import error_line, run
 from tests.lib.data.conftest import read_batches
 
@@ -189,13 +189,24 @@ def test_a_worker_that_dies_ends_the_command(split, tmp_path, death):
     assert "a data loading worker died" in error_line(result)
 
 
-def test_a_dead_worker_raises_nothing_in_the_midst_of_other_work(dataset, monkeypatch):
-    """As PyTorch's handler of SIGCHLD would."""
+def test_a_dead_worker_raises_only_while_a_batch_is_waited_for(dataset, monkeypatch):
+    """PyTorch's handler of SIGCHLD would raise anywhere."""
+    loader = read_batches(dataset, EvaluationBatches(7, 1), 1)
     monkeypatch.setattr(signal_handling, "_SIGCHLD_handler_set", False)
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     try:
-        list(read_batches(dataset, EvaluationBatches(7, 1), 1))
-        assert signal.getsignal(signal.SIGCHLD) == signal.SIG_DFL
+        list(loader)
+        calls = []
+        monkeypatch.setattr(
+            BatchLoader, "raise_for_dead_workers", staticmethod(lambda *call: calls.append(call))
+        )
+        signal.raise_signal(signal.SIGCHLD)
+        assert not calls
+        monkeypatch.setattr(BatchLoader, "is_waiting", True)
+        signal.raise_signal(signal.SIGCHLD)
+        assert len(calls) == 1
+        list(loader)  # and it is asked before each batch, for what has happened since
+        assert len(calls) >= 8
     finally:
         signal.signal(signal.SIGCHLD, before)
 
