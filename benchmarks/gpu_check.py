@@ -21,6 +21,7 @@ from typing import IO, Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.architectures import SIX
+from benchmarks.tables import table_lines
 from lib.common.cli import Parser, positive_int, run_main
 from lib.common.console import print_line
 from lib.common.errors import writing
@@ -217,33 +218,35 @@ def _lines(done: Sequence[Done], aims: Aims) -> Iterator[str]:
     if results:
         yield f"{results[0]['machine']}; {results[0]['versions']}"
         yield ""
-    yield "| check | seconds | figure | value | aim | |"
-    yield "|---|---|---|---|---|---|"
-    for one in done:
-        state = "failed" if one.failure else "ok"
-        figures = one.result["figures"] if one.result else {}
-        for number, (name, value) in enumerate(figures.items()):
-            first = (one.name, f"{one.seconds:.0f}") if not number else ("", "")
-            sign, aim = aims.get(name, ("", 0.0))
-            missed = bool(sign) and not REACHED[sign](value, aim)
-            aimed = f"{sign} {aim:g}" if sign else ""
-            verdict = f"{state}, aim missed" if missed else state
-            yield f"| {' | '.join((*first, name, f'{value:.4g}', aimed, verdict))} |"
-        if not figures:
-            yield f"| {one.name} | {one.seconds:.0f} | | | | {state} |"
+    yield from table_lines(("check", "seconds", "figure", "value", "aim", ""), _rows(done, aims))
     yield from _feed(done)
     for one in done:
         if one.result and one.result["rows"]:
             yield from ("", f"**{one.name}**: {one.result['title']}", "")
-            header = list(one.result["rows"][0])
-            yield f"| {' | '.join(header)} |"
-            yield "|" + "---|" * len(header)
-            for row in one.result["rows"]:
-                yield f"| {' | '.join(_cell(row[name]) for name in header)} |"
+            rows = one.result["rows"]
+            yield from table_lines(list(rows[0]), [list(row.values()) for row in rows])
     failed = [one for one in done if one.failure]
     if failed:
         yield from ("", "Failed:", "")
         yield from (f"- {one.name}: {one.failure}" for one in failed)
+
+
+def _rows(done: Sequence[Done], aims: Aims) -> list[tuple[object, ...]]:
+    """A row for each figure of each check, or one for a check without figures."""
+    rows: list[tuple[object, ...]] = []
+    for one in done:
+        state = "failed" if one.failure else "ok"
+        first = (one.name, f"{one.seconds:.0f}")
+        figures = one.result["figures"] if one.result else {}
+        for name, value in figures.items():
+            sign, aim = aims.get(name, ("", 0.0))
+            missed = bool(sign) and not REACHED[sign](value, aim)
+            aimed = f"{sign} {aim:g}" if sign else ""
+            rows.append((*first, name, value, aimed, f"{state}, aim missed" if missed else state))
+            first = ("", "")
+        if not figures:
+            rows.append((*first, "", "", "", state))
+    return rows
 
 
 def _feed(done: Sequence[Done]) -> Iterator[str]:
@@ -255,10 +258,6 @@ def _feed(done: Sequence[Done]) -> Iterator[str]:
         taken = next(row["images/s"] for row in step["rows"] if row["form"] == "method")
         speeds = ", ".join(f"{work} {speed:.0f}" for work, speed in fed.items())
         yield from ("", f"Images per second: {speeds}; training step with --amp {taken:.0f}.")
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 if __name__ == "__main__":

@@ -174,8 +174,6 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
         loader = BatchLoader(
             ImageDataset(split, view, images),
             batches,
-            num_batches=len(batches),
-            images_per_batch=batches.images_per_batch,
             image_size=size,
             workers=workers,
             device=torch.device("cpu"),

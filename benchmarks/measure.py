@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.tables import table_lines
 from lib.common.console import print_line, progress_bar
 from lib.common.files import write_json
 from lib.experiment.provenance import versions
@@ -67,8 +68,8 @@ def report(
     """Print a table and the ratios `figures`, and write them to `file` with machine and facts."""
     about = {"machine": machine(), "versions": versions(), **facts}
     print_line(f"{title}; " + ", ".join(f"{name} {value}" for name, value in about.items()))
-    for row in (header, ["---"] * len(header), *rows):
-        print_line("| " + " | ".join(map(_cell, row)) + " |")
+    for line in table_lines(header, rows):
+        print_line(line)
     for name, value in figures.items():
         print_line(f"{name}: {value:.4g}")
     if file:
@@ -87,7 +88,3 @@ def machine() -> str:
 def _finish(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize()
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -5,6 +5,8 @@ these kernels on the CPU.
 """
 
 import os
+from collections.abc import Callable
+from typing import Any
 
 import torch
 import triton
@@ -15,20 +17,20 @@ INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 ROW_CHUNKS = 32  # partial sums of the labels' gradient, which are added in a fixed order
 
 
-def _configs(*tiles: tuple[int, int, int, int]) -> list[triton.Config]:
-    """Tiles of rows, labels and attention channels, and their warps; one will do to interpret."""
-    return [
+def _tuned(*tiles: tuple[int, int, int, int]) -> Callable[[Any], Any]:
+    """Choose by time among tiles of rows, labels and attention channels, and their warps; the
+    first will do to interpret."""
+    configs = [
         triton.Config({"ROWS": rows, "LABELS": labels, "CHANNELS": channels}, num_warps=warps)
         for rows, labels, channels, warps in (tiles[:1] if INTERPRETED else tiles)
     ]
+    prune = {"early_config_prune": _prune}
+    return triton.autotune(configs, key=["C", "A"], prune_configs_by=prune)
 
 
 def _prune(configs: list[triton.Config], *_: object, **__: object) -> list[triton.Config]:
-    """The tiles to choose from by time: one, where the order of sums must not depend on that."""
+    """The first alone, where the order of sums must not depend on times."""
     return configs[:1] if torch.are_deterministic_algorithms_enabled() else configs
-
-
-PRUNE = {"early_config_prune": _prune}
 
 
 @triton.jit
@@ -41,11 +43,7 @@ def _tanh(x):
     return tl.where(y < 0.0625, series, large)
 
 
-@triton.autotune(
-    _configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)),
-    key=["C", "A"],
-    prune_configs_by=PRUNE,
-)
+@_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
 @triton.jit
 def _forward(
     patches, labels, weight, scores, R, N, C, A,
@@ -74,11 +72,7 @@ def _forward(
     tl.store(scores + place, total, mask=(rows[:, None] < R) & (columns[None, :] < C))
 
 
-@triton.autotune(
-    _configs((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4)),
-    key=["C", "A"],
-    prune_configs_by=PRUNE,
-)
+@_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
 @triton.jit
 def _backward_patches(
     patches, labels, weight, gradient, d_patches, R, N, C, A,
@@ -108,11 +102,7 @@ def _backward_patches(
     tl.store(d_patches + place, total * w[None, :], mask=inside)
 
 
-@triton.autotune(
-    _configs((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4)),
-    key=["C", "A"],
-    prune_configs_by=PRUNE,
-)
+@_tuned((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4))
 @triton.jit
 def _backward_labels(
     patches, labels, weight, gradient, d_labels, d_weight, R, N, C, A, CHUNK,

@@ -47,7 +47,10 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         print(f"{program}: interrupted", file=sys.stderr)
         _leave(128 + signal.SIGINT)
     except Exception as raised:
-        error = _as_user_error(raised)
+        if isinstance(raised, PermissionError) and raised.filename is not None:
+            # a folder that may not be read, anywhere in the code
+            raised = UserError(f"{raised.filename}: {raised.strerror}")
+        error = explain(raised)
         if error is None:
             raise
         from lib.common.console import detach_stdout  # not at the top, so that --help is fast
@@ -62,15 +65,6 @@ def _leave(code: int) -> NoReturn:
     """Exit; a launcher that stops this process meanwhile must not cause a traceback."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     sys.exit(code)
-
-
-def _as_user_error(error: Exception) -> UserError | None:
-    if isinstance(error, UserError):
-        return error
-    if isinstance(error, PermissionError) and error.filename is not None:
-        # a folder that may not be read, anywhere in the code
-        return UserError(f"{error.filename}: {error.strerror}")
-    return explain(error)
 
 
 def at_least(least: int) -> Callable[[str], int]:

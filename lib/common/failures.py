@@ -77,7 +77,10 @@ LOST_CONTACT = re.compile(
 
 
 def explain(error: BaseException) -> UserError | None:
-    """The `UserError` for an error of the environment, with its text; None for any other."""
+    """The `UserError` for an error of the environment, with its text; itself for one that is a
+    `UserError`, None for any other."""
+    if isinstance(error, UserError):
+        return error
     if not isinstance(error, (OSError, RuntimeError)):
         return None
     for pattern, remedy in REMEDIES:

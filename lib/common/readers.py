@@ -78,23 +78,30 @@ def read_settings(file: Path) -> dict[str, str]:
     A file that is not YAML, as one printed by hand may not be, is read by its `key: value` lines;
     other lines are ignored then.
     """
+    settings = _lines_of_settings(file)  # also has values such as [a], for their reader to refuse
+    try:
+        content = read_yaml(file)
+    except UserError:
+        return settings
+    if not isinstance(content, dict):
+        return settings
+    return settings | {str(key): text for key, text in content.items() if isinstance(text, str)}
+
+
+def read_yaml(file: Path) -> Any:
+    """The content of a YAML file, with all values as text; it builds no objects."""
     text = "\n".join(line for _, line in numbered_lines(file))
     try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # text only: builds no objects
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return _lines_of_settings(text)
-    if not isinstance(content, dict):
-        return _lines_of_settings(text)
-    settings = {str(name): value for name, value in content.items() if isinstance(value, str)}
-    # a value such as [a] is for its reader to refuse
-    return _lines_of_settings(text) | settings
+        return yaml.load(text, Loader=yaml.BaseLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
 
 
-def _lines_of_settings(text: str) -> dict[str, str]:
-    """The `key: value` lines of a text, with long values that continue in indented lines."""
+def _lines_of_settings(file: Path) -> dict[str, str]:
+    """The `key: value` lines of a file, with long values that continue in indented lines."""
     values: dict[str, str] = {}
     name = None
-    for line in text.split("\n"):
+    for _, line in numbered_lines(file):
         if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
             name = match[1]
             values[name] = (match[2] or "").strip()

@@ -129,8 +129,6 @@ class TrainingLoader:
         self.loader = BatchLoader(
             ImageDataset(split, view, cache),
             batches,
-            num_batches=len(batches),
-            images_per_batch=batches.images_per_batch,
             image_size=image_size,
             workers=workers,
             device=world.device,
@@ -182,13 +180,7 @@ class EvaluationLoader:
         )
         self.bad_images = bad_images
         self.loader = BatchLoader(
-            dataset,
-            batches,
-            num_batches=len(batches),
-            images_per_batch=batches.images_per_batch,
-            image_size=image_size,
-            workers=workers,
-            device=world.device,
+            dataset, batches, image_size=image_size, workers=workers, device=world.device
         )
 
     def __len__(self) -> int:

@@ -26,6 +26,12 @@ IMAGE_ENDINGS = frozenset(
 FORMATS = "JPEG MPO PNG WEBP BMP DIB GIF TIFF AVIF JPEG2000 PPM".split()
 
 
+def images_in(folder: Path) -> list[Path]:
+    """The image files below `folder`, sorted."""
+    found = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
+    return sorted(file for file in found if file.is_file())
+
+
 @contextlib.contextmanager
 def open_image(path: str | Path) -> Iterator[Image.Image]:
     """Open an image file. Raises `UserError`, naming the path, if it cannot be opened or decoded.

@@ -14,10 +14,10 @@ from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
 import torch
-from torch.utils.data import DataLoader, Sampler, get_worker_info
+from torch.utils.data import DataLoader, get_worker_info
 
 from lib.common.console import print_note
 from lib.common.errors import UserError
@@ -34,6 +34,17 @@ FILES_BESIDE = 32
 GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
 SHARED_MEMORY = Path("/dev/shm")
 REMEDY = "give a container more (--shm-size=8g, or --ipc=host)"
+
+
+class BatchSampler(Protocol):
+    """The batches of a pass over a data set, as keys; a batch has at most `images_per_batch`."""
+
+    @property
+    def images_per_batch(self) -> int: ...
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[SampleKey]]: ...
 
 
 class SharedBatch:
@@ -74,16 +85,14 @@ def pack(batch: Batch, through_pipe: bool) -> SharedBatch | Batch:
 
 def unpack(packed: SharedBatch | Batch) -> Batch:
     """The batch that a worker, or PyTorch's loader in page-locked memory, has sent."""
-    batch = packed.unpack() if isinstance(packed, SharedBatch) else packed
-    return batch.apply(torch.as_tensor)
+    return packed.unpack() if isinstance(packed, SharedBatch) else packed.apply(torch.as_tensor)
 
 
 class BatchLoader:
     """Reads the `batches` of `dataset`, in `workers` processes (None: one per core, at most
     `MAX_WORKERS`) or in this one (0).
 
-    There are `num_batches` of at most `images_per_batch` images, `image_size` pixels wide.
-    `persistent` workers live on between passes.
+    Images are `image_size` pixels wide. `persistent` workers live on between passes.
     """
 
     has_noted = False  # that batches go through pipes
@@ -93,21 +102,19 @@ class BatchLoader:
     def __init__(
         self,
         dataset: ImageDataset,
-        batches: Sampler[list[SampleKey]],
+        batches: BatchSampler,
         *,
-        num_batches: int,
-        images_per_batch: int,
         image_size: int,
         workers: int | None,
         device: torch.device,
         persistent: bool = False,
     ) -> None:
-        workers = min(default_workers() if workers is None else workers, num_batches)
+        workers = min(default_workers() if workers is None else workers, len(batches))
         through_pipe = False
         if workers:
             require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
             ready = (workers * PREFETCH + IN_USE) * rank_info().local_world_size
-            through_pipe = _is_short(ready * images_per_batch * 3 * image_size**2)
+            through_pipe = _is_short(ready * batches.images_per_batch * 3 * image_size**2)
         with _unwarned():
             self.loader = DataLoader(
                 dataset,

@@ -139,8 +139,7 @@ class Experiment:
         try:
             yield
         except Exception as raised:
-            error = raised if isinstance(raised, UserError) else explain(raised)
-            if error and self.writable:
+            if self.writable and (error := explain(raised)):
                 with contextlib.suppress(UserError):  # on a full disk the first error counts
                     append_line(self.log_file, f"error: {error}")
             raise

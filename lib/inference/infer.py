@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
-from lib.data.transforms import IMAGE_ENDINGS
+from lib.data.transforms import images_in
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
@@ -36,12 +36,10 @@ def find_images(names: Sequence[str]) -> list[str]:
             raise UserError("--images: an empty path")
         path = Path(name)
         if path.is_dir():
-            inside = sorted(
-                file for file in path.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS
-            )
+            inside = images_in(path)
             if not inside:
                 raise UserError(f"--images {name}: no image in this folder")
-            found += [file.as_posix() for file in inside if file.is_file()]
+            found += [file.as_posix() for file in inside]
         elif path.is_file():
             found.append(name)
         else:

@@ -51,13 +51,13 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         printed_by = _elect_printer(store)
         if device.type != "cuda":  # NCCL may wait for the other ranks, which do not leave now
             dist.destroy_process_group()
-        explained = raised if isinstance(raised, UserError) else _as_user_error(raised)
-        if explained is None:
+        told = _lost_contact(raised) if is_lost_contact(raised) else explain(raised)
+        if told is None:
             raise
-        explained.printed_by = printed_by
-        if explained is raised:
+        told.printed_by = printed_by
+        if told is raised:
             raise
-        raise explained from raised
+        raise told from raised
     dist.destroy_process_group()
 
 
@@ -141,10 +141,7 @@ def _end_with_launcher(launcher: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _as_user_error(error: BaseException) -> UserError | None:
-    """What an error means for the user, if it is one of the environment."""
-    if not is_lost_contact(error):
-        return explain(error)
+def _lost_contact(error: BaseException) -> UserError:
     here = rank_info()
     return UserError(
         f"process {here.rank} of {here.world_size} lost contact with another one, which was killed "

@@ -73,20 +73,20 @@ class Inputs:
         config = self.config
         if config.cache is None:
             return None
+        folder, made = Path(config.cache), []
         # those of all ranks of the machine, since the others wait
         workers = machine_cores()
         if config.workers is not None:
             workers = config.workers * rank_info().local_world_size
 
         def make() -> ImageCache:
-            folder = Path(config.cache or "")
             return cached_images(
                 split.paths, config.img_size, folder, config.cache_limit, workers, self.bad_images
             )
 
-        self.world.once_per_machine(make)
+        self.world.once_per_machine(lambda: made.append(make()))
         with self.world.raise_on_all_ranks():
-            return make()
+            return made[0] if made else make()
         raise AssertionError("raise_on_all_ranks() has raised")
 
 

@@ -4,13 +4,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from lib.common.errors import UserError
-from lib.common.readers import numbered_lines
+from lib.common.readers import numbered_lines, read_yaml
 from lib.data.lists import check_labels
 from lib.data.sources.annotations import AnnotatedImage, Row
-from lib.data.transforms import IMAGE_ENDINGS, open_image
+from lib.data.transforms import images_in, open_image
 
 NAMES = ("data.yaml", "data.yml")
 SPLITS = ("train", "val", "test")
@@ -28,7 +26,9 @@ def read_yolo(source: Path, images: Path | None) -> Iterator[Row]:
     """A row for each image of `train`, `val` and `test`; images that are listed without a .txt file
     have no labels. `images` is the folder to which these paths are relative."""
     file = source if source.is_file() else next(source / n for n in NAMES if (source / n).is_file())
-    content = _read_yaml(file)
+    content = read_yaml(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
     names = _names(content, file)
     root = images or file.parent / _text(content.get("path") or ".", "path", file)
     given = {split: content.get(split) for split in SPLITS}
@@ -92,8 +92,7 @@ def _object(
 def _pictures(place: Path) -> list[Path]:
     """The images of a folder, or of a list of paths."""
     if place.is_dir():
-        found = sorted(file for file in place.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
-        return [file for file in found if file.is_file()]
+        return images_in(place)
     listed = [Path(line.strip()) for _, line in numbered_lines(place) if line.strip()]
     return [path if path.is_absolute() else place.parent / path for path in listed]
 
@@ -122,17 +121,6 @@ def _names(content: Mapping[str, Any], file: Path) -> dict[int, str]:
         raise UserError(f"{file}: names: expected numbers of classes with their names") from error
     check_labels(list(found.values()), lambda row: f"{file}: names[{row}]")
     return found
-
-
-def _read_yaml(file: Path) -> dict[str, Any]:
-    text = "\n".join(line for _, line in numbered_lines(file))
-    try:
-        content = yaml.load(text, Loader=yaml.BaseLoader)  # text only: builds no objects
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
-    return content
 
 
 def _text(value: object, name: str, file: Path) -> str:

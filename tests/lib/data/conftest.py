@@ -27,8 +27,6 @@ def read_batches(dataset, batches, workers, **options):
     return BatchLoader(
         dataset,
         batches,
-        num_batches=len(batches),
-        images_per_batch=batches.images_per_batch,
         image_size=8,
         workers=workers,
         device=device,

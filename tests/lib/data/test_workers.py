@@ -174,8 +174,7 @@ def main():
     split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
     batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
     dataset = ImageDataset(split, view)
-    sizes = {{"num_batches": 7, "images_per_batch": 1, "image_size": 8}}
-    for batch in BatchLoader(dataset, batches, **sizes, workers=2, device=cpu):
+    for batch in BatchLoader(dataset, batches, image_size=8, workers=2, device=cpu):
         print(batch.rows.tolist())
 
 run_main(main)
