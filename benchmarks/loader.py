@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, positive_int, run_main
+from lib.common.cli import UPRIGHT, Parser, positive_int, run_main
+from lib.common.errors import UserError
 
 BATCH_SIZE, BATCHES = 16, 4  # of each worker, in a run of the loader
 
@@ -33,17 +34,19 @@ def main() -> None:
     from benchmarks.measure import median_seconds, report
     from lib.data.bad_images import BadImages
     from lib.data.cache import cached_images
+    from lib.data.transforms import images_in
     from lib.data.workers import default_workers
-    from lib.inference.infer import find_images
 
     torch.set_num_threads(1)
     workers = arguments.workers or default_workers()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         images = arguments.images or write_pictures(folder / "noise", arguments.count)
-        paths = [str(path) for path in find_images([str(images)])[: arguments.count]]
+        paths = [str(path) for path in images_in(Path(images))[: arguments.count]]
+        if not paths:
+            raise UserError(f"--images {images}: no image in this folder")
         cache = cached_images(
-            paths, arguments.img_size, folder / "cache", 100, workers, BadImages()
+            paths, arguments.img_size, UPRIGHT, folder / "cache", 100, workers, BadImages()
         )
         cpu = torch.device("cpu")
         on_one_core = median_seconds(one_core(paths, cache, arguments), arguments.repeats, cpu)
@@ -172,7 +175,7 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
     for name, images in (("loader", None), ("loader, cached", RepeatedCache(cache, len(paths)))):
         batches = TrainingBatches(len(many), BATCH_SIZE, seed=0)
         loader = BatchLoader(
-            ImageDataset(split, view, images),
+            ImageDataset(split, view, UPRIGHT, images),
             batches,
             image_size=size,
             workers=workers,

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from lib.common.cli import DEVICES
+from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT
 from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
@@ -28,6 +28,8 @@ RENAMED_KEYS = {
     "checkpoint_backbone": "grad_checkpointing",
     "backbone_lr": "backbone_lr_scale",
 }
+# fields that files of earlier runs, and published ones, lack -> what these were trained with
+BEFORE = {"exif": STORED}
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,12 @@ class Config:
 
     # images
     img_size: int = flag(448, "image side in pixels", group="images")
+    exif: str = flag(
+        UPRIGHT,
+        "images turned by the EXIF of their camera and laid over white where transparent; or as "
+        "stored, as published",
+        choices=EXIF,
+    )
     augment: str = flag(
         "published",
         "train transform: flip, cut-out and random policy; only the flip; or none",
@@ -201,12 +209,13 @@ class Config:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any], source: str) -> "Config":
-        """Build from the keys of `values` that are fields; other keys are ignored.
+        """Build from the keys of `values` that are fields; other keys are ignored, and `BEFORE`
+        replaces missing ones.
 
         Text is converted to the field's type, so `9e-05`, `True` and `None` are read as they were
         meant, however they were written. `source` names the file in errors.
         """
-        values = {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
+        values = BEFORE | {RENAMED_KEYS.get(name, name): value for name, value in values.items()}
         known = read_values(cls, values, source)
         try:
             return cls(**known)

@@ -14,7 +14,7 @@ from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
-from lib.data.transforms import read_image, resize, to_pixels
+from lib.data.transforms import decode, read_image, resize, to_pixels
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, prepare_for_inference
 from lib.experiment.predict import Prediction, predict
@@ -51,6 +51,9 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Score paths, Pillow images or RGB uint8 arrays (H, W, 3); grey ones may be (H, W).
 
+        Paths and Pillow images are turned by their EXIF, unless the experiment was trained with
+        `--exif stored`.
+
         Returns scores (B, C) in [0, 1], in the order of `labels`, and attention (B, C, H, W), which
         sums to 1 over the patches (to less if a class token takes a part), both float32. Raises
         `UserError` for an image that cannot be read, and for arrays of another kind.
@@ -79,8 +82,8 @@ class Predictor:
     def _score(
         self, images: Sequence[str | Path | Image.Image | np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
-        size = self.config.img_size
-        pixels = torch.stack([to_pixels(resize(_as_image(image), size)) for image in images])
+        size, exif = self.config.img_size, self.config.exif
+        pixels = torch.stack([to_pixels(resize(_as_image(image, exif), size)) for image in images])
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
                 output = self.model(self.normalizer(pixels.to(self.device)))
@@ -101,6 +104,7 @@ class Predictor:
         loader = EvaluationLoader(
             split,
             image_size=self.config.img_size,
+            exif=self.config.exif,
             batch_size=batch_size or self.config.eval_batch_size,
             workers=workers,
             world=self.world,
@@ -109,9 +113,9 @@ class Predictor:
         return predict([self.model], loader, self.normalizer, self.device, self.amp)
 
 
-def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
+def _as_image(image: str | Path | Image.Image | np.ndarray, exif: str) -> Image.Image:
     if isinstance(image, Image.Image):
-        return image.convert("RGB")
+        return decode(image, "Predictor: a Pillow image", exif)
     if isinstance(image, np.ndarray):
         colors = image.ndim == 2 or (image.ndim == 3 and image.shape[2] == 3)
         if image.dtype != np.uint8 or not colors or not image.size:
@@ -120,4 +124,4 @@ def _as_image(image: str | Path | Image.Image | np.ndarray) -> Image.Image:
                 "(height, width, 3)"
             )
         return Image.fromarray(image).convert("RGB")
-    return read_image(image)
+    return read_image(image, exif)

@@ -70,7 +70,10 @@ def export_program(arguments) -> None:
 
     require_packages(arguments.format)
     predictor = Predictor(arguments.exp_dir, device="cpu")
-    paths = find_images(arguments.images) if arguments.images else test_images(predictor)
+    if arguments.images:
+        paths = find_images(arguments.images).paths
+    else:
+        paths = test_images(predictor)
     images = pictures(predictor, paths) if paths else noise(predictor, COMPARED)
     target = arguments.save_dir or predictor.experiment.path / arguments.format
     difference = export_graph(predictor, arguments.format, target, images)

@@ -6,7 +6,9 @@ import sys
 
 import pytest
 import torch
+from PIL import Image
 
+from lib.data import transforms
 from tests.helpers.commands import ROOT, TINY, make_data
 
 
@@ -45,3 +47,13 @@ def no_initial_values(monkeypatch):
     """Builds networks without drawing their weights, seconds for a large one."""
     for name in ("uniform_", "normal_", "erfinv_"):
         monkeypatch.setattr(torch.Tensor, name, lambda tensor, *arguments, **options: tensor)
+
+
+@pytest.fixture
+def no_heif(monkeypatch):
+    """As where pillow-heif is not installed."""
+    transforms._known_formats.cache_clear()
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
+    yield
+    transforms._known_formats.cache_clear()

@@ -15,6 +15,8 @@ from lib.common.text import escape_controls
 
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 DEVICES = ("auto", "cpu", "cuda", "mps")
+# how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
+EXIF = UPRIGHT, STORED = "upright", "stored"
 
 
 class Parser(argparse.ArgumentParser):

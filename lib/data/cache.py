@@ -2,8 +2,8 @@
 
 The resize comes first in both transforms and is not random, so batches are identical to the bit
 with and without a cache. One file holds a split at one image side; its name is a hash of the
-images' paths, sizes and times, so a changed image makes a new file. A second file beside it lists
-the images that could not be read.
+images' paths, sizes and times and of `--exif`, so a changed image makes a new file. A second file
+beside it lists the images that could not be read.
 """
 
 import hashlib
@@ -61,18 +61,20 @@ class ImageCache:
 def cached_images(
     paths: Sequence[str],
     size: int,
+    exif: str,
     folder: Path,
     limit: float,
     workers: int,
     bad_images: BadImages,
 ) -> ImageCache:
-    """The cache of `paths` at `size` x `size` in `folder`, written in parallel where it is missing.
+    """The cache of `paths`, read by `exif`, at `size` x `size` in `folder`, written in parallel
+    where it is missing.
 
     Whole or not at all; images are identified by sizes and times, and a damaged file is rewritten.
     Images that cannot be read are added to `bad_images`. Raises `UserError` for more of them than
     it tolerates, and for more than `limit` gigabytes.
     """
-    file = folder / f"{_digest(paths, size)}-{size}px.npy"
+    file = folder / f"{_digest(paths, size, exif)}-{size}px.npy"
     shape = (len(paths), size, size, 3)
     if file.exists():
         try:
@@ -97,7 +99,8 @@ def cached_images(
                 with open(name, "rb+") as opened:
                     os.posix_fallocate(opened.fileno(), 0, os.path.getsize(name))
         with ProcessPoolExecutor(max(1, workers)) as pool:
-            rows = pool.map(partial(_write_row, name, size), range(len(paths)), paths, chunksize=16)
+            write_row = partial(_write_row, name, size, exif)
+            rows = pool.map(write_row, range(len(paths)), paths, chunksize=16)
             reasons = {}
             for row, reason in enumerate(progress_bar(rows, "cache", "image", total=len(paths))):
                 if not reason:
@@ -126,17 +129,17 @@ def _unread_file(file: Path) -> Path:
     return file.with_suffix(".unread.json")
 
 
-def _write_row(name: str, size: int, row: int, path: str) -> str | None:
+def _write_row(name: str, size: int, exif: str, row: int, path: str) -> str | None:
     try:
-        pixels = np.asarray(resize(read_image(path), size))
+        pixels = np.asarray(resize(read_image(path, exif), size))
     except UserError as error:
         return str(error)
     np.load(name, mmap_mode="r+", allow_pickle=False)[row] = pixels
     return None
 
 
-def _digest(paths: Sequence[str], size: int) -> str:
-    content = hashlib.sha256(str(size).encode())
+def _digest(paths: Sequence[str], size: int, exif: str) -> str:
+    content = hashlib.sha256(f"{size} {exif}".encode())
     for path in paths:
         try:
             state = os.stat(path)

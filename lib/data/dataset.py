@@ -79,13 +79,17 @@ class Batch(NamedTuple):
 class ImageDataset(Dataset[LoadedSample]):
     """The images of a split, indexed by `SampleKey`.
 
-    `view` makes the S x S image from a decoded image and its key: `training_view` or
-    `evaluation_view` with their settings bound. Images of a `cache` are S x S already.
+    `exif` is how files are read. `view` makes the S x S image from a decoded image and its key:
+    `training_view` or `evaluation_view` with their settings bound. Images of a `cache` are S x S
+    already.
     """
 
-    def __init__(self, split: Split, view: View, cache: ImageCache | None = None) -> None:
+    def __init__(
+        self, split: Split, view: View, exif: str, cache: ImageCache | None = None
+    ) -> None:
         self.split = split
         self.view = view
+        self.exif = exif
         self.cache = cache
 
     def __len__(self) -> int:
@@ -94,7 +98,7 @@ class ImageDataset(Dataset[LoadedSample]):
     def __getitem__(self, key: SampleKey) -> LoadedSample:
         row, error = key.row, None
         try:
-            image = self.cache.image(row) if self.cache else read_image(self.split.paths[row])
+            image = self._image(row)
         except UserError as raised:
             image, error = Image.new("RGB", (1, 1)), Unreadable(row, str(raised))
         pixels = to_pixels(self.view(image, key))
@@ -104,6 +108,11 @@ class ImageDataset(Dataset[LoadedSample]):
         if error:
             return LoadedSample(pixels, targets, np.ones_like(ignore), -1, error)
         return LoadedSample(pixels, targets, ignore, row)
+
+    def _image(self, row: int) -> Image.Image:
+        if self.cache:
+            return self.cache.image(row)
+        return read_image(self.split.paths[row], self.exif)
 
 
 def training_view(

@@ -118,6 +118,7 @@ class TrainingLoader:
         batches: TrainingBatches,
         *,
         image_size: int,
+        exif: str,
         augment: str,
         workers: int | None,
         world: World,
@@ -127,7 +128,7 @@ class TrainingLoader:
         view = partial(training_view, size=image_size, augment=augment, seed=batches.seed)
         self.batches, self.world, self.bad_images = batches, world, bad_images
         self.loader = BatchLoader(
-            ImageDataset(split, view, cache),
+            ImageDataset(split, view, exif, cache),
             batches,
             image_size=image_size,
             workers=workers,
@@ -168,13 +169,15 @@ class EvaluationLoader:
         split: Split,
         *,
         image_size: int,
+        exif: str,
         batch_size: int,
         workers: int | None,
         world: World,
         bad_images: BadImages,
         cache: ImageCache | None = None,
     ) -> None:
-        dataset = ImageDataset(split, partial(evaluation_view, size=image_size), cache)
+        view = partial(evaluation_view, size=image_size)
+        dataset = ImageDataset(split, view, exif, cache)
         batches = EvaluationBatches(
             len(split), batch_size, rank=world.rank, world_size=world.world_size
         )

@@ -21,7 +21,7 @@ REQUIRED_KEYS = (
     *("arch", "data", "img_size", "orid_norm", "embed_type", "num_layers", "num_heads", "pos"),
     *("normalize_before", "rm_cls", "tau"),
 )
-OPTIONAL_KEYS = ("norm", "output_stride", "amp", "batch_size", "topk", "threshold")
+OPTIONAL_KEYS = ("norm", "output_stride", "amp", "batch_size", "topk", "threshold", "exif")
 
 
 class LoadedExperiment(NamedTuple):

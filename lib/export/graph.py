@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError, writing
 from lib.common.files import staged_folder
 from lib.data.transforms import read_image, resize
@@ -96,8 +97,8 @@ def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarr
 
 def pictures(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
     """Picture files as the program takes them: uint8 (B, S, S, 3)."""
-    size = predictor.config.img_size
-    return np.stack([np.asarray(resize(read_image(path), size)) for path in paths])
+    size, exif = predictor.config.img_size, predictor.config.exif
+    return np.stack([np.asarray(resize(read_image(path, exif), size)) for path in paths])
 
 
 def noise(predictor: Predictor, count: int) -> np.ndarray:
@@ -133,6 +134,8 @@ def metadata(predictor: Predictor) -> dict[str, str]:
         for name, value in facts.items()
     }
     texts["input"] = "RGB, uint8, resized to image_size x image_size (bilinear, aspect ignored)"
+    if config.exif == UPRIGHT:
+        texts["input"] += ", turned upright by EXIF before"
     return texts
 
 

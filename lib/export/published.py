@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_npy, write_text
 from lib.config import Config
@@ -48,6 +49,11 @@ def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
         yield f"the published code has no --output-stride {config.output_stride}"
     if _pixels(config) == "weights":
         yield "the published code cannot normalise by what the weights expect"
+    if config.exif == UPRIGHT:
+        yield (
+            "the published code does not turn images by EXIF and ignores transparency: the scores "
+            "of such images differ there"
+        )
     if loaded.model.backbone.prefix_tokens and config.pos:
         yield "the published code has no position code for a class token, which this model keeps"
 

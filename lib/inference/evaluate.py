@@ -51,7 +51,7 @@ def evaluate(
         split.require_known()
         heatmaps = None
         if boxes is not None:
-            heatmaps = Localization(split, labels, boxes, predictor.grid)
+            heatmaps = Localization(split, labels, boxes, predictor.grid, config.exif)
         held_out = validation_split(data) if criterion else None
         threshold = config.threshold if threshold is None else threshold
         tuning = None if criterion else predictor.tuning()

@@ -32,7 +32,7 @@ from lib.inference.overlays import (
     overlay_heatmap,
     read_upright,
     save_image,
-    upright,
+    turn_grids,
 )
 from lib.inference.tags import PREDICTED, Tag
 from lib.scoring.mistakes import MISSED
@@ -43,23 +43,26 @@ Note = dict[str, Any]
 
 
 class Gallery:
-    """A staged folder of images with `labels` (C,); each rank adds its own."""
+    """A staged folder of images with `labels` (C,), which the model reads by `exif`; each rank adds
+    its own."""
 
-    def __init__(self, stage: Path, labels: Sequence[str], overlays: bool = False) -> None:
-        self.stage, self.labels, self.overlays = stage, list(labels), overlays
+    def __init__(
+        self, stage: Path, labels: Sequence[str], exif: str, overlays: bool = False
+    ) -> None:
+        self.stage, self.labels, self.exif, self.overlays = stage, list(labels), exif, overlays
 
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
     ) -> Note:
         """Write the files of an image with `scores` (C,) and heatmaps (C, H, W); returns its note.
 
-        The page shows the image upright, and its heatmaps turned in the same way; the raw grids are
-        those of the model, for the pixels as they are stored.
+        The page shows the image upright, and its heatmaps with it; the raw grids are those of the
+        model, and `orientation` is the turn that they lack.
         """
         name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
-        image, orientation = read_upright(path)
+        image, orientation = read_upright(path, self.exif)
         image = display_size(image)
-        shown = {tag.column: upright(grids[tag.column], orientation) for tag in tags}
+        shown = {tag.column: turn_grids(grids[tag.column], orientation) for tag in tags}
         save_image(self.stage / "images" / f"{name}.jpg", image)
         save_image(self.stage / "thumbnails" / f"{name}.jpg", display_size(image, THUMBNAIL))
         write_npz(
@@ -77,7 +80,7 @@ class Gallery:
             "path": path,
             "name": name,
             "size": list(image.size),
-            "grid": list(upright(grids, orientation).shape[1:]),
+            "grid": list(turn_grids(grids, orientation).shape[1:]),
             "best": [best, float(scores[best])],
             "tags": [[*tag, _packed(shown[tag.column])] for tag in tags],
         }

@@ -6,7 +6,7 @@ Shapes: C labels, H x W patches.
 import collections
 import contextlib
 import itertools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
-from lib.data.transforms import images_in
+from lib.data.transforms import images_in, other_files_in
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
@@ -28,23 +28,42 @@ from lib.predictor import Predictor
 from lib.runtime.world import World
 
 
-def find_images(names: Sequence[str]) -> list[str]:
-    """The image files of `names`, each once: files in their order, those inside folders sorted."""
+class FoundImages(NamedTuple):
+    """Image files, each once, and how many other files their folders hold, by ending."""
+
+    paths: list[str]
+    passed_over: collections.Counter[str]
+
+
+def find_images(names: Sequence[str]) -> FoundImages:
+    """The image files of `names`: files in their order, those inside folders sorted.
+
+    Hidden files are not counted as passed over. Raises `UserError` for a name that leads to no
+    image.
+    """
     found: list[str] = []
+    others: set[Path] = set()
     for name in names:
         if not name.strip():
             raise UserError("--images: an empty path")
         path = Path(name)
         if path.is_dir():
-            inside = images_in(path)
+            inside, passed_over = images_in(path), set(other_files_in(path))
             if not inside:
-                raise UserError(f"--images {name}: no image in this folder")
+                held = summary.passed_over(count_endings(passed_over)) or "it is empty"
+                raise UserError(f"--images {name}: no image in this folder; {held}")
             found += [file.as_posix() for file in inside]
+            others |= passed_over
         elif path.is_file():
             found.append(name)
         else:
             raise UserError(f"--images {name}: no such file or folder")
-    return list(dict.fromkeys(found))
+    return FoundImages(list(dict.fromkeys(found)), count_endings(others))
+
+
+def count_endings(files: Iterable[Path]) -> collections.Counter[str]:
+    """How many of `files` have each ending, in lower case; "" for those without one."""
+    return collections.Counter(file.suffix.lower() for file in files)
 
 
 def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
@@ -85,8 +104,10 @@ def infer(
             columns=columns_of(labels, names) if labels else None,
             only_errors=only_errors,
         )
+        passed_over: collections.Counter[str] = collections.Counter()
         if images:
-            split = unlabelled(find_images(images), len(names))
+            paths, passed_over = find_images(images)
+            split = unlabelled(paths, len(names))
         else:
             data = DataFolder.open(config.data)
             data.require_labels(names, str(exp_dir))
@@ -102,6 +123,8 @@ def infer(
         batch_size=batch_size,
         workers=workers,
     )
+    if line := summary.passed_over(passed_over):
+        print_line(line)
     for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
         print_line(line)
     print_line(f"heatmaps: {shown.page}")
@@ -140,6 +163,7 @@ def visualize(
         gallery = Gallery(
             world.broadcast_from_main(lambda: stack.enter_context(replaced)),
             predictor.labels,
+            predictor.config.exif,
             overlays,
         )
         stream = predictor.stream(split, bad_images, batch_size, workers)

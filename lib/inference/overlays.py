@@ -3,60 +3,49 @@
 Shapes: C labels, H x W patches.
 """
 
-import struct
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-from PIL import ExifTags, Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw, ImageFont
 
+from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
 from lib.common.text import escape_controls
-from lib.data.transforms import open_image, to_rgb
+from lib.data.transforms import open_image, orientation, to_rgb, turn_upright
 
 COLOR_MAP = "inferno"  # perceptually uniform
 MAX_SIDE, THUMBNAIL, MIN_SIDE = 640, 240, 8  # pixels
-UPRIGHT = 1
-# EXIF orientations, as Pillow's method and as turns of an array's last two axes
-TURNS = {
-    2: (Image.Transpose.FLIP_LEFT_RIGHT, lambda grid: grid[..., ::-1]),
-    3: (Image.Transpose.ROTATE_180, lambda grid: grid[..., ::-1, ::-1]),
-    4: (Image.Transpose.FLIP_TOP_BOTTOM, lambda grid: grid[..., ::-1, :]),
-    5: (Image.Transpose.TRANSPOSE, lambda grid: grid.swapaxes(-2, -1)),
-    6: (Image.Transpose.ROTATE_270, lambda grid: np.rot90(grid, -1, axes=(-2, -1))),
-    7: (Image.Transpose.TRANSVERSE, lambda grid: grid.swapaxes(-2, -1)[..., ::-1, ::-1]),
-    8: (Image.Transpose.ROTATE_90, lambda grid: np.rot90(grid, 1, axes=(-2, -1))),
+# EXIF orientations -> turns of an array's last two axes, as a picture is turned upright
+GRID_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
+    2: lambda grid: grid[..., ::-1],
+    3: lambda grid: grid[..., ::-1, ::-1],
+    4: lambda grid: grid[..., ::-1, :],
+    5: lambda grid: grid.swapaxes(-2, -1),
+    6: lambda grid: np.rot90(grid, -1, axes=(-2, -1)),
+    7: lambda grid: grid.swapaxes(-2, -1)[..., ::-1, ::-1],
+    8: lambda grid: np.rot90(grid, 1, axes=(-2, -1)),
 }
 
 
-def read_upright(path: str | Path) -> tuple[Image.Image, int]:
-    """The RGB image, turned upright, and its EXIF orientation (1 to 8, where 1 turns nothing).
+def read_upright(path: str | Path, exif: str) -> tuple[Image.Image, int]:
+    """The RGB image, turned upright, and the EXIF orientation (1 to 8) by which `turn_grids` turns
+    the heatmaps of a model that reads images by `exif`; 1 turns nothing.
 
-    The model reads the pixels as they are stored; `upright` turns its heatmaps in the same way. A
-    JPEG much larger than what is shown is decoded at a fraction of its size.
+    A JPEG much larger than what is shown is decoded at a fraction of its size.
     """
     with open_image(path) as image:
         image.draft(None, (MAX_SIDE, MAX_SIDE))
-        pixels = to_rgb(image, path)  # decodes, and turns a TIFF: it notes nothing afterwards
-        orientation = _orientation(image)
-    if orientation != UPRIGHT:
-        pixels = pixels.transpose(TURNS[orientation][0])
-    return pixels, orientation
+        pixels = to_rgb(image, path, exif)  # decodes, and turns a TIFF: it notes nothing afterwards
+        turn = orientation(image)
+    return turn_upright(pixels, turn), 1 if exif == UPRIGHT else turn
 
 
-def upright(grids: np.ndarray, orientation: int) -> np.ndarray:
-    """Heatmaps (..., H, W) turned as `read_upright` turned their image."""
-    return grids if orientation == UPRIGHT else TURNS[orientation][1](grids)
-
-
-def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation; 1 if it cannot be read, as in a browser."""
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError, struct.error):
-        return UPRIGHT
-    return orientation if orientation in TURNS else UPRIGHT
+def turn_grids(grids: np.ndarray, orientation: int) -> np.ndarray:
+    """Heatmaps (..., H, W) turned as EXIF's `orientation` asks."""
+    return GRID_TURNS[orientation](grids) if orientation in GRID_TURNS else grids
 
 
 def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:

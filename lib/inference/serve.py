@@ -117,7 +117,7 @@ class App:
             raise RequestEntityTooLarge(
                 f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
             )
-        image = _read(request.get_data(cache=False))
+        image = _read(request.get_data(cache=False), self.predictor.config.exif)
         with self.lock:
             scores, attention = self.predictor([image])
         token = secrets.token_urlsafe(12)
@@ -180,7 +180,7 @@ def _require_own_site(request: Request) -> None:
         raise Forbidden("only the page itself may ask")
 
 
-def _read(content: bytes) -> Image.Image:
+def _read(content: bytes, exif: str) -> Image.Image:
     """The RGB image of an upload, read like any file of a data set."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "upload"
@@ -193,7 +193,7 @@ def _read(content: bytes) -> Image.Image:
                     f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million: make it "
                     "smaller first"
                 )
-            return read_image(file)
+            return read_image(file, exif)
         except UserError as error:
             if isinstance(error.__cause__, Image.DecompressionBombError):
                 raise RequestEntityTooLarge(

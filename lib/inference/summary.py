@@ -10,7 +10,7 @@ from lib.inference.tags import Selection
 from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
 
-MAX_LISTED = 20  # unreadable files
+MAX_LISTED = 20  # unreadable files, or endings
 
 
 def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
@@ -24,6 +24,14 @@ def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
         )
     width = max(len(label) for label, _ in rows)
     return "\n".join([path, *(f"  {label:<{width}}  {score:.3f}" for label, score in rows)])
+
+
+def passed_over(endings: Mapping[str, int]) -> str:
+    """How many files of the folders are no images, by ending; empty for none."""
+    ordered = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
+    counts = [f"{count} {escape_controls(ending) or 'without ending'}" for ending, count in ordered]
+    more = [f"{len(counts) - MAX_LISTED} more endings"] if len(counts) > MAX_LISTED else []
+    return "passed over: " + ", ".join(counts[:MAX_LISTED] + more) if counts else ""
 
 
 def closing(

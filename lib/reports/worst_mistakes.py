@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from PIL import ImageOps
 
 from lib.common.errors import UserError
 from lib.data.transforms import read_image
@@ -66,7 +65,7 @@ def _thumbnail(path: str) -> str | None:
     if not os.path.isfile(path):
         return None
     try:
-        image = ImageOps.exif_transpose(read_image(path))
+        image = read_image(path)
     except UserError:
         return None
     image.thumbnail((THUMBNAIL, THUMBNAIL))

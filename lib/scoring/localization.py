@@ -1,8 +1,8 @@
 """How well heatmaps locate objects whose boxes are known: pointing accuracy, energy in box.
 
 Both measures are means over (image, ground-truth label) pairs with a box. Boxes `[x0, y0, x1, y1]`
-are in pixels of the original image and scaled to the square that the model saw; difficult ones
-count too.
+are in pixels of the image as `--exif` reads it, and scaled to the square that the model saw;
+difficult ones count too.
 
 Shapes: N images, C labels, H x W patches, K boxes.
 """
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.common.errors import UserError
 from lib.data.folder import Split
-from lib.data.transforms import open_image
+from lib.data.transforms import read_header
 
 
 class Localization:
@@ -31,8 +31,9 @@ class Localization:
         labels: Sequence[str],
         boxes: Mapping[str, Sequence[Mapping[str, Any]]],
         grid: tuple[int, int],
+        exif: str,
     ) -> None:
-        self.paths, self.grid = split.paths, grid
+        self.paths, self.grid, self.exif = split.paths, grid, exif
         self.pairs: dict[int, dict[int, np.ndarray]] = {}
         for row, path in enumerate(split.paths):
             by_label = _boxes_by_label(boxes.get(path, ()))
@@ -61,8 +62,7 @@ class Localization:
         sizes: dict[int, tuple[int, int]] = {}
         for (_, row, column), grid in zip(places, grids, strict=True):
             if row not in sizes:
-                with open_image(self.paths[row]) as image:
-                    sizes[row] = image.size
+                sizes[row] = read_header(self.paths[row], self.exif).size
             boxes = self.pairs[row][column] / np.array([*sizes[row], *sizes[row]])
             grid = grid.reshape(self.grid)
             self.found[:, row, column] = points_at(grid, boxes), energy_in(grid, boxes)

@@ -51,6 +51,7 @@ class Inputs:
             self.train_split,
             self.train_batches,
             image_size=config.img_size,
+            exif=config.exif,
             augment=config.augment,
             workers=config.workers,
             world=self.world,
@@ -60,6 +61,7 @@ class Inputs:
         validation = EvaluationLoader(
             self.validation_split,
             image_size=config.img_size,
+            exif=config.exif,
             batch_size=config.eval_batch_size,
             workers=config.workers,
             world=self.world,
@@ -81,7 +83,13 @@ class Inputs:
 
         def make() -> ImageCache:
             return cached_images(
-                split.paths, config.img_size, folder, config.cache_limit, workers, self.bad_images
+                split.paths,
+                config.img_size,
+                config.exif,
+                folder,
+                config.cache_limit,
+                workers,
+                self.bad_images,
             )
 
         self.world.once_per_machine(lambda: made.append(make()))

@@ -136,9 +136,16 @@ def _latest_unfinished(config: Config, data_name: str) -> Experiment | None:
     for _, path in sorted(numbers.items(), reverse=True):
         experiment = Experiment(path)
         try:
-            same = _fixed_flags(Config.load(experiment.config_file)) == _fixed_flags(config)
+            run = Config.load(experiment.config_file)
         except UserError:  # a folder of another kind
             continue
+        same = _fixed_flags(run) == _fixed_flags(config)
+        as_new = dataclasses.replace(run, exif=config.exif)
+        if not same and _fixed_flags(as_new) == _fixed_flags(config) and not experiment.finished:
+            print_line(
+                f"note: {path} is unfinished, but was trained with --exif {run.exif}: pass that to "
+                "resume it"
+            )
         if same and not experiment.finished:
             with contextlib.suppress(ExperimentLocked):
                 experiment.lock()

@@ -18,14 +18,18 @@ from PIL import Image
 
 from lib.config import Config
 from lib.data.folder import DataFolder
-from lib.data.sources import read_source
-from lib.data.writer import Options, write_data_folder
 from lib.experiment.loading import load_experiment
 from lib.runtime.world import World
 from lib.scoring.localization import Localization
 from lib.training import resume
 from tests.helpers.commands import ROOT, TINY, error_line, make_data, run_here
-from tests.helpers.fuzzing import mutated_bytes, mutated_json, mutated_value, settles
+from tests.helpers.fuzzing import (
+    mutated_bytes,
+    mutated_json,
+    mutated_value,
+    settles,
+    time_limit,
+)
 
 CPU = torch.device("cpu")
 SEED = int(os.environ.get("FUZZ_SEED", "0"))
@@ -79,7 +83,7 @@ def read_data_folder() -> None:
     data = DataFolder.open("colors")
     for name in ("train", "val", "test"):
         split = data.split(name)
-    heatmaps = Localization(split, data.labels, data.boxes() or {}, (2, 2))
+    heatmaps = Localization(split, data.labels, data.boxes() or {}, (2, 2), "upright")
     heatmaps.measure(np.arange(len(split)), torch.rand(*split.targets.shape, 4))
     heatmaps.results(split.ignore)
 
@@ -134,51 +138,91 @@ COCO = json.dumps(
         ],
     }
 ).encode()
-CSV = b'path,labels,split\na.png,red;blue,train\nb.png,"red,?blue",train\nc.png,,test\n'
+TABLES = {
+    "a.csv": b'path,labels,split\na.png,red;blue,train\nb.png,"red,?blue",train\nc.png,,test\n',
+    "hot.csv": b"filename, red, blue, age\na.png, 1, 0, 33\nb.png, -1, 1, 4\nc.png, , u, 5\n",
+    "objects.csv": b"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,40,50,red,1,2,3,4\n"
+    b"a.png,40,50,blue,1,2.5,30,40\nb.png,40,50,red,0,0,40,50\n",
+    "open.csv": b"ImageID,Source,LabelName,Confidence\na,x,/m/1,1\na,x,/m/2,0\nb,x,/m/2,1\n",
+}
 JSONL = b"""{"file_name": "a.png", "labels": ["red", "?blue"]}
-{"file_name": "b.png", "labels": "red;blue", "split": "test"}
+{"file_name": "b.png", "objects": {"bbox": [[1, 2, 3, 4]], "categories": ["red"]}}
 """
 YOLO = b"path: .\ntrain: ../yolo\nval: []\nnames: {0: red, 1: green}\n"
-SOURCES = {
-    "a.csv": CSV,
+CVAT = b"""<annotations><version>1.1</version><image id="0" name="a.png" width="40" height="50">
+<box label="red" xtl="1" ytl="2" xbr="3" ybr="4.5"/><polygon label="blue" points="1,2;3,4;5,6"/>
+<tag label="green"/></image><image id="1" name="b.png" subset="Train"/></annotations>"""
+RECTANGLE = {"x": 1, "y": 2.5, "width": 3, "height": 4, "rectanglelabels": ["red"]}
+LABEL_STUDIO = [
+    {
+        "data": {"image": "/data/upload/1/a.png"},
+        "annotations": [
+            {"result": [{"type": "rectanglelabels", "value": RECTANGLE, "original_width": 40}]},
+            {"result": [{"type": "choices", "value": {"choices": ["blue"]}}]},
+        ],
+    },
+    {"image": "b.png", "choice": {"choices": ["red"]}, "box": [RECTANGLE]},
+]
+FIFTYONE = {"classes": ["red", "blue"], "labels": {"a": 0, "b": [0, 1], "c": {"label": "red"}}}
+SOURCES = TABLES | {
     "a.json": COCO,
+    "studio.json": json.dumps(LABEL_STUDIO).encode(),
+    "one/labels.json": json.dumps(FIFTYONE).encode(),
     "voc/a.xml": VOC,
+    "cvat.xml": CVAT,
     "folder/metadata.jsonl": JSONL,
     "yolo/data.yaml": YOLO,
+    "map.txt": b"red,blue\nblue,\n",
+    "names.txt": b"red\nblue\n",
 }
 
 
-def write_folder_of(file) -> None:
-    """What scripts/custom.py does with one source; pictures that are not there are left out."""
-    source = file if file.suffix in (".csv", ".json") else file.parent
-    samples = [row.image for row in read_source(source, None)]
-    labels = sorted({label for sample in samples for label in (*sample.labels, *sample.unknown)})
-    options = Options(save_dir=file.parents[1] / "out", skip_missing=True)
-    write_data_folder(options, labels, {"train": samples}, {})
-
-
 @pytest.mark.parametrize("name", SOURCES)
-@cases(fast=8, slow=200)
-def test_annotations(tmp_path, monkeypatch, name, count):
+@cases(fast=6, slow=200)
+def test_annotations(tmp_path, monkeypatch, capsys, name, count):
+    """The script itself; pictures that are not there are left out."""
     monkeypatch.chdir(tmp_path)
     file = tmp_path / "in" / name
     file.parent.mkdir(parents=True)
-    for folder in {tmp_path, file.parent}:
-        for picture in "abc":
-            Image.new("RGB", (40, 50)).save(folder / f"{picture}.png")
+    for folder in {tmp_path, file.parent, file.parent / "data"}:
+        folder.mkdir(exist_ok=True)
+        for number, picture in enumerate("abc"):
+            Image.new("RGB", (40, 50), (number, 0, 0)).save(folder / f"{picture}.png")
     mutate = mutated_json if name.endswith(".json") else mutated_bytes
+    command = ["scripts/custom.py", "--name", "out", "--skip-missing", "--test-share", "0.5"]
+    if name in ("map.txt", "names.txt"):
+        (tmp_path / "own.csv").write_text("path,labels\na.png,red;0\nb.png,blue\nc.png,1\n")
+        flags = ["--map", str(file)] if name == "map.txt" else ["--label-names", str(file)]
+        command += ["--train", "own.csv", "--allow", "numbers", *flags]
+    else:
+        command += [
+            "--train",
+            str(file if len(file.parts) == len(tmp_path.parts) + 2 else file.parent),
+        ]
+    if name == "voc/a.xml":
+        for other in "bc":
+            file.with_name(f"{other}.xml").write_bytes(VOC.replace(b"a.png", other.encode()))
+    file.with_name("a.txt").write_text("1 0.5 0.5 0.5 0.5\n")  # of YOLO
 
     def case(random):
         file.write_bytes(mutate(SOURCES[name], random))
-        settles(lambda: write_folder_of(file))
+        with time_limit():
+            result = run_here(monkeypatch, capsys, *command)
+        assert result.code in (0, 2)
+        if result.code:
+            assert len(error_line(result)) < 3000
 
-    file.with_name("a.txt").write_text("1 0.5 0.5 0.5 0.5\n")  # of YOLO
-    assert file.parent.joinpath("a.png").exists()
     file.write_bytes(SOURCES[name])
-    assert settles(lambda: write_folder_of(file)) is None
+    assert run_here(monkeypatch, capsys, *command).code == 0
     fuzz(count, case)
-    outside = {path.name for path in tmp_path.iterdir()} - {"in", "out", "a.png", "b.png", "c.png"}
-    assert not outside
+    outside = {path.name for path in tmp_path.iterdir()} - {"in", "data", "own.csv"}
+    assert outside == {"a.png", "b.png", "c.png"}
+    assert {path.name for path in (tmp_path / "data").iterdir()} <= {
+        "out",
+        "a.png",
+        "b.png",
+        "c.png",
+    }
 
 
 def official_nuswide(root) -> list[str]:

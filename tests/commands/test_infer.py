@@ -5,6 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from lib.inference.infer import find_images, in_threads
@@ -56,7 +57,7 @@ def test_a_picture_that_is_named_twice_is_shown_once(tmp_path):
     names = [str(tmp_path / name) for name in ("b.png", "a.png")]
     for name in names:
         open(name, "wb").close()
-    assert find_images([names[0], str(tmp_path)]) == names
+    assert find_images([names[0], str(tmp_path)]).paths == names
 
 
 def test_tags_of_pictures(infer):
@@ -163,26 +164,95 @@ def test_pictures_of_any_form(infer, tmp_path):
     assert not (infer.folder / "overlays").exists()
 
 
-def test_the_model_sees_stored_pixels_and_the_page_upright_ones(infer, tmp_path):
-    """A camera's note changes no score and no grid, but what is shown."""
+def trained_before_exif(folder):
+    """The experiment as of before `--exif`: nothing in it says how images are read."""
+    file = folder / "checkpoints" / "best_ema_model.pth"
+    content = torch.load(file, weights_only=True)
+    assert content["config"].pop("exif") == "upright"
+    torch.save(content, file)
+    lines = (folder / "config.yaml").read_text().splitlines(keepends=True)
+    (folder / "config.yaml").write_text("".join(one for one in lines if "exif" not in one))
+
+
+def turned_pair(folder):
+    """The same pixels as plain.png, and as turned.png with a camera's note: a quarter."""
     image = Image.open("data/colors/images/test0.png")
     exif = Image.Exif()
     exif[0x0112] = 6
-    image.save(tmp_path / "plain.png")
-    image.save(tmp_path / "turned.png", exif=exif)
+    image.save(folder / "plain.png")
+    image.save(folder / "turned.png", exif=exif)
+    return image.transpose(Image.Transpose.ROTATE_270)
+
+
+def grids_of(folder, one):
+    with np.load(folder / "grids" / f"{one['name']}.npz") as stored:
+        return stored["attention"], stored["orientation"]
+
+
+def test_a_model_of_stored_pixels_and_a_page_of_upright_ones(infer, tmp_path):
+    """Of an experiment from before `--exif`, a note changes what is shown, no score and no grid."""
+    trained_before_exif(infer.folder.parent)
+    turned_pair(tmp_path)
     infer("--images", "plain.png", "turned.png", "--threshold", "0")
     plain, turned = pictures(infer.folder)
-    grids = []
-    for one, orientation in ((plain, 1), (turned, 6)):
-        with np.load(infer.folder / "grids" / f"{one['name']}.npz") as stored:
-            assert stored["orientation"] == orientation
-            grids.append(stored["attention"])
-    np.testing.assert_allclose(*grids, rtol=1e-5)
+    (grid, orientation), (turned_grid, noted) = (
+        grids_of(infer.folder, one) for one in (plain, turned)
+    )
+    assert (orientation, noted) == (1, 6)
+    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
     assert plain["size"] == turned["size"][::-1] == [256, 213]
     for one, other in zip(plain["tags"], turned["tags"], strict=True):
         assert (one[0], one[2]) == (other[0], other[2])
         assert one[1] == pytest.approx(other[1], abs=1e-6)
     assert plain["tags"] != turned["tags"]
+
+
+def test_a_model_and_a_page_of_upright_pictures(infer, tmp_path):
+    """The note gives what the same picture, saved upright without one, gives."""
+    turned_pair(tmp_path).save(tmp_path / "upright.png")
+    infer("--images", "upright.png", "turned.png", "plain.png", "--threshold", "0")
+    upright, turned, plain = pictures(infer.folder)
+    (grid, orientation), (turned_grid, noted) = (
+        grids_of(infer.folder, one) for one in (upright, turned)
+    )
+    assert (orientation, noted) == (1, 1)
+    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
+    assert upright["size"] == turned["size"] == plain["size"][::-1] == [213, 256]
+    for one, other in zip(upright["tags"], turned["tags"], strict=True):
+        assert (one[0], one[2:]) == (other[0], other[2:])
+        assert one[1] == pytest.approx(other[1], abs=1e-6)
+    assert plain["tags"] != turned["tags"]
+
+
+def test_other_files_of_a_folder_are_counted(infer, tmp_path):
+    """By ending, most first, without hidden ones; a file in two given folders counts once."""
+    inside = tmp_path / "phone" / "inside"
+    inside.mkdir(parents=True)
+    (tmp_path / "phone" / ".cache").mkdir()
+    shutil.copy("data/colors/images/test0.png", inside / "a.png")
+    for name in ("1.txt", "2.TXT", "3.txt", "clip.mov", "notes", ".hidden", "../.cache/b.txt"):
+        (inside / name).touch()
+    out, _ = infer("--images", "phone", "phone/inside")
+    assert "passed over: 3 .txt, 1 without ending, 1 .mov\n1 of 1 images\n" in out
+    out, _ = infer("--images", "phone/inside/a.png")
+    assert "passed over" not in out
+    (inside / "a.png").unlink()
+    line = infer.fail("--images", "phone")
+    assert "--images phone: no image in this folder; passed over: 3 .txt, 1 without end" in line
+    (tmp_path / "empty").mkdir()
+    assert "--images empty: no image in this folder; it is empty" in infer.fail("--images", "empty")
+
+
+def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif):
+    (tmp_path / "phone").mkdir()
+    shutil.copy("data/colors/images/test0.png", tmp_path / "phone" / "z.png")
+    for name in "abc":
+        content = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf"
+        (tmp_path / "phone" / f"{name}.HEIC").write_bytes(content)
+    out, lines = infer("--images", "phone")
+    assert "unreadable, left out: 3\n  phone/a.HEIC: not a readable image: HEIC" in out
+    assert "pip install pillow-heif" in out and out.count("1 of 4 images") == 1
+    assert len(lines) == 4
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ def split(split):
     return split.head(5)
 
 
-def make(split, folder, limit=1.0):
-    return cached_images(split.paths, 16, folder, limit, 2, BadImages())
+def make(split, folder, limit=1.0, exif="upright"):
+    return cached_images(split.paths, 16, exif, folder, limit, 2, BadImages())
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -33,7 +33,7 @@ def test_batches_are_the_same_bits(split, tmp_path, workers):
     found = []
     for cache in (None, make(split, tmp_path / "cache")):
         batches = TrainingBatches(5, 3, seed=4)
-        dataset = ImageDataset(split, view, cache)
+        dataset = ImageDataset(split, view, "upright", cache)
         found.append(list(read_batches(dataset, batches, workers)))
     for plain, cached in zip(*found, strict=True):
         assert torch.equal(plain.pixels, cached.pixels) and torch.equal(plain.rows, cached.rows)
@@ -53,6 +53,18 @@ def test_a_cache_is_made_once_and_again_for_a_changed_image(split, tmp_path, cap
     os.utime(split.paths[2], ns=(0, 0))
     make(split, folder)
     assert len(list(folder.iterdir())) == 3
+
+
+def test_upright_and_stored_images_have_caches_of_their_own(split, tmp_path):
+    note = Image.Exif()
+    note[0x0112] = 3
+    pixels = np.zeros((16, 16, 3), np.uint8)
+    pixels[0] = 255
+    Image.fromarray(pixels).save(split.paths[2], exif=note)
+    for exif, row in (("upright", 15), ("stored", 0), ("upright", 15)):
+        found = np.asarray(make(split, tmp_path / "cache", exif=exif).image(2))
+        assert np.flatnonzero(found[:, 0, 0]).tolist() == [row]
+    assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
 def test_a_cache_larger_than_its_limit_is_refused(split, tmp_path):

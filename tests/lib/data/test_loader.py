@@ -88,6 +88,7 @@ def test_ranks_divide_an_evaluation(length, batch_size, size):
 def training_loader(split, bad_images, accum_steps=1):
     batches = TrainingBatches(len(split), 3, seed=4, accum_steps=accum_steps)
     options = {"image_size": 8, "augment": "none", "workers": 0, "world": World(CPU)}
+    options["exif"] = "upright"
     return TrainingLoader(split, batches, bad_images=bad_images, **options)
 
 

@@ -55,7 +55,7 @@ def test_every_kind_becomes_rgb_without_a_warning(tmp_path, file, mode, options)
     PICTURE.convert(mode).save(tmp_path / file, **options)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        found = read_image(tmp_path / file)
+        found = read_image(tmp_path / file, "stored")
     assert found.mode == "RGB" and found.size == (30, 20)
     with Image.open(tmp_path / file) as image:
         expected = np.asarray(image.convert("RGBA" if "transparency" in image.info else "RGB"))
@@ -126,14 +126,6 @@ def test_truncated_images_are_refused(split, tmp_path):
     (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError, match="cut.png: not a readable image"):
         read_image(tmp_path / "cut.png")
-
-
-def test_the_rotation_that_a_camera_notes_is_ignored(tmp_path):
-    """As published: the pixels are read as they are stored."""
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by a quarter
-    Image.new("RGB", (30, 20)).save(tmp_path / "turned.jpg", exif=exif)
-    assert read_image(tmp_path / "turned.jpg").size == (30, 20)
 
 
 def test_sixteen_bit_grey_is_scaled(tmp_path):

@@ -22,7 +22,7 @@ def load(split, workers, epoch, seed=4):
     view = partial(training_view, size=16, augment="published", seed=seed)
     batches = TrainingBatches(len(split), 3, seed=seed)
     batches.start(epoch)
-    loader = read_batches(ImageDataset(split, view), batches, workers)
+    loader = read_batches(ImageDataset(split, view, "upright"), batches, workers)
     found = list(loader)
     rows = torch.cat([batch.rows for batch in found])
     pixels = torch.cat([batch.pixels for batch in found])
@@ -33,7 +33,9 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
     index, pixels = load(split, 0, 1)
     other_index, other_pixels = load(split, 2, 1)
     assert torch.equal(index, other_index) and torch.equal(pixels, other_pixels)
-    single = ImageDataset(split, partial(training_view, size=16, augment="published", seed=4))
+    single = ImageDataset(
+        split, partial(training_view, size=16, augment="published", seed=4), "upright"
+    )
     place = index.tolist().index(5)
     assert torch.equal(single[SampleKey(1, 5)][0], pixels[place])
     for epoch, seed in ((2, 4), (1, 5)):
@@ -46,7 +48,7 @@ def test_draws_depend_on_seed_epoch_and_index_alone(split):
 def test_persistent_workers_follow_the_epoch(split):
     view = partial(training_view, size=16, augment="published", seed=4)
     batches = TrainingBatches(len(split), 3, seed=4)
-    loader = read_batches(ImageDataset(split, view), batches, 2, persistent=True)
+    loader = read_batches(ImageDataset(split, view, "upright"), batches, 2, persistent=True)
     for epoch in (0, 1):
         batches.start(epoch)
         pixels = torch.cat([batch.pixels for batch in loader])
@@ -54,14 +56,14 @@ def test_persistent_workers_follow_the_epoch(split):
 
 
 def test_a_process_without_images_has_no_batches(split):
-    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
     batches = EvaluationBatches(7, 4, rank=2, world_size=3)
     assert list(read_batches(dataset, batches, 2)) == []
 
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_loading_draws_no_random_numbers_of_the_run(split, workers):
-    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
     before = torch.get_rng_state()
     list(read_batches(dataset, EvaluationBatches(7, 4), workers))
     assert torch.equal(torch.get_rng_state(), before)
@@ -70,7 +72,7 @@ def test_loading_draws_no_random_numbers_of_the_run(split, workers):
 def test_terminated_workers_exit_after_a_while(split, monkeypatch):
     """A parent that leaves in the middle of a pass terminates them, and waits."""
     monkeypatch.setattr("lib.data.workers.GRACE_SECONDS", 1)
-    dataset = ImageDataset(split, partial(evaluation_view, size=8))
+    dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
     batches = iter(read_batches(dataset, EvaluationBatches(7, 1), 1).loader)
     next(batches)
     (worker,) = batches._workers
@@ -83,7 +85,7 @@ def test_terminated_workers_exit_after_a_while(split, monkeypatch):
 
 @pytest.fixture
 def dataset(split):
-    return ImageDataset(split, partial(evaluation_view, size=8))
+    return ImageDataset(split, partial(evaluation_view, size=8), "upright")
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def main():
     targets = np.zeros((7, 3), np.uint8)
     split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
     batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
-    dataset = ImageDataset(split, view)
+    dataset = ImageDataset(split, view, "upright")
     for batch in BatchLoader(dataset, batches, image_size=8, workers=2, device=cpu):
         print(batch.rows.tolist())
 

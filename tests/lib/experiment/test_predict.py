@@ -26,7 +26,13 @@ def loader(tmp_path):
         Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
     split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
     return EvaluationLoader(
-        split, image_size=4, batch_size=2, workers=0, world=World(CPU), bad_images=BadImages(2)
+        split,
+        image_size=4,
+        exif="upright",
+        batch_size=2,
+        workers=0,
+        world=World(CPU),
+        bad_images=BadImages(2),
     )
 
 

@@ -12,7 +12,7 @@ from lib.inference.overlays import (
     levels,
     overlay_heatmap,
     read_upright,
-    upright,
+    turn_grids,
 )
 
 
@@ -28,14 +28,21 @@ def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
     grey = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
     file = tmp_path / "a.png"
     save_noted(file, orientation, np.repeat(np.repeat(grey, 4, 0), 4, 1))
-    image, found = read_upright(file)
+    image, found = read_upright(file, "stored")
     assert found == orientation
     expected = ImageOps.exif_transpose(Image.open(file)).convert("RGB")
     np.testing.assert_array_equal(np.asarray(image), np.asarray(expected))
-    turned = upright(np.stack([grey, grey + 1]), orientation)
+    turned = turn_grids(np.stack([grey, grey + 1]), orientation)
     np.testing.assert_array_equal(turned[0], np.asarray(image)[2::4, 2::4, 0])
     np.testing.assert_array_equal(turned[1], turned[0] + 1)
-    assert read_image(file).size == (12, 8)  # what the model reads
+    assert read_image(file, "stored").size == (12, 8)  # what the model reads
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_heatmap_of_an_upright_picture_is_not_turned(tmp_path, orientation):
+    save_noted(tmp_path / "a.png", orientation, np.arange(96, dtype=np.uint8).reshape(8, 12))
+    image, found = read_upright(tmp_path / "a.png", "upright")
+    assert found == 1 and image.tobytes() == read_image(tmp_path / "a.png").tobytes()
 
 
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF")
@@ -44,20 +51,21 @@ def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
 )
 def test_a_broken_note_turns_nothing(tmp_path, note):
     Image.new("RGB", (12, 8)).save(tmp_path / "a.png", exif=note)
-    assert read_upright(tmp_path / "a.png")[1] == 1
+    assert read_upright(tmp_path / "a.png", "stored")[1] == 1
+    assert read_image(tmp_path / "a.png", "upright").size == (12, 8)
 
 
 def test_an_unknown_turn_turns_nothing(tmp_path):
     save_noted(tmp_path / "a.png", 9, np.zeros((8, 12, 3), np.uint8))
-    image, orientation = read_upright(tmp_path / "a.png")
+    image, orientation = read_upright(tmp_path / "a.png", "stored")
     assert image.size == (12, 8) and orientation == 1
 
 
 def test_a_tiff_is_turned_once(tmp_path):
     """Pillow turns it as it decodes, for the model too."""
     save_noted(tmp_path / "a.tif", 6, np.zeros((8, 12, 3), np.uint8))
-    image, orientation = read_upright(tmp_path / "a.tif")
-    assert image.size == read_image(tmp_path / "a.tif").size and orientation == 1
+    image, orientation = read_upright(tmp_path / "a.tif", "stored")
+    assert image.size == read_image(tmp_path / "a.tif", "stored").size and orientation == 1
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def gallery(tmp_path_factory):
         ("dot.png", (1, 1), 1, (0.1, 0.1, 0.1), (0, 0, 0)),
         *((f"{i}.png", (8, 8), 1, (0, 0.5 + i / 200, 0), (0, i % 2, 0)) for i in range(MANY)),
     ]
-    made = Gallery(folder / "visualization", LABELS)
+    made = Gallery(folder / "visualization", LABELS, "stored")
     selection = Selection(Cutoffs.at(0.5, 3))
     known = np.zeros(3, bool)
 

@@ -7,6 +7,7 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.data.folder import Split
+from lib.data.transforms import read_image, resize
 from lib.scoring.localization import Localization, covered, energy_in, points_at
 
 SIZE = np.array([80, 40, 80, 40])  # of the image: on 4 x 4 patches they are 20 x 10 pixels
@@ -108,7 +109,7 @@ def boxes_of(split):
 
 def test_counts_ground_truth_labels_with_a_box(split):
     """Heatmaps of three labels, all at patch 5: one pair of two hits, of a mass of 1 / 1.15."""
-    localization = Localization(split, "xyz", boxes_of(split), (4, 4))
+    localization = Localization(split, "xyz", boxes_of(split), (4, 4), "upright")
     heatmaps = torch.from_numpy(np.tile(peak(5).ravel(), (3, 3, 1)))
     localization.measure(np.array([2, 0, 1]), heatmaps)
     found = localization.results(split.ignore)
@@ -124,7 +125,8 @@ def test_rows_of_several_processes_add_up(split):
     """Each measures its own images; the sum is what one process finds of all."""
     random = np.random.default_rng(0)
     heatmaps = torch.from_numpy(random.random((3, 3, 16)).astype(np.float32))
-    whole, *parts = (Localization(split, "xyz", boxes_of(split), (4, 4)) for _ in range(3))
+    known = (split, "xyz", boxes_of(split), (4, 4), "upright")
+    whole, *parts = (Localization(*known) for _ in range(3))
     whole.measure(np.arange(3), heatmaps)
     parts[0].measure(np.array([0, 1]), heatmaps[:2])
     parts[1].measure(np.array([2]), heatmaps[2:])
@@ -136,4 +138,30 @@ def test_rows_of_several_processes_add_up(split):
 @pytest.mark.parametrize("boxes", [{}, {"other.png": [{"label": "x", "box": [0, 0, 1, 1]}]}])
 def test_boxes_of_other_images_are_refused(split, boxes):
     with pytest.raises(UserError, match="boxes.json has no box"):
-        Localization(split, "xyz", boxes, (4, 4))
+        Localization(split, "xyz", boxes, (4, 4), "upright")
+
+
+@pytest.mark.parametrize("exif", ["upright", "stored"])
+def test_boxes_on_turned_photographs(tmp_path, exif):
+    """Boxes of the upright pictures, and a heatmap that is as bright as the picture it is of."""
+    note = Image.Exif()
+    note[0x0112] = 6  # to be turned by a quarter
+    paths, boxes = [], {}
+    for row, column in ((0, 0), (0, 2), (3, 0), (3, 1), (1, 3), (2, 0)):
+        picture = Image.new("L", (40, 80))
+        box = [10 * column, 20 * row, 10 * column + 10, 20 * row + 20]
+        picture.paste(255, box)
+        paths.append(str(tmp_path / f"{row}{column}.jpg"))
+        picture.transpose(Image.Transpose.ROTATE_90).save(paths[-1], exif=note)
+        boxes[paths[-1]] = [{"label": "x", "box": box, "difficult": False}]
+    targets = np.ones((len(paths), 1), np.uint8)
+    split = Split("test", paths, targets, np.zeros((len(paths), 1), bool))
+    localization = Localization(split, "x", boxes, (4, 4), exif)
+    heatmaps = [np.asarray(resize(read_image(path, exif), 4))[..., 0] / 255 for path in paths]
+    attention = torch.from_numpy(np.stack(heatmaps)).float().view(len(paths), 1, 16)
+    localization.measure(np.arange(len(paths)), attention)
+    found = localization.results(split.ignore)
+    if exif == "upright":
+        assert found["pointing_accuracy"] == 1 and found["energy_in_box"] > 0.6
+    else:
+        assert found["pointing_accuracy"] < 0.2 and found["energy_in_box"] < 0.2
