@@ -1,90 +1,240 @@
 """Turn your own images and labels into data/<name>/.
 
---train (and --test, --val-from) takes a CSV file with columns path, labels, perhaps split, a COCO
-.json file, a YOLO data.yaml, a folder of VOC .xml files, or an image folder with metadata.jsonl.
-Without a test part, a fraction of the images is split off, the same for every label.
+--train (and --test, --val-from) takes a CSV or TSV table, COCO JSON, a YOLO data.yaml, VOC or CVAT
+XML, JSON of Label Studio or FiftyOne, or a Hugging Face image folder: a file, its folder, or a
+folder with train, valid and test. Without a test part, a fraction of the images is split off, the
+same for every label.
 """
 
+import dataclasses
 import os
 import sys
+from argparse import Namespace
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import folder_path, fraction, preprocess_parser, run_main
+from lib.common.cli import (
+    EXIF,
+    UPRIGHT,
+    Parser,
+    comma_separated,
+    folder_path,
+    fraction,
+    non_negative_int,
+    preprocess_parser,
+    run_main,
+)
 from lib.common.errors import UserError
+
+NUM_EXAMPLES = 3  # images in the summary
 
 
 def main() -> None:
     parser = preprocess_parser(__doc__, data_dir=None, save_dir=None)
-    parser.add_argument("--name", required=True, type=folder_path, help="writes data/NAME/")
-    parser.add_argument(
-        "--train", required=True, type=folder_path, help="annotations: file or folder"
-    )
-    parser.add_argument("--test", type=folder_path, help="annotations of the test images")
-    parser.add_argument("--val-from", type=folder_path, help="annotations of the validation images")
-    parser.add_argument(
-        "--images", type=folder_path, help="where the picture files are (default: by the form)"
-    )
-    parser.add_argument(
-        "--test-images", type=folder_path, help="where those of --test are (default: as --images)"
-    )
-    parser.add_argument(
-        "--labels", type=folder_path, help="text file, a label a line, in the order of the columns"
-    )
-    parser.add_argument(
-        "--test-share", type=fraction, default=0.2, help="without a test part (%(default)s)"
-    )
+    add_flags(parser)
     arguments = parser.parse_args()
     if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):
         raise UserError(f"--name {arguments.name}: must be the name of a folder")
 
-    from lib.data.sources import read_source
-    from lib.data.splits import split_off
+    from lib.common.console import print_line
+    from lib.data.preparation.labels import LabelChanges, change_labels
     from lib.data.writer import Options, write_data_folder
 
-    arguments.save_dir = Path("data") / arguments.name
-    images = arguments.images
-    given = {
-        "train": (arguments.train, images),
-        "val": (arguments.val_from, images),
-        "test": (arguments.test, arguments.test_images or images),
-    }
+    rows, notes = read_sources(arguments)
+    samples = [row.image for _, row in rows]
+    notes += change_labels(samples, chosen_fields(LabelChanges, arguments))
+    require_plausible(samples, arguments)
+    notes += locate(rows, arguments)
     splits: dict[str, list] = {}
-    position_of: dict[str, str] = {}
-    for split, (source, folder_of_images) in given.items():
-        for sample, named, position in read_source(source, folder_of_images) if source else ():
-            splits.setdefault(named or split, []).append(sample)
-            if (path := os.path.normpath(sample.path)) in position_of:
-                raise UserError(
-                    f"{position}: {sample.path} is a duplicate of {position_of[path]}: list each "
-                    "image once, with all of its labels"
-                )
-            position_of[path] = position
-    labels = read_label_order(arguments.labels, splits)
+    for split, row in rows:
+        splits.setdefault(row.split or split, []).append(row.image)
     if "train" not in splits:
         raise UserError(f"{arguments.train}: names no train image")
     if arguments.val and "val" in splits:
         raise UserError(f"--val {arguments.val:g}: there are validation images already")
-    if "test" not in splits:
-        splits["train"], splits["test"] = split_off(
-            splits["train"], labels, arguments.test_share, arguments.seed, "--test-share"
-        )
-    options = Options.from_arguments(arguments, images_flag="--images")
-    write_data_folder(options, labels, splits, {})
+    for note in notes:
+        print_line(note)
+    labels = read_label_order(arguments.labels, samples)
+    arguments.save_dir = Path("data") / arguments.name
+    options = Options.from_arguments(arguments, images_flag="--images", own_data=True)
+    write_data_folder(options, labels, splits, {}, NUM_EXAMPLES)
 
 
-def read_label_order(file: Path | None, splits: dict[str, list]) -> list[str]:
+def add_flags(parser: Parser) -> None:
+    """Add the flags of this script."""
+    add = parser.add_argument_group("annotations").add_argument
+    add("--name", required=True, type=folder_path, help="writes data/NAME/")
+    add("--train", required=True, type=folder_path, help="annotations: file or folder")
+    add("--test", type=folder_path, help="annotations of the test images")
+    add("--val-from", type=folder_path, help="annotations of the validation images")
+    add("--images", type=folder_path, help="folder of the image files (default: by the form)")
+    add("--test-images", type=folder_path, help="the one of --test (default: as --images)")
+    add("--val-images", type=folder_path, help="the one of --val-from (default: as --images)")
+    add("--extension", help="ending of image files whose names have none, such as .jpg")
+    add("--recursive", action="store_true", help="read VOC .xml files in sub-folders too")
+    add(
+        "--exif",
+        choices=EXIF,
+        default=UPRIGHT,
+        help="how train.py will read "
+        "pictures with an EXIF turn: boxes belong to them as they are then (default: %(default)s)",
+    )
+    add = parser.add_argument_group("tables").add_argument
+    add("--path-column", help="column of the image files (default: by its name)")
+    add("--labels-column", help="column of the labels (default: by its name)")
+    add("--separator", help='what separates labels in a cell, such as " " (default: , ; or |)')
+    add(
+        "--label-columns",
+        type=comma_separated,
+        default=(),
+        metavar="A,B",
+        help="columns of 0 and 1, one for each label (default: all that hold nothing else)",
+    )
+    add(
+        "--not-labels",
+        type=comma_separated,
+        default=(),
+        metavar="A,B",
+        help="columns of 0 and 1 that are no labels",
+    )
+    add(
+        "--blank",
+        choices=("no", "unknown"),
+        default="no",
+        help="meaning of an empty cell in such "
+        "a column, and of labels that Open Images does not list (default: %(default)s)",
+    )
+    add = parser.add_argument_group("labels").add_argument
+    add("--labels", type=folder_path, help="text file, a label a line, in the order of the columns")
+    add(
+        "--label-names",
+        type=folder_path,
+        metavar="FILE",
+        help="names of labels that are numbers: a text file, a line each from 0, or .json",
+    )
+    add(
+        "--class-descriptions",
+        type=folder_path,
+        metavar="FILE",
+        help="names of codes such as /m/01g317: lines of code,name (Open Images)",
+    )
+    add(
+        "--none",
+        action="append",
+        default=[],
+        metavar="WORD",
+        help="a word that means no label, such as 'No Finding'; can be repeated",
+    )
+    add("--lowercase", action="store_true", help="one label for Dog, dog and DOG")
+    add(
+        "--map",
+        type=folder_path,
+        metavar="FILE",
+        help="lines of old,new to rename labels; an empty new drops a label",
+    )
+    add("--keep", type=comma_separated, default=(), metavar="A,B", help="drop all other labels")
+    add(
+        "--min-count",
+        type=non_negative_int,
+        default=0,
+        metavar="N",
+        help="drop labels of fewer images",
+    )
+    add(
+        "--allow",
+        type=comma_separated,
+        default=(),
+        metavar="CHECK",
+        help="accept labels that a check refuses; its message names it",
+    )
+    add = parser.add_argument_group("splits").add_argument
+    add(
+        "--test-share",
+        type=fraction,
+        default=0.2,
+        help="fraction of test images, without a test part (default: %(default)s)",
+    )
+    add(
+        "--group",
+        metavar="COLUMN|REGEX",
+        help="images of one group stay in one split: the same "
+        "value of a column, or the same match of a regular expression in the path",
+    )
+
+
+def chosen_fields(kind: type, arguments: Namespace, **others: Any) -> Any:
+    """A dataclass from the arguments that have the names of its fields."""
+    names = {item.name for item in dataclasses.fields(kind)} & set(vars(arguments))
+    return kind(**{name: getattr(arguments, name) for name in names} | others)
+
+
+def read_sources(arguments: Namespace) -> tuple[list, list[str]]:
+    """(split, row) of all images, the folder of each source's image files in `row`'s options."""
+    from lib.data.preparation.groups import group_by_pattern
+    from lib.data.preparation.image_files import find_images
+    from lib.data.sources import read_source
+    from lib.data.sources.annotations import ReadOptions
+
+    sources = {
+        "train": (arguments.train, arguments.images),
+        "val": (arguments.val_from, arguments.val_images or arguments.images),
+        "test": (arguments.test, arguments.test_images or arguments.images),
+    }
+    rows, notes = [], []
+    for split, (source, images) in sources.items():
+        if source is None:
+            continue
+        unknown = arguments.blank == "unknown"
+        options = chosen_fields(ReadOptions, arguments, images=images, blank_unknown=unknown)
+        found = read_source(source, options)
+        samples = [row.image for row in found.rows]
+        notes += [f"{source}: read as {found.form}", *found.notes]
+        notes += find_images(samples, images, arguments.extension)
+        rows += [(split, row) for row in found.rows]
+    samples = [row.image for _, row in rows]
+    if arguments.group and not any(sample.group for sample in samples):
+        notes += group_by_pattern(samples, arguments.group)
+    return rows, notes
+
+
+def require_plausible(samples: list, arguments: Namespace) -> None:
+    """Raise `UserError` for labels that are probably no labels, unless --allow names the check."""
+    from lib.data.preparation.label_checks import ALLOWED, odd_labels
+
+    if strange := set(arguments.allow) - set(ALLOWED):
+        raise UserError(f"--allow {strange.pop()}: expected {', '.join(ALLOWED)}")
+    rows = [(*one.labels, *one.difficult, *one.unknown) for one in samples]
+    for finding in odd_labels(rows):
+        if finding.name not in arguments.allow:
+            raise UserError(
+                f"{arguments.train}: {finding.line}; {finding.remedy}; --allow {finding.name} "
+                "accepts them as they are"
+            )
+
+
+def locate(rows: list, arguments: Namespace) -> list[str]:
+    """Check that each file is one row's, and bring boxes into its pixels; gives notes."""
+    from lib.data.preparation.boxes import place_boxes
+
+    position_of: dict[str, str] = {}
+    for _, row in rows:
+        if (path := os.path.normpath(row.image.path)) in position_of:
+            raise UserError(
+                f"{row.position}: {row.image.path} is a duplicate of {position_of[path]}: list "
+                "each image once, with all of its labels"
+            )
+        position_of[path] = row.position
+    return place_boxes([row.image for _, row in rows], arguments.exif)
+
+
+def read_label_order(file: Path | None, samples: list) -> list[str]:
     """The labels of `file`, or all that the images have, in alphabetical order."""
     from lib.common.readers import require_list
 
-    used = {
-        label
-        for samples in splits.values()
-        for sample in samples
-        for part in (sample.labels, sample.difficult, sample.unknown)
-        for label in part
-    }
+    parts = [part for one in samples for part in (one.labels, one.difficult, one.unknown)]
+    used = {label for part in parts for label in part}
     if not used:
         raise UserError("no image has a label: nothing can be learned")
     if file is None:

@@ -24,6 +24,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_npy, write_text
 from lib.data.folder import missing_images
 from lib.data.lists import check_labels, check_path
+from lib.data.preparation.image_files import similar_names
 from lib.data.sources.annotations import AnnotatedImage
 from lib.data.splits import indicators, split_off
 from lib.data.transforms import read_image
@@ -41,6 +42,8 @@ class Options:
     skip_missing: bool = False
     val: float = 0.0
     seed: int = 0
+    test_share: float | None = None  # of train, where there is no test split
+    own_data: bool = False  # groups stay together; difficult labels of train and val are unknown
     images_flag: str = "--data-dir"  # the flag for the folder of the images
 
     @classmethod
@@ -55,38 +58,59 @@ def write_data_folder(
     labels: Sequence[str],
     splits: Mapping[str, Sequence[AnnotatedImage]],
     left_out: Mapping[str, int],
+    examples: int = 0,
 ) -> None:
     """Write `splits` ("train", "test", and "val" if there is one) to `options.save_dir`.
 
-    `left_out` counts the images that the script left out, by reason. Raises `UserError` for labels
-    that the files cannot hold, for images that are missing or broken, and for empty splits.
+    `left_out` counts the images that the script left out, by reason; the summary shows the first
+    `examples` lines of train.txt. Raises `UserError` for labels that the files cannot hold, for
+    images that are missing or broken, and for empty splits.
     """
     check_labels(labels, lambda row: "label")
     _require_once(splits)
     left_out = dict(left_out)
-    splits = _with_images(splits, options, left_out)
-    for name, samples in splits.items():
+    parts = _with_images(splits, options, left_out)
+    for name, samples in parts.items():
         if not samples:
             reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items() if count)
             raise UserError(
                 f"{options.save_dir / name}.txt: no images are left for it (left out: "
                 f"{reasons or 'none'})"
             )
-    if options.val:
-        splits["train"], splits["val"] = split_off(
-            splits["train"], labels, options.val, options.seed, "--val"
-        )
+    _add_splits(parts, labels, options)
     with staged_folder(options.save_dir, replaces=FILES) as stage:
         write_text(stage / "label.txt", "".join(f"{label}\n" for label in labels))
-        for name, samples in splits.items():
+        for name, samples in parts.items():
             write_text(stage / f"{name}.txt", "".join(_line(one, labels) for one in samples))
-        if any(sample.difficult for sample in splits.get("test", ())):
-            marks = indicators((one.difficult for one in splits["test"]), labels)
+        if any(sample.difficult for sample in parts.get("test", ())):
+            marks = indicators((one.difficult for one in parts["test"]), labels)
             write_npy(stage / "ignore.npy", marks)
-        everything = [sample for samples in splits.values() for sample in samples]
+        everything = [sample for samples in parts.values() for sample in samples]
         if any(sample.objects for sample in everything):
             write_text(stage / "boxes.json", _boxes(everything))
-    _print_summary(options, labels, splits, left_out)
+    _print_summary(labels, parts, left_out)
+    if examples:
+        print_line("the first images of train:")
+    for sample in parts["train"][:examples]:
+        path, _, names = _line(sample, labels).strip().partition("\t")
+        print_line(f"  {path}: {names.replace(',', ', ') or 'no labels'}")
+    print_line(f"wrote {options.save_dir}")
+
+
+def _add_splits(
+    splits: dict[str, list[AnnotatedImage]], labels: Sequence[str], options: Options
+) -> None:
+    """Split off test images where there are none, and validation images where they are wanted."""
+    shares = [("val", options.val, "--val")] if options.val else []
+    if "test" not in splits and options.test_share is not None:
+        shares.insert(0, ("test", options.test_share, "--test-share"))
+    for name, share, flag in shares:
+        splits["train"], splits[name] = split_off(
+            splits["train"], labels, share, options.seed, flag, grouped=options.own_data
+        )
+    if options.own_data:
+        for sample in (*splits["train"], *splits.get("val", ())):
+            sample.unknown, sample.difficult = {*sample.unknown, *sample.difficult}, ()
 
 
 def find_broken(paths: Sequence[str]) -> dict[str, str]:
@@ -136,11 +160,14 @@ def _with_images(
         bad |= dict.fromkeys(broken, "file cannot be read")
     if bad and not options.skip_missing:
         more = f", and {len(bad) - MAX_LISTED} more" if len(bad) > MAX_LISTED else ""
-        some = ", or pass --skip-missing to leave them out" if len(bad) < len(paths) else ""
+        if len(bad) < len(paths):
+            remedy = "pass --skip-missing to leave them out"
+        else:
+            remedy = f"pass {options.images_flag} with their folder"
         raise UserError(
             f"{len(bad)} of {len(paths)} images are missing or cannot be read: "
-            f"{', '.join(list(bad)[:MAX_LISTED])}{more}; paths are relative to {os.getcwd()}; pass "
-            f"{options.images_flag} with their folder{some}"
+            f"{', '.join(list(bad)[:MAX_LISTED])}{more}{similar_names(list(bad))}; paths are "
+            f"relative to {os.getcwd()}; {remedy}"
         )
     for reason, count in Counter(bad.values()).items():
         left_out[reason] = left_out.get(reason, 0) + count
@@ -172,7 +199,6 @@ def _boxes(samples: Iterable[AnnotatedImage]) -> str:
 
 
 def _print_summary(
-    options: Options,
     labels: Sequence[str],
     splits: Mapping[str, Sequence[AnnotatedImage]],
     left_out: Mapping[str, int],
@@ -195,4 +221,3 @@ def _print_summary(
     for reason, count in left_out.items():
         if count:
             print_line(f"left out: {count} ({reason})")
-    print_line(f"wrote {options.save_dir}")

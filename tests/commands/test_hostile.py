@@ -160,7 +160,7 @@ def test_entities_that_multiply_are_refused(tmp_path):
     with time_limit(), pytest.raises(UserError, match="a.xml: not a readable annotation"):
         read_objects(tmp_path / "a.xml")
     with pytest.raises(UserError, match="a.xml: not a readable annotation"):
-        read_source(tmp_path, None)
+        read_source(tmp_path)
 
 
 def test_entities_read_no_other_file(tmp_path):

@@ -8,40 +8,120 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lib.common.errors import UserError
-from lib.data.sources.annotations import Row
+from lib.data.sources.annotations import SPLIT_NAMES, Annotations, ReadOptions, Row
 from lib.data.sources.coco import is_coco, read_coco
-from lib.data.sources.csv_table import is_csv, read_csv
-from lib.data.sources.metadata_jsonl import is_metadata, read_metadata
+from lib.data.sources.cvat import is_cvat, read_cvat
+from lib.data.sources.fiftyone import is_fiftyone, read_fiftyone
+from lib.data.sources.json_files import keys_of
+from lib.data.sources.jsonl import is_jsonl, read_jsonl
+from lib.data.sources.label_studio import is_label_studio, read_label_studio
+from lib.data.sources.tables.images import is_image_table, read_image_table
+from lib.data.sources.tables.multi_hot import is_multi_hot_table, read_multi_hot_table
+from lib.data.sources.tables.objects import is_object_table, read_object_table
 from lib.data.sources.voc import is_voc, read_voc
 from lib.data.sources.yolo import is_yolo, read_yolo
 
 
 class Form(NamedTuple):
-    """A form of annotations: its name in messages, its test, and its reader of (source, images)."""
+    """A form of annotations: its name in messages, its test, and its reader, which adds notes on
+    how it reads the source."""
 
     name: str
-    matches: Callable[[Path], bool]
-    read: Callable[[Path, Path | None], Iterator[Row]]
+    matches: Callable[[Path, ReadOptions], bool]
+    read: Callable[[Path, ReadOptions, list[str]], Iterator[Row]]
 
 
 # the first form that matches a source reads it
 FORMS = (
-    Form("a folder with metadata.jsonl", is_metadata, read_metadata),
-    Form("a folder of VOC .xml files", is_voc, read_voc),
-    Form("a .csv or .tsv file", is_csv, read_csv),
+    Form("a CSV table with a row an object", is_object_table, read_object_table),
+    Form("a CSV table with a column a label", is_multi_hot_table, read_multi_hot_table),
+    Form("a CSV table with a row an image", is_image_table, read_image_table),
     Form("a COCO .json file", is_coco, read_coco),
-    Form("a YOLO data.yaml, or its folder", is_yolo, read_yolo),
+    Form("a Label Studio .json file", is_label_studio, read_label_studio),
+    Form("FiftyOne's labels.json", is_fiftyone, read_fiftyone),
+    Form("a .jsonl file (Hugging Face's metadata.jsonl)", is_jsonl, read_jsonl),
+    Form("a YOLO data.yaml", is_yolo, read_yolo),
+    Form("a CVAT .xml file", is_cvat, read_cvat),
+    Form("a folder of VOC .xml files", is_voc, read_voc),
 )
+# files that stand for the folder that holds them
+FILES_OF_FOLDERS = (
+    *("metadata.jsonl", "metadata.csv", "_annotations.coco.json", "_annotations.csv"),
+    *("_classes.csv", "data.yaml", "data.yml", "labels.json"),
+)
+EXPORT = {
+    ".xlsx": "save it as CSV (UTF-8) in the spreadsheet program",
+    ".xls": "save it as CSV (UTF-8) in the spreadsheet program",
+    ".ods": "save it as CSV (UTF-8) in the spreadsheet program",
+    ".parquet": 'export it, for example: python -c "import pandas; '
+    "pandas.read_parquet('FILE').to_csv('FILE.csv', index=False)\"",
+    ".zip": "unpack it",
+    ".gz": "unpack it",
+    ".tar": "unpack it",
+}
 
 
-def read_source(source: Path, images: Path | None) -> list[Row]:
-    """Read annotations of any form; `images` is the folder of the image files, if they are not
-    beside them. Raises `UserError` for a source of no form, and for one without images."""
-    form = next((form for form in FORMS if form.matches(source)), None)
-    if form is None:
-        problem = "not understood" if source.exists() else "no such file or folder"
-        raise UserError(f"{source}: {problem}; expected {', '.join(form.name for form in FORMS)}")
-    rows = list(form.read(source, images))
-    if not rows:
-        raise UserError(f"{source}: names no image")
-    return rows
+def read_source(source: Path, options: ReadOptions | None = None) -> Annotations:
+    """Read annotations of any form; a folder may hold one of `FILES_OF_FOLDERS`, or folders train,
+    val and test with annotations each.
+
+    Raises `UserError` for a source of no form, and for one without images.
+    """
+    options = options or ReadOptions()
+    found = Annotations("", [], [])
+    names: list[str] = []
+    for part, split in _parts(source, options):
+        form = _form(part, options)
+        if form is None:
+            raise UserError(f"{source}: {_why_not(source, options)}")
+        names.append(form.name)
+        notes: list[str] = []
+        for row in form.read(part, options, notes):
+            found.rows.append(row if row.split or not split else row._replace(split=split))
+        found.notes += [f"{part}: {note}" for note in notes]
+    if not found.rows:
+        raise UserError(f"{source}: names no image (read as {', '.join(dict.fromkeys(names))})")
+    found.form = ", ".join(dict.fromkeys(names))
+    return found
+
+
+def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
+    """The sources that make up a source, and the split of each."""
+    if not source.is_dir():
+        return [(source, None)]
+    for name in FILES_OF_FOLDERS:
+        if (source / name).is_file():
+            return [(source / name, None)]
+    if is_voc(source, options):
+        return [(source, None)]
+    parts: list[tuple[Path, str | None]] = []
+    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
+        if split := SPLIT_NAMES.get(folder.name.lower()):
+            parts += [(part, split) for part, _ in _parts(folder, options)]
+    return [one for one in parts if _form(one[0], options)] or [(source, None)]
+
+
+def _form(source: Path, options: ReadOptions) -> Form | None:
+    return next((form for form in FORMS if form.matches(source, options)), None)
+
+
+def _why_not(source: Path, options: ReadOptions) -> str:
+    """Why a source is of no form, and what to do."""
+    if not source.exists():
+        return "no such file or folder"
+    if remedy := EXPORT.get(source.suffix.lower()):
+        return f"a {source.suffix} file is not read; {remedy}"
+    if source.is_dir() and any(source.glob("*/*.[xX][mM][lL]")):
+        return "has .xml files in sub-folders only; --recursive reads them"
+    if source.is_dir() and (source / "images").is_dir() and (source / "labels").is_dir():
+        return "looks like a YOLO data set without data.yaml: write one with train, val and names"
+    if keys := sorted(keys_of(source) or ()):
+        return f"JSON with the keys {', '.join(keys[:8])}; expected a form of {', '.join(_JSON)}"
+    return f"not understood; expected {', '.join(form.name for form in FORMS)}"
+
+
+_JSON = (
+    "COCO (images, annotations, categories)",
+    "FiftyOne (classes, labels)",
+    "Label Studio (a list)",
+)

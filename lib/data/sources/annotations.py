@@ -1,14 +1,23 @@
 """What every form of annotations is read into: images with labels, and their split."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.common.errors import UserError
 from lib.data.lists import UNKNOWN, check_label
+from lib.data.sources.cells import split_labels
 
-LABEL_SEPARATORS = ",;|"
+# keys and column names of an image's file and of its labels, in lower case; the first one counts
+PATH_NAMES = (
+    *("path", "filename", "file_name", "fname", "image", "image_name", "image index", "filepath"),
+    *("file_path", "image_path", "img", "imageid", "image_id", "id"),
+)
+LABEL_NAMES = (
+    *("labels", "label", "tags", "finding labels", "class", "classes", "genre", "genres"),
+    *("categories", "category", "choices", "choice"),
+)
 SPLIT_NAMES = {
     "train": "train",
     "training": "train",
@@ -21,11 +30,33 @@ SPLIT_NAMES = {
 }
 
 
+@dataclass(frozen=True)
+class ReadOptions:
+    """How a source is read: flags of scripts/custom.py, each described there.
+
+    `images` is the folder of the image files, if they are not where the form says.
+    """
+
+    images: Path | None = None
+    path_column: str | None = None
+    labels_column: str | None = None
+    label_columns: Sequence[str] = ()
+    not_labels: Sequence[str] = ()
+    separator: str | None = None
+    blank_unknown: bool = False
+    group: str | None = None
+    recursive: bool = False
+    skip_missing: bool = False
+
+
 @dataclass
 class AnnotatedImage:
     """One image: its path, its labels, and its objects `{label, box [x0, y0, x1, y1], difficult}`.
 
     `difficult` labels of test images are marked in `ignore.npy`, `unknown` ones written `?label`.
+    Images of one `group` stay in one split. `other_paths` are tried where there is no file at
+    `path`. Boxes are in pixels, or in fractions of a side; `size` is the picture's width and height
+    as the source says.
     """
 
     path: str
@@ -33,6 +64,10 @@ class AnnotatedImage:
     difficult: Iterable[str] = ()
     unknown: Iterable[str] = ()
     objects: list[dict[str, Any]] = field(default_factory=list)
+    group: str | None = None
+    other_paths: Sequence[str] = ()
+    size: tuple[int, int] | None = None
+    has_fractions: bool = False
 
 
 class Row(NamedTuple):
@@ -44,28 +79,92 @@ class Row(NamedTuple):
     position: str
 
 
-def text_row(
-    path: str, labels: str | list[str], split: object, images: Path | None, position: str
-) -> Row:
-    """A row from text; `?label` is unknown, and labels in one text are separated by `,`, `;` or
-    `|`. Raises `UserError` for labels and splits that are not valid."""
-    if isinstance(labels, str):
-        for separator in LABEL_SEPARATORS[1:]:
-            labels = labels.replace(separator, LABEL_SEPARATORS[0])
-        labels = labels.split(LABEL_SEPARATORS[0])
+@dataclass
+class Annotations:
+    """The images of a source, the form in which it was read, and notes on how."""
+
+    form: str
+    rows: list[Row]
+    notes: list[str]
+
+
+def image_paths(name: str, options: ReadOptions, folders: Sequence[Path]) -> list[str]:
+    """Where the file `name` may be, the likeliest path first: below `options.images`, otherwise in
+    each of `folders`. Windows' `\\` becomes `/`."""
+    name = name.strip().replace("\\", "/")
+    places = [options.images] if options.images else folders
+    return list(dict.fromkeys((folder / name).as_posix() for folder in places))
+
+
+def image_of(
+    paths: Sequence[str], labels: Iterable[str], position: str, **others: Any
+) -> AnnotatedImage:
+    """An image whose file is at one of `paths`; `?label` is unknown.
+
+    Raises `UserError`, naming `position`, for labels that are not valid.
+    """
     names = dict.fromkeys(label.strip() for label in labels if label.strip())
-    unknown = [name[1:] for name in names if name.startswith(UNKNOWN)]
+    unknown = [name[len(UNKNOWN) :].strip() for name in names if name.startswith(UNKNOWN)]
     known = [name for name in names if not name.startswith(UNKNOWN)]
     for label in (*known, *unknown):
         check_label(label, position)
-    if both := set(known) & set(unknown):
-        raise UserError(f"{position}: label {both.pop()!r} is both known and unknown")
+    if both := sorted(set(known) & set(unknown)):
+        raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
+    return AnnotatedImage(paths[0], known, unknown=unknown, other_paths=tuple(paths[1:]), **others)
+
+
+def text_row(
+    path: str,
+    labels: str | Sequence[str],
+    split: object,
+    options: ReadOptions,
+    folders: Sequence[Path],
+    position: str,
+    group: str | None = None,
+) -> Row:
+    """A row from text; several labels in one text are read by `split_labels`.
+
+    Raises `UserError` for labels and splits that are not valid.
+    """
     if not path.strip():
         raise UserError(f"{position}: no path")
-    split_name = None
-    if split not in (None, ""):
-        split_name = SPLIT_NAMES.get(str(split).strip().lower())
-        if split_name is None:
-            raise UserError(f"{position}: split {split!r}: expected train, val or test")
-    file = images / path.strip() if images else Path(path.strip())
-    return Row(AnnotatedImage(file.as_posix(), known, unknown=unknown), split_name, position)
+    if isinstance(labels, str):
+        labels = split_labels(labels, options.separator)
+    paths = image_paths(path, options, folders)
+    return Row(
+        image_of(paths, labels, position, group=group), split_name(split, position), position
+    )
+
+
+def split_name(split: object, position: str) -> str | None:
+    """The split that a text names, None for an empty one; raises `UserError` for another text."""
+    if split is None or not str(split).strip():
+        return None
+    name = SPLIT_NAMES.get(str(split).strip().lower())
+    if name is None:
+        raise UserError(f"{position}: split {split!r}: expected train, val or test")
+    return name
+
+
+def joined(rows: Iterable[Row]) -> list[Row]:
+    """Rows of the same image as one, with the labels and objects of all.
+
+    Raises `UserError` where they contradict each other.
+    """
+    first: dict[str, Row] = {}
+    for row in rows:
+        earlier = first.setdefault(row.image.path, row)
+        if earlier is row:
+            continue
+        if earlier.split != row.split:
+            raise UserError(
+                f"{row.position}: {row.image.path} is in {row.split or 'no split'} here, and in "
+                f"{earlier.split or 'no split'} at {earlier.position}"
+            )
+        image = earlier.image
+        image.labels = list(dict.fromkeys([*image.labels, *row.image.labels]))
+        image.unknown = list(dict.fromkeys([*image.unknown, *row.image.unknown]))
+        image.objects = [*image.objects, *row.image.objects]
+        if both := sorted(set(image.labels) & set(image.unknown)):
+            raise UserError(f"{row.position}: label {both[0]!r} is both known and unknown")
+    return list(first.values())

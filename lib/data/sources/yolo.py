@@ -1,69 +1,68 @@
 """A YOLO data set: `data.yaml`, folders or lists of images, and a .txt file of objects for each."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines, read_yaml
 from lib.data.lists import check_labels
-from lib.data.sources.annotations import AnnotatedImage, Row
-from lib.data.transforms import images_in, open_image
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row
+from lib.data.transforms import images_in
 
-NAMES = ("data.yaml", "data.yml")
 SPLITS = ("train", "val", "test")
 ROUNDING = 0.01  # beyond the picture's edge that exporters leave, as a fraction of its side
 
 
-def is_yolo(source: Path) -> bool:
-    """Whether `source` is a .yaml file, or a folder with `data.yaml`."""
-    if source.is_dir():
-        return any((source / name).is_file() for name in NAMES)
+def is_yolo(source: Path, options: ReadOptions) -> bool:
+    """Whether `source` is a .yaml file."""
     return source.suffix.lower() in (".yaml", ".yml") and source.is_file()
 
 
-def read_yolo(source: Path, images: Path | None) -> Iterator[Row]:
+def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
     """A row for each image of `train`, `val` and `test`; images that are listed without a .txt file
-    have no labels. `images` is the folder to which these paths are relative."""
-    file = source if source.is_file() else next(source / n for n in NAMES if (source / n).is_file())
+    have no labels. `options.images` is the folder to which these paths are relative."""
     content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
     names = _names(content, file)
-    root = images or file.parent / _text(content.get("path") or ".", "path", file)
+    named = file.parent / _text(content.get("path") or ".", "path", file)
+    roots = [options.images] if options.images else [named, file.parent]
     given = {split: content.get(split) for split in SPLITS}
     if given["val"] is None:
         given["val"] = content.get("valid")
     if not any(given.values()):
         raise UserError(f"{file}: a YOLO data set without train, val or test")
+    without = 0
     for split, places in given.items():
         for place in places if isinstance(places, list) else [places]:
             if place is None or place == "":
                 continue
-            for picture in _pictures(_resolved(root, _text(place, split, file), file, split)):
+            for picture in _pictures(_resolved(roots, _text(place, split, file), file, split)):
+                without += not _labels_file(picture).is_file()
                 yield Row(_annotated(picture, names, file), split, str(picture))
+    if without:
+        notes.append(f"{without} images without a .txt file: no labels")
 
 
-def _annotated(picture: Path, names: Mapping[int, str], source: Path) -> AnnotatedImage:
-    """An image with its objects, whose boxes are in pixels."""
+def _labels_file(picture: Path) -> Path:
+    """The .txt file of an image: beside it, or in `labels` for an image in `images`."""
     parts = list(picture.with_suffix(".txt").parts)
     if "images" in parts:  # the last one, as YOLO does
         parts[len(parts) - 1 - parts[::-1].index("images")] = "labels"
-    file = Path(*parts)
-    objects: list[dict[str, Any]] = []
-    if file.is_file():
-        lines = [(number, line) for number, line in numbered_lines(file) if line.strip()]
-        if lines:
-            with open_image(picture) as image:
-                size = image.size
-            objects = [_object(line, names, size, f"{file}:{n}", source) for n, line in lines]
+    return Path(*parts)
+
+
+def _annotated(picture: Path, names: Mapping[int, str], source: Path) -> AnnotatedImage:
+    """An image with its objects, whose boxes are in fractions of a side."""
+    file = _labels_file(picture)
+    lines = numbered_lines(file) if file.is_file() else ()
+    objects = [_object(line, names, f"{file}:{n}", source) for n, line in lines if line.strip()]
     labels = dict.fromkeys(found["label"] for found in objects)
-    return AnnotatedImage(picture.as_posix(), labels, objects=objects)
+    return AnnotatedImage(picture.as_posix(), labels, objects=objects, has_fractions=True)
 
 
-def _object(
-    line: str, names: Mapping[int, str], size: tuple[int, int], position: str, source: Path
-) -> dict[str, Any]:
+def _object(line: str, names: Mapping[int, str], position: str, source: Path) -> dict[str, Any]:
     """`class x y width height`, or `class x y x y x y ...` (a polygon), in fractions of a side."""
     try:
         number, *edges = [float(field) for field in line.split()]
@@ -83,10 +82,8 @@ def _object(
             f"{position}: expected 4 numbers (a box) or 6 or more (a polygon) after the class, "
             f"found {len(edges)}"
         )
-    box = [min(horizontal) * size[0], min(vertical) * size[1]]
-    box += [max(horizontal) * size[0], max(vertical) * size[1]]
-    label = names[int(number)]
-    return {"label": label, "box": [round(edge, 2) for edge in box], "difficult": False}
+    box = [min(horizontal), min(vertical), max(horizontal), max(vertical)]
+    return {"label": names[int(number)], "box": box, "difficult": False}
 
 
 def _pictures(place: Path) -> list[Path]:
@@ -97,9 +94,10 @@ def _pictures(place: Path) -> list[Path]:
     return [path if path.is_absolute() else place.parent / path for path in listed]
 
 
-def _resolved(root: Path, place: str, file: Path, split: str) -> Path:
+def _resolved(roots: Sequence[Path], place: str, file: Path, split: str) -> Path:
     """A path of `data.yaml`; exporters write `../train/images` for what lies beside the file."""
-    candidates = [root / place, root / place.removeprefix("../")]
+    places = (place, place.removeprefix("../"))
+    candidates = [root / one for root in roots for one in places]
     for candidate in candidates:
         if candidate.exists():
             return candidate

@@ -6,7 +6,9 @@ import pytest
 from PIL import Image
 
 from lib.common.errors import UserError
+from lib.data.preparation.boxes import place_boxes
 from lib.data.sources import read_source
+from lib.data.sources.annotations import ReadOptions
 
 NAMES = "names: [cat, dog, hot dog]\n"
 
@@ -35,9 +37,11 @@ def write(text):
 
 
 def found(source="set", images=None):
+    rows = read_source(Path(source), ReadOptions(images=images)).rows
+    assert place_boxes([row.image for row in rows], "upright") == []
     return [
         (row.split, Path(row.image.path).name, list(row.image.labels), row.image.objects)
-        for row in read_source(Path(source), images)
+        for row in rows
     ]
 
 

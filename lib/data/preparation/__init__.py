@@ -1,0 +1,1 @@
+"""From annotations to a data folder: labels, image files, boxes and splits."""

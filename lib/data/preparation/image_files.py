@@ -1,0 +1,169 @@
+"""Finds the image files that annotations name, where names differ in small ways."""
+
+import difflib
+import os
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from lib.data.sources.annotations import AnnotatedImage
+from lib.data.transforms import IMAGE_ENDINGS
+
+MAX_HINTS = 3  # missing files for which a similar name is searched
+
+
+def find_images(
+    samples: Sequence[AnnotatedImage], images: Path | None, extension: str | None
+) -> list[str]:
+    """Set the path of each sample to its file; gives notes on those that are not named exactly.
+
+    A path is tried as it is, then with `extension`, in another letter case or Unicode form, and
+    without a missing ending; then the bare file name anywhere below `images`. Each counts only
+    where one file fits. A sample without a file keeps its path.
+    """
+    finder = _Finder(images, extension)
+    how: Counter[str] = Counter()
+    examples: dict[str, str] = {}
+    for sample in samples:
+        paths = [sample.path, *sample.other_paths]
+        path, difference = finder.find(paths) or (sample.path, "")
+        if difference:
+            how[difference] += 1
+            examples.setdefault(difference, f"{paths[0]} is {path}")
+        sample.path, sample.other_paths = path, ()
+    return [
+        f"{count} image files found {name}, for example {examples[name]}"
+        for name, count in how.items()
+    ]
+
+
+def similar_names(missing: Sequence[str]) -> str:
+    """For the first missing files: "; did you mean ...?", or nothing."""
+    hints = []
+    for path in missing[:MAX_HINTS]:
+        folder, name = os.path.split(path)
+        stems = {os.path.splitext(one)[0]: one for one in _listed(folder)[:5000]}
+        close = difflib.get_close_matches(os.path.splitext(name)[0], list(stems), n=1, cutoff=0.8)
+        hints += [f"{stems[stem]!r} for {name!r}" for stem in close]
+    return f"; did you mean {', '.join(hints)}?" if hints else ""
+
+
+class _Finder:
+    """Lists each folder once."""
+
+    def __init__(self, images: Path | None, extension: str | None) -> None:
+        self.images, self.extension = images, extension
+        self.folders: dict[str, dict[str, list[str]]] = {}  # folder -> folded name -> names
+        self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> folded stem -> image files
+        self.below: dict[str, list[str]] | None = None  # folded name -> paths below `images`
+
+    def find(self, paths: Sequence[str]) -> tuple[str, str] | None:
+        """The path of a file and how it differs: "" for not at all. The first path first."""
+        for place, path in enumerate(paths):
+            named = path + (self.extension or "") if not _has_ending(path) else path
+            if self._is_file(named):
+                return named, "" if place == 0 else "at another place that the form names"
+        for path in paths:
+            if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
+                return found
+        for path in paths if self.images else ():
+            if anywhere := self._anywhere(os.path.basename(_of_url(path))):
+                return anywhere, "below --images by the file name alone"
+        return None
+
+    def _similar(self, path: str) -> tuple[str, str] | None:
+        """A file that differs in letter case, Unicode form, or by its ending."""
+        folder, name = os.path.split(path)
+        real = self._folder(folder)
+        if real is None or not name:
+            return None
+        names = self._names(real).get(_folded(name), [])
+        files = [one for one in names if os.path.isfile(os.path.join(real, one))]
+        if len(files) == 1:
+            return os.path.join(real, files[0]), "in another letter case or Unicode form"
+        if real not in self.stems:
+            self.stems[real] = _by_stem(self._names(real))
+        stems = [name] if not _has_ending(name) else []
+        for stem in stems:
+            if len(found := self.stems[real].get(_folded(stem), [])) == 1:
+                return os.path.join(real, found[0]), "with the ending that was missing"
+        return None
+
+    def _folder(self, path: str) -> str | None:
+        """A folder whose name may differ in letter case or Unicode form."""
+        if path == "" or os.path.isdir(path):
+            return path
+        parent, name = os.path.split(path)
+        if not name or parent == path:
+            return None
+        real = self._folder(parent)
+        if real is None:
+            return None
+        found = [
+            joined
+            for one in self._names(real).get(_folded(name), [])
+            if os.path.isdir(joined := os.path.join(real, one))
+        ]
+        return found[0] if len(found) == 1 else None
+
+    def _anywhere(self, name: str) -> str | None:
+        """The one file below `images` with this name, or with this stem where it has no ending."""
+        assert self.images
+        if self.below is None:
+            self.below = defaultdict(list)
+            for folder, _, names in os.walk(self.images):
+                for one in names:
+                    if _has_ending(one):
+                        path = os.path.join(folder, one)
+                        self.below[_folded(one)].append(path)
+                        self.below[_folded(os.path.splitext(one)[0])].append(path)
+        found = self.below.get(_folded(name), [])
+        return found[0] if len(found) == 1 else None
+
+    def _is_file(self, path: str) -> bool:
+        folder, name = os.path.split(path)
+        return name in self._names(folder).get(_folded(name), ()) and os.path.isfile(path)
+
+    def _names(self, folder: str) -> dict[str, list[str]]:
+        if folder not in self.folders:
+            folded: dict[str, list[str]] = defaultdict(list)
+            for name in _listed(folder):
+                folded[_folded(name)].append(name)
+            self.folders[folder] = folded
+        return self.folders[folder]
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder or "."))
+    except (OSError, ValueError):  # the latter for what can be no path
+        return []
+
+
+def _by_stem(names: dict[str, list[str]]) -> dict[str, list[str]]:
+    stems: dict[str, list[str]] = defaultdict(list)
+    for name in (one for many in names.values() for one in many):
+        if _has_ending(name):
+            stems[_folded(os.path.splitext(name)[0])].append(name)
+    return stems
+
+
+def _folded(name: str) -> str:
+    """The same text for names that differ in letter case or Unicode form."""
+    return unicodedata.normalize("NFC", name).casefold()
+
+
+def _has_ending(path: str) -> bool:
+    return os.path.splitext(path)[1].lower() in IMAGE_ENDINGS
+
+
+def _of_url(path: str) -> str:
+    """The path of a URL, decoded; other text as it is."""
+    if "%" not in path and "?" not in path and "://" not in path and ":/" not in path:
+        return path
+    try:
+        return unquote(urlsplit(path).path)
+    except ValueError:
+        return path

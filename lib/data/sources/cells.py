@@ -1,0 +1,85 @@
+"""Text of one cell or value: several labels, a mark of 0 or 1, a box."""
+
+import ast
+import json
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+SEPARATORS = ",;|"
+YES = frozenset(("1", "true", "yes", "y", "t", "x"))
+NO = frozenset(("0", "false", "no", "n", "f"))
+UNKNOWN_MARKS = frozenset(("-1", "u", "?", "unknown", "uncertain"))
+
+
+def split_labels(text: str, separator: str | None = None) -> list[str]:
+    """The labels of one text: a list of JSON, Python or NumPy, `{"choices": [...]}`, or labels
+    separated by `separator` (default: any of `,;|`).
+
+    >>> split_labels("dog; cat"), split_labels("['dog', 'cat']"), split_labels("dog cat", " ")
+    (['dog', 'cat'], ['dog', 'cat'], ['dog', 'cat'])
+    """
+    text = text.strip()
+    if text[:1] in "[{(" and (found := _listed(text)) is not None:
+        return found
+    if separator is not None and not separator.strip():
+        return text.split()
+    for other in SEPARATORS if separator is None else ():
+        text = text.replace(other, SEPARATORS[0])
+    return [label.strip() for label in text.split(separator or SEPARATORS[0])]
+
+
+def _listed(text: str) -> list[str] | None:
+    """The texts of a list, or of an object that holds one list; None for another text."""
+    # NumPy prints no commas, which Python would read as one long text
+    with_commas = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", text)
+    for read, content in ((json.loads, text), (ast.literal_eval, with_commas)):
+        try:
+            value: Any = read(content)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        if isinstance(value, dict) and len(value) == 1:
+            value = next(iter(value.values()))
+        if isinstance(value, (list, tuple, set)):
+            return texts(sorted(value, key=str) if isinstance(value, set) else value)
+        return None
+    return None
+
+
+def texts(values: Sequence[Any]) -> list[str] | None:
+    """Texts and numbers as texts, whole numbers without a point; None if another value is there."""
+    if not all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in values):
+        return None
+    return [
+        str(int(one)) if isinstance(one, float) and one.is_integer() else str(one) for one in values
+    ]
+
+
+def mark(text: str) -> bool | None | str:
+    """True and False for a yes and a no, None for what is uncertain, and "" for a blank cell.
+
+    Raises `ValueError` for another text.
+    """
+    value = text.strip().lower()
+    if value.endswith(".0"):  # as pandas writes 0 and 1 of a column with blanks
+        value = value[:-2]
+    if value in YES:
+        return True
+    if value in NO:
+        return False
+    if value in UNKNOWN_MARKS:
+        return None
+    if not value:
+        return ""
+    raise ValueError(text)
+
+
+def finite(text: Any) -> float:
+    """A number in pixels; raises `ValueError` for another text, infinity, or a huge one."""
+    if isinstance(text, bool) or not isinstance(text, (str, int, float)):
+        raise ValueError(text)
+    value = float(text)
+    if not math.isfinite(value) or abs(value) > 1e8:
+        raise ValueError(text)
+    return value

@@ -1,0 +1,187 @@
+"""A .json file of Label Studio, in its form JSON or JSON-MIN."""
+
+import contextlib
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from lib.common.errors import UserError
+from lib.common.readers import decode_json
+from lib.data.lists import check_label
+from lib.data.sources.annotations import LABEL_NAMES, ReadOptions, Row, image_of, image_paths
+from lib.data.sources.cells import finite, split_labels, texts
+from lib.data.sources.json_files import is_json, keys_of
+from lib.data.transforms import IMAGE_ENDINGS
+
+IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
+HASHED = re.compile(r"[0-9a-f]{8}-(.+)")  # as uploaded files are named
+Opinion = tuple[list[str], list[dict[str, Any]]]  # labels and objects of one annotator
+
+
+def is_label_studio(source: Path, options: ReadOptions) -> bool:
+    """Whether `source` is a .json file with a list of objects."""
+    return is_json(source) and keys_of(source) is None
+
+
+def read_label_studio(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
+    """A row for each image. A label counts if more than half of the annotators give it, and is
+    unknown if half of them do; skipped annotations and predictions do not count."""
+    tasks: dict[str, tuple[str, list[Opinion]]] = {}
+    size_of: dict[str, tuple[int, int]] = {}
+    ignored: Counter[str] = Counter()
+    for number, task in enumerate(decode_json(file, list[Any])):
+        position = f"{file}: [{number}]"
+        data = task.get("data") if isinstance(task, dict) else None
+        name = _image(data if isinstance(data, dict) else task)
+        if name is None:
+            raise UserError(
+                f'{position}: expected a task with "data": {{"image": ...}} (read as JSON of Label '
+                "Studio), or its form JSON-MIN"
+            )
+        _, opinions = tasks.setdefault(name, (position, []))
+        for results in _results(task, position):
+            labels, objects, size = _opinion(results, position, ignored)
+            opinions.append((labels, objects))
+            if size:
+                size_of[name] = size
+    several = sum(len(opinions) > 1 for _, opinions in tasks.values())
+    if several:
+        notes.append(f"{several} images of several annotators: a label counts by majority")
+    for kind, count in ignored.items():
+        notes.append(f"left out: {count} results of the type {kind!r}")
+    for name, (position, opinions) in tasks.items():
+        labels, objects = _majority(opinions)
+        image = image_of(_paths(name, options, file), labels, position)
+        image.objects, image.size, image.has_fractions = objects, size_of.get(name), True
+        yield Row(image, None, position)
+
+
+def _majority(opinions: Sequence[Opinion]) -> Opinion:
+    """The labels of the majority, `?label` for a draw, and the boxes of the first who drew any."""
+    votes = Counter(label for labels, _ in opinions for label in dict.fromkeys(labels))
+    kept = [label for label, count in votes.items() if 2 * count > len(opinions)]
+    drawn = [f"?{label}" for label, count in votes.items() if 2 * count == len(opinions)]
+    objects = []
+    for label in kept:
+        for _, found in opinions:
+            if same := [one for one in found if one["label"] == label]:
+                objects += same
+                break
+    return [*kept, *drawn], objects
+
+
+def _image(data: Any) -> str | None:
+    """The value of the image's key: a usual one, or the only one that looks like an image file."""
+    if not isinstance(data, dict):
+        return None
+    named = {key: value for key, value in data.items() if isinstance(value, str)}
+    for key in IMAGE_KEYS:
+        if named.get(key, "").strip():
+            return named[key]
+    files = [text for text in named.values() if Path(text).suffix.lower() in IMAGE_ENDINGS]
+    return files[0] if len(files) == 1 else None
+
+
+def _results(task: Mapping[str, Any], position: str) -> list[list[Any]]:
+    """The results of each annotator of a task."""
+    if "data" not in task:  # JSON-MIN: one annotator, and a key for each control of the page
+        return [[(key, value) for key, value in task.items()]]
+    found = []
+    given = task.get("annotations", task.get("completions")) or []
+    for annotation in given if isinstance(given, list) else [given]:
+        results = annotation.get("result") if isinstance(annotation, dict) else None
+        if not isinstance(results, list):
+            raise UserError(f'{position}: expected "annotations": [{{"result": [...]}}]')
+        if not annotation.get("was_cancelled"):
+            found.append(results)
+    return found
+
+
+def _opinion(
+    results: Sequence[Any], position: str, ignored: Counter[str]
+) -> tuple[list[str], list[dict[str, Any]], tuple[int, int] | None]:
+    """The labels and objects of one annotator, and the picture's size if a result says it."""
+    labels: list[str] = []
+    objects: list[dict[str, Any]] = []
+    size = None
+    for result in results:
+        for value, kind in _values(result):
+            if not isinstance(value, dict):
+                labels += split_labels(value) if isinstance(value, str) else []
+                continue
+            names = next((texts(v) for k, v in value.items() if _holds_labels(k, v)), None)
+            if names is None:
+                ignored[kind] += 1
+                continue
+            labels += [name.strip() for name in names]
+            for name in names:
+                check_label(name.strip(), position)
+            if corners := _corners(value, position):
+                objects += [
+                    {"label": name.strip(), "box": corners, "difficult": False} for name in names
+                ]
+            size = _size({**(result if isinstance(result, dict) else {}), **value}) or size
+    return labels, objects, size
+
+
+def _values(result: Any) -> list[tuple[Any, str]]:
+    """The values of a result, or of a key of JSON-MIN, with the type of each."""
+    if isinstance(result, dict):
+        value = result.get("value")
+        return [(value if isinstance(value, dict) else {}, str(result.get("type")))]
+    key, value = result if isinstance(result, tuple) else ("", None)
+    if isinstance(value, list):
+        return [(one, key) for one in value if isinstance(one, dict)]
+    if isinstance(value, dict) and "choices" in value:
+        return [(value, key)]
+    usual = str(key).lower() in LABEL_NAMES
+    return [(value, key)] if usual and isinstance(value, str) else []
+
+
+def _holds_labels(key: str, value: Any) -> bool:
+    return (key == "choices" or key.endswith("labels")) and isinstance(value, list)
+
+
+def _corners(value: Mapping[str, Any], position: str) -> list[float] | None:
+    """The box of a rectangle or polygon, from percent to fractions; None for other shapes, and for
+    a turned rectangle, which no box describes."""
+    try:
+        if isinstance(value.get("points"), list):
+            xs, ys = zip(*((finite(x), finite(y)) for x, y in value["points"]), strict=True)
+            edges = [min(xs), min(ys), max(xs), max(ys)]
+        elif {"x", "y", "width", "height"} <= set(value) and not value.get("rotation"):
+            x, y, width, height = (finite(value[key]) for key in ("x", "y", "width", "height"))
+            edges = [x, y, x + width, y + height]
+        else:
+            return None
+    except (TypeError, ValueError):
+        raise UserError(f"{position}: a shape whose coordinates are not numbers") from None
+    return [edge / 100 for edge in edges]
+
+
+def _size(value: Mapping[str, Any]) -> tuple[int, int] | None:
+    try:
+        width, height = (int(finite(value.get(f"original_{side}"))) for side in ("width", "height"))
+    except ValueError:
+        return None
+    return width, height
+
+
+def _paths(name: str, options: ReadOptions, file: Path) -> list[str]:
+    """Where an image may be: below --images by its path in the storage, or by its name, with or
+    without the hash that an upload adds."""
+    path = name
+    if "?" in name or "://" in name:
+        with contextlib.suppress(ValueError):  # a name that only looks like a URL
+            parts = urlsplit(name)
+            path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
+    path = path.replace("\\", "/")
+    bare = path.rsplit("/", 1)[-1]
+    names = [path.lstrip("/"), bare, unquote(bare)]
+    if match := HASHED.fullmatch(bare):
+        names.append(match[1])
+    found = [one for text in names for one in image_paths(text, options, (file.parent, Path()))]
+    return list(dict.fromkeys(found))

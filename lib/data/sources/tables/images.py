@@ -1,0 +1,41 @@
+"""A table with a row an image, all its labels in one cell, or with a row a label."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from lib.data.sources.annotations import ReadOptions, Row, joined, text_row
+from lib.data.sources.tables.table import (
+    SPLIT_COLUMNS,
+    VALID_COLUMNS,
+    cells_of,
+    is_table,
+    open_table,
+)
+
+
+def is_image_table(source: Path, options: ReadOptions) -> bool:
+    """Whether `source` is a table; those of other forms are asked before."""
+    return is_table(source)
+
+
+def read_image_table(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
+    """Rows of a table; paths are relative to the working folder, or to the table's.
+
+    Rows of the same image with one label each are joined; with several labels, the second one is an
+    error of `scripts/custom.py`.
+    """
+    table = open_table(file, options)
+    assert table.labels
+    used = {table.path, table.labels, *SPLIT_COLUMNS, *VALID_COLUMNS, (options.group or "").lower()}
+    notes.append(table.note([name for name in table.columns if name not in used]))
+    folders = (Path(), file.parent)
+    rows = []
+    for position, record in table.records():
+        split, group = table.split_of(record, position), cells_of(record, options.group)
+        path, labels = record[table.path], record[table.labels]
+        rows.append(text_row(path, labels, split, options, folders, position, group))
+    single = all(sum(1 for _ in (*r.image.labels, *r.image.unknown)) <= 1 for r in rows)
+    merged = joined(rows) if single else rows
+    if len(merged) < len(rows):
+        notes.append(f"a row a label: {len(rows)} rows of {len(merged)} images were joined")
+    return iter(merged)

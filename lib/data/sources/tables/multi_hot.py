@@ -1,0 +1,111 @@
+"""A table with a row an image and a column a label, of 0 and 1."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+from lib.common.errors import UserError
+from lib.data.sources.annotations import ReadOptions, Row, image_of, image_paths
+from lib.data.sources.cells import mark
+from lib.data.sources.tables.table import (
+    SPLIT_COLUMNS,
+    VALID_COLUMNS,
+    Table,
+    cells_of,
+    is_table,
+    open_table,
+)
+
+UNLABELED = "unlabeled"  # Roboflow's column for images without a label
+NEARLY = 0.9  # fraction of marks from which a column is one of labels, with mistakes in it
+Record = tuple[str, dict[str, str]]
+
+
+def is_multi_hot_table(source: Path, options: ReadOptions) -> bool:
+    """Whether `source` is a table without a column of labels, or label columns are given."""
+    if not is_table(source) or options.labels_column:
+        return False
+    if options.label_columns or options.not_labels:
+        return True
+    return open_table(source, options).labels is None
+
+
+def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
+    """Rows of a table; the columns of labels are those that hold marks only, or those given."""
+    table = open_table(file, options)
+    records = list(table.records())
+    names = _names_as_written(table)
+    chosen = _label_columns(table, records, options)
+    given = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, (options.group or "").lower()}
+    others = [name for name in table.columns if name and name not in {*chosen, *given}]
+    table = table._replace(labels=None)
+    notes.append(f"{table.note(others)}; {len(chosen)} columns of labels: {_some(chosen, names)}")
+    folders = (Path(), file.parent)
+    for position, record in records:
+        labels = []
+        for column in chosen:
+            value = _mark(record[column], column, position)
+            if value is True:
+                labels.append(names[column])
+            elif value is None or (value == "" and options.blank_unknown):
+                labels.append(f"?{names[column]}")
+        if not record[table.path].strip():
+            raise UserError(f"{position}: no path")
+        paths = image_paths(record[table.path], options, folders)
+        image = image_of(paths, labels, position, group=cells_of(record, options.group))
+        yield Row(image, table.split_of(record, position), position)
+
+
+def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions) -> list[str]:
+    """The columns of labels, in order: those given, or those that hold marks and no other text."""
+    for name in (*options.label_columns, *options.not_labels):
+        if name.strip().lower() not in table.columns:
+            raise UserError(f"{table.file}:1: no column {name!r}, but {', '.join(table.columns)}")
+    if options.label_columns:
+        return [name.strip().lower() for name in options.label_columns]
+    without = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, (options.group or "").lower()}
+    without |= {name.strip().lower() for name in options.not_labels}
+    found = [name for name in table.columns if name and name not in without]
+    found = [name for name in found if _holds_marks(name, records)]
+    if not found:
+        raise UserError(
+            f"{table.file}: has no column of labels, and none of 0 and 1 (read as a table with a "
+            "column a label); --labels-column or --label-columns name them"
+        )
+    return found
+
+
+def _holds_marks(column: str, records: Sequence[Record]) -> bool:
+    """Whether a column holds marks, and not only blanks; raises `UserError` for a few other texts
+    among many marks."""
+    marks, wrong = 0, []
+    for position, record in records:
+        try:
+            marks += mark(record[column]) != ""
+        except ValueError:
+            wrong.append((position, record[column]))
+    if not wrong or marks < NEARLY * (marks + len(wrong)):
+        return marks > 0 and not wrong
+    position, text = wrong[0]
+    raise UserError(
+        f"{position}: column {column!r}: {text!r} is neither 0 nor 1, as {marks} others are; "
+        f"correct it, or leave the column out: --not-labels {column!r}"
+    )
+
+
+def _mark(text: str, column: str, position: str) -> bool | None | str:
+    try:
+        return mark(text)
+    except ValueError:
+        raise UserError(
+            f"{position}: column {column!r}: {text!r}: expected 0 or 1 (-1 or u: unknown)"
+        ) from None
+
+
+def _names_as_written(table: Table) -> Mapping[str, str]:
+    """Column names in lower case -> as the header has them."""
+    return dict(zip(table.columns, table.written, strict=True))
+
+
+def _some(columns: Sequence[str], names: Mapping[str, str]) -> str:
+    shown = ", ".join(names[column] for column in columns[:5])
+    return shown + (", ..." if len(columns) > 5 else "")
