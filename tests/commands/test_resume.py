@@ -393,6 +393,37 @@ def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_flags(whole, he
     assert [line.split("\t")[0] for line in lines] == ["exp1", "exp2", "exp1", "exp3"]
 
 
+def before_exif(ended):
+    """The run as of before `--exif`: nothing in it says how images are read."""
+    for name in ("last.pth", "last.prev.pth"):
+        state = torch.load(ended / "checkpoints" / name, weights_only=True)
+        assert state["config"].pop("exif") == "upright"
+        torch.save(state, ended / "checkpoints" / name)
+    file = ended / "config.yaml"
+    file.write_text(file.read_text().replace("exif: upright\n", ""))
+
+
+def test_a_run_from_before_exif_goes_on_with_stored_images(whole, here, ended):
+    before_exif(ended)
+    says = error_line(here("--resume", str(ended), "--exif", "upright"))
+    assert "--exif upright contradicts the run" in says and "started with --exif stored" in says
+    assert here("--resume", str(ended)).code == 0
+    found, expected = contents(ended), contents(experiment(whole))
+    assert found["history"] == expected["history"]  # no image of these asks for a turn
+    assert found["best_ema_model.pth"]["model"] == expected["best_ema_model.pth"]["model"]
+    assert found["last.pth"]["config"]["exif"] == "stored"
+    assert "exif: stored\n" in (ended / "config.yaml").read_text()
+
+
+def test_auto_names_a_run_from_before_exif(here, ended):
+    before_exif(ended)
+    result = here(*FLAGS, "--max-epochs", "3", "--resume", "auto")
+    assert f"note: {ended} is unfinished, but was trained with --exif stored" in result.out
+    assert experiment(Path(), 2).exists()
+    result = here(*FLAGS, "--exif", "stored", "--resume", "auto")
+    assert "resumed from step 6 of" in result.out and "note: " not in result.out
+
+
 def test_what_a_launcher_starts_anew_goes_on_with_its_own_run(whole, here, ended, monkeypatch):
     """Not with any unfinished run of these flags, unless it had made one."""
     assert here(*FLAGS, "--max-epochs", "1").code == 0

@@ -1,5 +1,6 @@
 """A trained experiment as a library call."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -7,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.folder import DataFolder
+from lib.data.transforms import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, TINY, make_data, run
@@ -53,6 +55,26 @@ def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):
     np.testing.assert_array_equal(scores[0], scores[1])
     np.testing.assert_array_equal(scores[0], scores[2])
     assert predictor.labels == ["red", "green", "blue"]
+
+
+def test_a_turned_photograph_gives_the_same_however_it_is_passed(folder, monkeypatch, tmp_path):
+    """A path, a Pillow image opened or decoded; those turned already are not turned again."""
+    monkeypatch.chdir(folder)
+    note = Image.Exif()
+    note[0x0112] = 6
+    file = tmp_path / "turned.png"
+    image = Image.open("data/colors/images/test0.png")
+    image.save(file, exif=note)
+    upright = image.transpose(Image.Transpose.ROTATE_270)
+    opened, copied = Image.open(file), Image.open(file).convert("RGB")
+    already = [read_image(file), ImageOps.exif_transpose(Image.open(file))]
+    forms = [file, opened, copied, *already, np.asarray(upright)]
+    predictor = Predictor("experiments/mlic_colors/exp1")
+    scores, _ = predictor(forms)
+    assert (scores == scores[-1]).all()
+    predictor.config = dataclasses.replace(predictor.config, exif="stored")
+    as_stored, _ = predictor([file, opened, copied, np.asarray(image)])
+    assert (as_stored == as_stored[-1]).all() and (as_stored[0] != scores[0]).any()
 
 
 def test_any_number_of_images(folder, monkeypatch):

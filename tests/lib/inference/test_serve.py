@@ -1,5 +1,6 @@
 """The local page: what it answers, and what it refuses."""
 
+import dataclasses
 import io
 import socket
 import threading
@@ -167,3 +168,21 @@ def test_scores_do_not_depend_on_the_file_format_of_an_upload(client):
     scores = [[tag["score"] for tag in tags] for tags in answers]
     np.testing.assert_array_equal(scores[0], scores[1])
     np.testing.assert_array_equal(scores[0], scores[2])
+
+
+@pytest.mark.parametrize(("exif", "size"), [("upright", (171, 256)), ("stored", (256, 171))])
+def test_a_turned_photograph_is_read_as_in_training(client, exif, size):
+    predictor = client.application.predictor
+    predictor.config = dataclasses.replace(predictor.config, exif=exif)
+    pixels = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    note, buffer = Image.Exif(), io.BytesIO()
+    note[0x0112] = 6
+    pixels.save(buffer, "PNG", exif=note)
+    tags = post(client, buffer.getvalue()).json["tags"]
+    if exif == "upright":
+        pixels = pixels.transpose(Image.Transpose.ROTATE_270)
+    scores = predictor([np.asarray(pixels)])[0][0].tolist()
+    expected = dict(zip(predictor.labels, scores, strict=True))
+    assert {tag["label"]: tag["score"] for tag in tags} == pytest.approx(expected)
+    image = client.get(tags[0]["heatmap"], headers=HOST)
+    assert Image.open(io.BytesIO(image.data)).size == size

@@ -1,0 +1,62 @@
+"""Whole runs on photographs that a camera noted to be turned, and on others."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from lib.data.transforms import read_image
+from tests.helpers.commands import TINY, make_data, run_here
+
+FLAGS = (*TINY, *"--data colors --batch-size 4 --max-epochs 2 --img-size 64 --seed 3".split())
+
+
+@pytest.fixture
+def train(tmp_path, monkeypatch, capsys, no_curves):
+    """Trains in a folder of its own; gives the losses and the weights of run `number`."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+
+    def losses(exif, number, *flags):
+        result = run_here(monkeypatch, capsys, "train.py", *FLAGS, "--exif", exif, *flags)
+        assert result.code == 0, result.err
+        folder = Path("experiments") / "mlic_colors" / f"exp{number}"
+        rows = [json.loads(line) for line in (folder / "history.jsonl").read_text().splitlines()]
+        state = torch.load(folder / "checkpoints" / "best_ema_model.pth", weights_only=True)
+        assert state["config"]["exif"] == exif
+        for row in rows:
+            del row["seconds"], row["images_per_second"]
+        return rows, state["model"]
+
+    return losses
+
+
+def same(one, other):
+    return all(torch.equal(tensor, other[name]) for name, tensor in one.items())
+
+
+@pytest.mark.parametrize("flags", [(), ("--cache", "cache")])
+def test_images_without_a_turn_train_to_the_same_bits(train, flags):
+    (upright, model), (stored, other) = (
+        train(exif, number, *flags) for number, exif in enumerate(("upright", "stored"), 1)
+    )
+    assert upright == stored and same(model, other)
+
+
+@pytest.mark.parametrize("flags", [(), ("--cache", "cache")])
+def test_turned_photographs_train_as_their_upright_copies(train, flags):
+    """And otherwise than their stored pixels do."""
+    note = Image.Exif()
+    note[0x0112] = 6
+    for file in Path("data/colors/images").iterdir():
+        Image.open(file).save(file, exif=note)
+    turned, model = train("upright", 1, *flags)
+    stored, other = train("stored", 2, *flags)
+    assert turned != stored and not same(model, other)
+    for file in Path("data/colors/images").iterdir():
+        Image.fromarray(np.asarray(read_image(file))).save(file)
+    copies, again = train("upright", 3, *flags)
+    assert turned == copies and same(model, again)
