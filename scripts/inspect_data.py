@@ -1,13 +1,15 @@
 """Show what a data folder holds and what is wrong with it: label frequencies and co-occurrence as
-pictures and a table, copies, leakage between splits, labels without positives, unreadable files.
+pictures and a table, odd labels, copies, leakage between splits, labels without positives,
+unreadable files, turned pictures, boxes outside their pictures.
 """
 
+import itertools
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, folder_path, run_main
+from lib.common.cli import EXIF, UPRIGHT, Parser, folder_path, run_main
 
 
 def main() -> None:
@@ -18,6 +20,12 @@ def main() -> None:
         type=folder_path,
         help="where to write the pictures (default: the data folder)",
     )
+    parser.add_argument(
+        "--exif",
+        choices=EXIF,
+        default=UPRIGHT,
+        help="how train.py reads pictures with an EXIF turn (default: %(default)s)",
+    )
     arguments = parser.parse_args()
 
     from lib.common.console import print_line
@@ -25,12 +33,17 @@ def main() -> None:
     from lib.data.inspection import (
         MAX_LISTED,
         across_splits,
+        boxes_outside,
         content_hashes,
-        copies,
         draw_cooccurrence,
         draw_frequencies,
+        file_stem,
+        odd_label_lines,
+        one_of_each_split,
         overview,
+        same_by,
     )
+    from lib.data.preparation.boxes import headers_of
     from lib.data.writer import find_broken
 
     data = DataFolder.open(arguments.data)
@@ -50,17 +63,23 @@ def main() -> None:
         positives = split.targets.sum(axis=0)
         empty = [label for label, count in zip(data.labels, positives, strict=True) if not count]
         report(f"labels without positives in {name}", empty)
+    report("odd labels", odd_label_lines(data.labels, splits))
     paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
-    groups = list(copies(splits, content_hashes(paths)))
-    report(
-        "the same picture in several splits (leakage)",
-        [" = ".join(group) for group in groups if across_splits(group)],
-    )
-    report(
-        "the same picture twice in a split",
-        [" = ".join(group) for group in groups if not across_splits(group)],
-    )
+    copies = list(same_by(splits, content_hashes(paths).get))
+    named = same_by(splits, file_stem)
+    for what, groups in {
+        "the same picture in several splits (leakage)": filter(across_splits, copies),
+        "the same picture twice in a split": itertools.filterfalse(across_splits, copies),
+        "the same file name in several splits (leakage, if versions of one picture)": filter(
+            across_splits, named
+        ),
+    }.items():
+        report(what, [one_of_each_split(group) for group in groups])
     report("unreadable files", list(find_broken(paths).values()))
+    headers = headers_of(paths, arguments.exif)
+    turned = [path for path, header in headers.items() if header.turned]
+    report(f"pictures with an EXIF turn (read as {arguments.exif})", turned)
+    report("boxes outside their pictures", boxes_outside(data.boxes() or {}, headers))
 
     target = arguments.save_dir or data.path
     pictures = target / "labels.png", target / "cooccurrence.png"

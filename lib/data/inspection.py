@@ -5,9 +5,10 @@ Shapes: N images of a split, C labels.
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -15,6 +16,10 @@ from lib.common.console import progress_bar
 from lib.common.errors import UserError
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.folder import Split
+from lib.data.preparation.boxes import is_outside
+from lib.data.preparation.groups import sibling_stem
+from lib.data.preparation.label_checks import odd_labels
+from lib.data.transforms import PictureHeader
 
 MAX_LISTED = 10
 MAX_LABELS = 60  # in a figure, the most frequent ones
@@ -36,18 +41,57 @@ def content_hashes(paths: Sequence[str]) -> dict[str, str]:
         return dict(zip(paths, found, strict=True))
 
 
-def copies(splits: Mapping[str, Split], hashes: Mapping[str, str]) -> Iterator[list[str]]:
-    """Groups of lines with the same image, each as `split: path`."""
+def same_by(
+    splits: Mapping[str, Split], key: Callable[[str], Hashable | None]
+) -> Iterator[list[str]]:
+    """Groups of images whose paths have the same `key`, each as `split: path`; None is no key."""
     groups = defaultdict(list)
     for name, split in splits.items():
         for path in split.paths:
-            groups[hashes[path]].append(f"{name}: {path}")
+            if (value := key(path)) is not None:
+                groups[value].append(f"{name}: {path}")
     return (group for group in groups.values() if len(group) > 1)
 
 
 def across_splits(group: Sequence[str]) -> bool:
-    """Whether a group of copies is in several splits: leakage."""
+    """Whether a group of images is in several splits: leakage."""
     return len({line.split(":")[0] for line in group}) > 1
+
+
+def one_of_each_split(group: Sequence[str]) -> str:
+    """A group of images in one short line: the first of each split, and how many more there are."""
+    first: dict[str, str] = {}
+    for line in group:
+        first.setdefault(line.split(":")[0], line)
+    shown = list(first.values()) if len(first) > 1 else list(group[:2])
+    more = len(group) - len(shown)
+    return " = ".join(shown) + (f" and {more} more" if more else "")
+
+
+def file_stem(path: str) -> str | None:
+    """A file's name without ending, and without what Roboflow adds to a picture's versions; None
+    for a mere number, which every split may count anew."""
+    stem = sibling_stem(path) or Path(path).stem
+    return None if stem.isdigit() else stem
+
+
+def odd_label_lines(labels: Sequence[str], splits: Mapping[str, Split]) -> list[str]:
+    """What is odd about the labels, and how `scripts/custom.py` reads them otherwise."""
+    marked = np.concatenate([(one.targets != 0) | one.ignore for one in splits.values()])
+    rows = [[labels[column] for column in np.flatnonzero(row).tolist()] for row in marked]
+    return [f"{finding.line}; {finding.remedy}" for finding in odd_labels(rows)]
+
+
+def boxes_outside(
+    boxes: Mapping[str, Sequence[Mapping[str, Any]]], headers: Mapping[str, PictureHeader]
+) -> list[str]:
+    """The boxes that leave their picture, or end before they begin."""
+    return [
+        f"{path}: {one['label']} {one['box']} in {headers[path].size[0]} x {headers[path].size[1]}"
+        for path, objects in boxes.items()
+        for one in objects
+        if path in headers and is_outside(one["box"], headers[path].size)
+    ]
 
 
 def overview(labels: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:

@@ -12,6 +12,8 @@ from lib.common.errors import UserError
 from lib.data.preparation.groups import group_numbers
 from lib.data.sources.annotations import AnnotatedImage
 
+MAX_SWAPS = 200
+
 
 def indicators(rows: Iterable[Iterable[str]], labels: Sequence[str]) -> np.ndarray:
     """Label names of N images -> (N, C) uint8 of 0 and 1."""
@@ -30,9 +32,9 @@ def stratified_choice(
     positives -> bool (N,). Rows with the same number in `groups` (N,) stay together.
 
     Iterative stratification (Sechidis et al. 2011) with two parts: the rarest label first, each
-    takes what it still needs from the groups that no rarer label has placed. Labels that want less
-    than one image place none. Then groups are added or removed until the number of rows is right,
-    those first by which the labels' counts come closest to what they should be.
+    takes what it still needs from the groups that no rarer label has placed. Then groups are added
+    or removed until the number of rows is right, those first by which the labels' counts come
+    closest to what they should be; and groups of the same size are swapped for the same end.
     """
     if groups is None:
         groups = np.arange(len(targets))
@@ -44,6 +46,7 @@ def stratified_choice(
     counts = sparse.csc_array(member @ sparse.csr_array(targets.astype(np.int64)))  # (G, C)
     chosen = _by_label(counts, fraction, np.random.default_rng(seed))
     _correct_total(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
+    _swap(chosen, counts, sizes, fraction)
     return chosen[groups]
 
 
@@ -55,8 +58,6 @@ def _by_label(counts: sparse.csc_array, fraction: float, random: np.random.Gener
         part = slice(counts.indptr[column], counts.indptr[column + 1])
         positive, number = counts.indices[part], counts.data[part]
         wanted = round(fraction * totals[column]) - number[chosen[positive]].sum()
-        if fraction * totals[column] < 1:
-            continue
         order = random.permutation(len(positive))
         free = order[~placed[positive[order]]]
         # each while it brings the label closer to what it wants
@@ -95,6 +96,25 @@ def _correct_total(
         best = able[np.argsort(cost, kind="stable")]
         room = np.cumsum(sizes[best]) <= max(abs(missing) / 10, sizes[best[0]])
         chosen[best[room]] = sign > 0
+
+
+def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fraction: float) -> None:
+    """Swap chosen groups for others of the same size while that brings the labels' counts closer
+    to `fraction` of all, by the sum of squared differences."""
+    rows = counts.tocsr()
+    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
+    difference = rows[chosen].sum(axis=0) - fraction * rows.sum(axis=0)
+    for _ in range(MAX_SWAPS):
+        out = np.where(chosen, squares - 2 * (rows @ difference), np.inf)
+        leaves = int(out.argmin())
+        without = difference - rows[[leaves]].toarray()[0]
+        able = ~chosen & (sizes == sizes[leaves])
+        into = np.where(able, squares + 2 * (rows @ without), np.inf)
+        joins = int(into.argmin())
+        if not chosen[leaves] or not out[leaves] + into[joins] < 0:
+            return
+        chosen[leaves], chosen[joins] = False, True
+        difference = without + rows[[joins]].toarray()[0]
 
 
 def split_off(

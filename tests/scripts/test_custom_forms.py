@@ -5,57 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from tests.helpers.commands import error_line, run_here
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
-    """The command, in a working folder with photos/a.jpg ... photos/h.jpg of 40 x 50."""
-    monkeypatch.chdir(tmp_path)
-    for number, name in enumerate("abcdefgh"):
-        picture(f"photos/{name}.jpg", number)
-
-    def run(source, *flags, content=None):
-        if content is not None:
-            write(source, content)
-        flags = ("--name", "mine", "--train", source, *flags)
-        return run_here(monkeypatch, capsys, "scripts/custom.py", *map(str, flags))
-
-    return run
-
-
-def picture(path, number=0, size=(40, 50)):
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    Image.new("RGB", size, (20 * number, 0, 0)).save(path)
-
-
-def write(path, content):
-    file = Path(path)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content if isinstance(content, str) else json.dumps(content))
-
-
-def labels_of(result):
-    """File name -> what its line says, over all splits."""
-    assert result.code == 0, result.err
-    lines = [line for name in ("train", "val", "test") for line in split(name)]
-    return {Path(path).name: names for path, _, names in (line.partition("\t") for line in lines)}
-
-
-def split(name):
-    file = Path(f"data/mine/{name}.txt")
-    return file.read_text().splitlines() if file.exists() else []
-
-
-def boxes():
-    found = json.loads(Path("data/mine/boxes.json").read_text())
-    return {Path(path).name: [(o["label"], o["box"]) for o in found[path]] for path in found}
-
+from tests.helpers.annotations import IMAGES, boxes, coco, labels_of, picture, split, write
+from tests.helpers.commands import error_line
 
 ROWS = {"a.jpg": "cat,dog", "b.jpg": "cat", "c.jpg": "", "d.jpg": "dog"}
-IMAGES = ("--images", "photos")
 
 
 @pytest.mark.parametrize(
@@ -64,28 +18,28 @@ IMAGES = ("--images", "photos")
     + ["Image Index", " FileName "],
 )
 @pytest.mark.parametrize("labels", ["labels", "Finding Labels", " Genre"])
-def test_names_of_columns(here, path, labels):
+def test_names_of_columns(custom, path, labels):
     rows = "".join(f"{name},{names.replace(',', '|')}\n" for name, names in ROWS.items())
-    result = here("own.csv", *IMAGES, content=f"{path},{labels}\n{rows}")
+    result = custom("own.csv", *IMAGES, content=f"{path},{labels}\n{rows}")
     assert labels_of(result) == ROWS
     assert "own.csv: read as a CSV table with a row an image" in result.out
     assert f"columns separated by comma; images: '{path.strip().lower()}'" in result.out
 
 
 @pytest.mark.parametrize("name", "label tags class classes genres categories".split())
-def test_names_of_the_column_of_labels(here, name):
+def test_names_of_the_column_of_labels(custom, name):
     rows = "".join(f"{path}\t{names}\n" for path, names in ROWS.items())
-    assert labels_of(here("own.tsv", *IMAGES, content=f"id\t{name}\n{rows}")) == ROWS
+    assert labels_of(custom("own.tsv", *IMAGES, content=f"id\t{name}\n{rows}")) == ROWS
 
 
-def test_columns_can_be_named(here):
+def test_columns_can_be_named(custom):
     text = "tags,what,which\nx,a.jpg,cat\ny,b.jpg,dog\n"
     flags = ("--path-column", "What", "--labels-column", "which", "--test-share", "0.5", *IMAGES)
-    assert labels_of(here("own.csv", *flags, content=text)) == {"a.jpg": "cat", "b.jpg": "dog"}
-    assert "left out: 'tags'" in here("own.csv", *flags).out
-    line = error_line(here("own.csv", "--path-column", "where"))
+    assert labels_of(custom("own.csv", *flags, content=text)) == {"a.jpg": "cat", "b.jpg": "dog"}
+    assert "left out: 'tags'" in custom("own.csv", *flags).out
+    line = error_line(custom("own.csv", "--path-column", "where"))
     assert "own.csv:1: expected a header with a column 'where' (--path-column), found tags" in line
-    line = error_line(here("own.csv", "--path-column", "what", "--labels-column", "whose"))
+    line = error_line(custom("own.csv", "--path-column", "what", "--labels-column", "whose"))
     assert "own.csv:1: no column 'whose' (--labels-column), but tags, what, which" in line
 
 
@@ -104,18 +58,18 @@ def test_columns_can_be_named(here):
         ("\"('cat', 'dog')\"", ()),
     ],
 )
-def test_several_labels_in_a_cell(here, cell, flags):
+def test_several_labels_in_a_cell(custom, cell, flags):
     text = f"image,labels\na.jpg,{cell}\nb.jpg,cat\nc.jpg,[]\nd.jpg,dog\n"
-    assert labels_of(here("own.csv", *IMAGES, *flags, content=text)) == ROWS
+    assert labels_of(custom("own.csv", *IMAGES, *flags, content=text)) == ROWS
 
 
-def test_endings_and_words_for_no_label(here):
+def test_endings_and_words_for_no_label(custom):
     text = "id,finding labels\na,cat|dog\nb,cat\nc,No Finding\nd,dog\n"
     flags = (*IMAGES, "--extension", ".jpg", "--none", "no finding")
-    result = here("own.csv", *flags, content=text)
+    result = custom("own.csv", *flags, content=text)
     assert labels_of(result) == ROWS
     assert "no label (--none): No Finding (1)" in result.out
-    without = here("own.csv", *IMAGES, "--none", "No Finding")
+    without = custom("own.csv", *IMAGES, "--none", "No Finding")
     assert labels_of(without) == ROWS and "found with the ending that was missing" in without.out
 
 
@@ -128,93 +82,93 @@ def test_endings_and_words_for_no_label(here):
         ("set", ("train", "train", "dev", "train")),
     ],
 )
-def test_columns_of_splits(here, column, values):
+def test_columns_of_splits(custom, column, values):
     rows = "".join(
         f"{path},{names.replace(',', ' ')},{value}\n"
         for (path, names), value in zip(ROWS.items(), values, strict=True)
     )
     flags = (*IMAGES, "--separator", " ", "--test-share", "0.34")
-    result = here("own.csv", *flags, content=f"path,labels,{column}\n{rows}")
+    result = custom("own.csv", *flags, content=f"path,labels,{column}\n{rows}")
     assert labels_of(result) == ROWS and split("val") == ["photos/c.jpg\t"]
 
 
-def test_the_line_of_an_error_after_cells_of_several_lines(here):
+def test_the_line_of_an_error_after_cells_of_several_lines(custom):
     text = 'path,labels,note\na.jpg,cat,"one\ntwo\nthree"\n\nb.jpg,cat,"x\ny"\n,dog,z\n'
-    assert "own.csv:8: no path" in error_line(here("own.csv", *IMAGES, content=text))
+    assert "own.csv:8: no path" in error_line(custom("own.csv", *IMAGES, content=text))
     short = text.replace(",dog,z", '"b\nc",dog')
-    assert "own.csv:8: 3 fields expected" in error_line(here("own.csv", *IMAGES, content=short))
+    assert "own.csv:8: 3 fields expected" in error_line(custom("own.csv", *IMAGES, content=short))
 
 
-def test_the_separator_is_the_one_with_a_known_header(here):
+def test_the_separator_is_the_one_with_a_known_header(custom):
     text = "path;labels;a,b,c,d\na.jpg;cat,dog;1\nb.jpg;cat;1\nc.jpg;;1\nd.jpg;dog;2\n"
-    assert labels_of(here("own.csv", *IMAGES, content=text)) == ROWS
+    assert labels_of(custom("own.csv", *IMAGES, content=text)) == ROWS
 
 
-def test_rows_of_a_label_are_joined(here):
+def test_rows_of_a_label_are_joined(custom):
     text = "image,label\na.jpg,cat\nb.jpg,cat\na.jpg,dog\nc.jpg,\nd.jpg,dog\n"
-    result = here("own.csv", *IMAGES, content=text)
+    result = custom("own.csv", *IMAGES, content=text)
     assert labels_of(result) == ROWS
     assert "a row a label: 5 rows of 4 images were joined" in result.out
-    both = here("own.csv", *IMAGES, content=text + "a.jpg,?dog\n")
+    both = custom("own.csv", *IMAGES, content=text + "a.jpg,?dog\n")
     assert "own.csv:7: label 'dog' is both known and unknown" in error_line(both)
     several = "image,label\na.jpg,cat;dog\na.jpg,cow\n"
-    line = error_line(here("own.csv", *IMAGES, content=several))
+    line = error_line(custom("own.csv", *IMAGES, content=several))
     assert "own.csv:3: photos/a.jpg is a duplicate of own.csv:2: list each image once" in line
 
 
 HOT = "filename, cat, dog, Unlabeled\na.jpg, 1, 1, 0\nb.jpg, 1, 0, 0\nc.jpg, 0, 0, 1\n"
 
 
-def test_a_column_a_label(here):
-    result = here("photos/_classes.csv", content=HOT + "d.jpg, 0, 1, 0\n")
+def test_a_column_a_label(custom):
+    result = custom("photos/_classes.csv", content=HOT + "d.jpg, 0, 1, 0\n")
     assert labels_of(result) == ROWS and "2 columns of labels: cat, dog" in result.out
-    assert labels_of(here("photos")) == ROWS  # the folder that holds it
+    assert labels_of(custom("photos")) == ROWS  # the folder that holds it
 
 
 @pytest.mark.parametrize(
     ("yes", "no"), [("1.0", "0.0"), ("True", "FALSE"), ("x", ""), ("X", ""), ("yes", "no")]
 )
-def test_marks_of_a_column(here, yes, no):
+def test_marks_of_a_column(custom, yes, no):
     rows = "".join(
         f"{path},{yes if 'cat' in names else no},{yes if 'dog' in names else no}\n"
         for path, names in ROWS.items()
     )
-    assert labels_of(here("own.csv", *IMAGES, content=f"image,cat,dog\n{rows}")) == ROWS
+    assert labels_of(custom("own.csv", *IMAGES, content=f"image,cat,dog\n{rows}")) == ROWS
 
 
-def test_uncertain_marks_and_other_columns(here):
+def test_uncertain_marks_and_other_columns(custom):
     """As CheXpert has them."""
     text = (
         "Path,Sex,Age,No Finding,Edema,Fracture\na.jpg,Male,60,,1.0,-1.0\nb.jpg,Female,1,1.0,,\n"
         "c.jpg,Male,0,,u,1\n"
     )
     flags = (*IMAGES, "--none", "No Finding", "--test-share", "0.4")
-    result = here("own.csv", *flags, content=text)
+    result = custom("own.csv", *flags, content=text)
     assert labels_of(result) == {
         "a.jpg": "Edema,?Fracture",
         "b.jpg": "",
         "c.jpg": "?Edema,Fracture",
     }
     assert "left out: 'sex', 'age'; 3 columns of labels: No Finding, Edema, Fracture" in result.out
-    unknown = labels_of(here("own.csv", *flags, "--blank", "unknown"))
+    unknown = labels_of(custom("own.csv", *flags, "--blank", "unknown"))
     assert unknown["b.jpg"] == "?Edema,?Fracture"
-    chosen = labels_of(here("own.csv", *flags[:2], *flags[-2:], "--label-columns", "edema"))
+    chosen = labels_of(custom("own.csv", *flags[:2], *flags[-2:], "--label-columns", "edema"))
     assert chosen == {"a.jpg": "Edema", "b.jpg": "", "c.jpg": "?Edema"}
-    less = labels_of(here("own.csv", *flags, "--not-labels", "Edema"))
+    less = labels_of(custom("own.csv", *flags, "--not-labels", "Edema"))
     assert less["a.jpg"] == "?Fracture"
-    line = error_line(here("own.csv", *IMAGES, "--label-columns", "Age"))
+    line = error_line(custom("own.csv", *IMAGES, "--label-columns", "Age"))
     assert "own.csv:2: column 'age': '60': expected 0 or 1 (-1 or u: unknown)" in line
     assert "own.csv:1: no column 'Agee', but path" in error_line(
-        here("own.csv", *IMAGES, "--not-labels", "Agee")
+        custom("own.csv", *IMAGES, "--not-labels", "Agee")
     )
 
 
-def test_a_mark_that_is_a_mistake_is_named(here):
+def test_a_mark_that_is_a_mistake_is_named(custom):
     rows = "".join(f"{number}.jpg,1,0\n" for number in range(30))
-    line = error_line(here("own.csv", content=f"image,cat,dog\n{rows}x.jpg,1,l\n"))
+    line = error_line(custom("own.csv", content=f"image,cat,dog\n{rows}x.jpg,1,l\n"))
     assert "own.csv:32: column 'dog': 'l' is neither 0 nor 1, as 30 others are" in line
     assert "--not-labels 'dog'" in line
-    line = error_line(here("own.csv", content="image,width\na.jpg,40\n"))
+    line = error_line(custom("own.csv", content="image,width\na.jpg,40\n"))
     assert "own.csv: has no column of labels, and none of 0 and 1" in line
 
 
@@ -225,8 +179,8 @@ BOXES = (
 )
 
 
-def test_a_row_an_object(here):
-    result = here("photos/_annotations.csv", content=BOXES)
+def test_a_row_an_object(custom):
+    result = custom("photos/_annotations.csv", content=BOXES)
     assert labels_of(result) == ROWS
     assert boxes()["a.jpg"] == [("cat", [1, 2, 30, 40]), ("dog", [0, 0, 10.5, 9])]
     assert "5 rows of 4 images were joined" in result.out
@@ -236,101 +190,93 @@ def test_a_row_an_object(here):
         ("class", "what", ":1: has boxes (read as a table with a row an object), but no column"),
         ("40,50,dog,3", "?,50,dog,3", ":5: width '?', height '50': expected pixels"),
     ):
-        line = error_line(here("own.csv", *IMAGES, content=BOXES.replace(old, new)))
+        line = error_line(custom("own.csv", *IMAGES, content=BOXES.replace(old, new)))
         assert f"own.csv{says}" in line
 
 
-def test_open_images(here):
+def test_open_images(custom):
     text = (
         "ImageID,Source,LabelName,Confidence\na,verification,/m/01yrx,1\na,x,/m/0bt9lr,1\n"
         "b,x,/m/01yrx,1\nb,x,/m/0bt9lr,0\nc,x,/m/0bt9lr,0\nd,x,/m/0bt9lr,0.8\n"
     )
     write("names.csv", "/m/01yrx,cat\n/m/0bt9lr,dog\n/m/0k4j,car\n")
     flags = (*IMAGES, "--class-descriptions", "names.csv")
-    assert labels_of(here("own.csv", *flags, content=text)) == ROWS
-    unknown = labels_of(here("own.csv", *flags, "--blank", "unknown"))
+    assert labels_of(custom("own.csv", *flags, content=text)) == ROWS
+    unknown = labels_of(custom("own.csv", *flags, "--blank", "unknown"))
     assert unknown == {"a.jpg": "cat,dog", "b.jpg": "cat", "c.jpg": "?cat", "d.jpg": "?cat,dog"}
     text = (
         "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax\na,x,/m/01yrx,1,0.1,0.5,0,0.5\n"
         "b,x,/m/01yrx,1,0,1,0,1\n"
     )
-    assert here("own.csv", *flags, "--test-share", "0.5", content=text).code == 0
+    assert custom("own.csv", *flags, "--test-share", "0.5", content=text).code == 0
     assert boxes()["a.jpg"] == [("cat", [4, 0, 20, 25])]
     write("names.csv", "LabelName,DisplayName\n/m/0bt9lr,dog\n")
-    assert "names.csv: lacks the code '/m/01yrx'" in error_line(here("own.csv", *flags))
+    assert "names.csv: lacks the code '/m/01yrx'" in error_line(custom("own.csv", *flags))
 
 
-def coco(**parts):
-    return {
-        "images": [{"id": n, "file_name": f"{name}.jpg"} for n, name in enumerate("abcd")],
-        "categories": [{"id": 1, "name": "cat"}, {"id": 2, "name": "dog"}],
-        "annotations": [
-            {"image_id": image, "category_id": label, "bbox": [1, 2, 3, 4.5], "iscrowd": False}
-            for image, label in ((0, 1), (0, 2), (1, 1), (3, 2))
-        ],
-        **parts,
-    }
-
-
-def test_ids_of_coco(here):
+def test_ids_of_coco(custom):
     content = coco()
-    assert labels_of(here("own.json", *IMAGES, content=content)) == ROWS
+    assert labels_of(custom("own.json", *IMAGES, content=content)) == ROWS
     for kind in (str, float, lambda number: f"x{number}"):
         other = json.loads(json.dumps(content))
         for image in other["images"]:
             image["id"] = kind(image["id"])
         for annotation in other["annotations"]:
             annotation["image_id"] = kind(annotation["image_id"])
-        assert labels_of(here("own.json", *IMAGES, content=other)) == ROWS
+        assert labels_of(custom("own.json", *IMAGES, content=other)) == ROWS
+    other = coco(images=[{**image, "id": str(image["id"])} for image in content["images"]])
+    for annotation in other["annotations"]:
+        annotation["image_id"] = float(annotation["image_id"])
+    assert labels_of(custom("own.json", *IMAGES, content=other)) == ROWS
     for number, value in enumerate(([], None, [1, 1, 1, 1])):
         content["annotations"][number] |= {"bbox": value, "iscrowd": [True, 1, None][number]}
-    assert labels_of(here("own.json", *IMAGES, content=content)) == ROWS
+    assert labels_of(custom("own.json", *IMAGES, content=content)) == ROWS
     assert boxes()["b.jpg"] == [("cat", [1, 1, 2, 2])] and boxes()["a.jpg"] == []
 
 
 @pytest.mark.parametrize("prefix", ["data\\", "data/x/", "/home/me/set/", ".\\photos\\"])
-def test_folders_of_coco_that_are_not_there(here, prefix):
+def test_folders_of_coco_that_are_not_there(custom, prefix):
     content = coco()
     for image in content["images"]:
         image["file_name"] = prefix + image["file_name"]
-    result = here("own.json", *IMAGES, content=content)
+    result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS
     assert "4 image files found below --images by the file name alone, for example" in result.out
     picture("photos/other/a.jpg")  # no longer unique
-    assert "1 of 4 images are missing" in error_line(here("own.json", *IMAGES))
+    assert "1 of 4 images are missing" in error_line(custom("own.json", *IMAGES))
 
 
-def test_categories_that_no_image_has(here):
+def test_categories_that_no_image_has(custom):
     content = coco()
     content["categories"] += [
         {"id": 0, "name": "cat", "supercategory": "none"},
         {"id": 7, "name": "a,b"},
     ]
-    result = here("own.json", *IMAGES, content=content)
+    result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS
     assert "left out: category 0 'cat', which no image has" in result.out
     assert "left out: category 7 'a,b', which no image has" in result.out
     content["annotations"][0]["category_id"] = 0
-    line = error_line(here("own.json", *IMAGES, content=content))
+    line = error_line(custom("own.json", *IMAGES, content=content))
     assert "own.json: categories[2]: duplicate label 'cat'" in line
 
 
-def test_annotations_of_unknown_images_and_labels_of_images(here):
+def test_annotations_of_unknown_images_and_labels_of_images(custom):
     content = coco()
     content["annotations"].append({"image_id": 99, "category_id": 1})
-    line = error_line(here("own.json", *IMAGES, content=content))
+    line = error_line(custom("own.json", *IMAGES, content=content))
     assert "own.json: annotations[4]: image_id 99 is no image" in line and "--skip-missing" in line
-    result = here("own.json", *IMAGES, "--skip-missing")
+    result = custom("own.json", *IMAGES, "--skip-missing")
     assert labels_of(result) == ROWS
     assert "left out: 1 annotations of images that are not listed" in result.out
     content = coco(annotations=[])
     for image, numbers in zip(content["images"], ([1, 2], [1], [], [2]), strict=True):
         image["category_ids"] = numbers
-    assert labels_of(here("own.json", *IMAGES, content=content)) == ROWS
+    assert labels_of(custom("own.json", *IMAGES, content=content)) == ROWS
 
 
 @pytest.mark.parametrize("name", ["_annotations.coco.json", "_classes.csv", "metadata.csv"])
-def test_an_export_with_train_valid_and_test(here, name):
+def test_an_export_with_train_valid_and_test(custom, name):
     for number, (folder, image) in enumerate((("train", "a"), ("valid", "b"), ("test", "d"))):
         content = coco(images=[{"id": 0, "file_name": f"{image}.jpg"}])
         content["annotations"] = content["annotations"][: 1 + (number == 0)]
@@ -340,9 +286,9 @@ def test_an_export_with_train_valid_and_test(here, name):
         write(f"export/{folder}/{name}", text or content)
         picture(f"export/{folder}/{image}.jpg", number)
     write("export/README.txt", "by a program")
-    assert labels_of(here("export")) == {"a.jpg": "cat,dog", "b.jpg": "cat", "d.jpg": "cat"}
+    assert labels_of(custom("export")) == {"a.jpg": "cat,dog", "b.jpg": "cat", "d.jpg": "cat"}
     assert split("val") == ["export/valid/b.jpg\tcat"] and len(split("test")) == 1
-    assert len(labels_of(here("export/train", "--test", "export/test"))) == 2
+    assert len(labels_of(custom("export/train", "--test", "export/test"))) == 2
 
 
 OBJECT = "<object><name>{}</name>{}</object>"
@@ -354,7 +300,7 @@ def xml(filename, *objects):
     return f"<annotation>{name}{''.join(objects)}</annotation>"
 
 
-def test_voc_as_programs_write_it(here):
+def test_voc_as_programs_write_it(custom):
     cat, dog = OBJECT.format("cat", BOX), OBJECT.format("dog", "")
     write("xml/a.xml", xml("a", cat, dog))  # no ending, an object without a box
     write("xml/b.XML", xml("B.PNG", cat))  # another ending and letter case
@@ -362,21 +308,21 @@ def test_voc_as_programs_write_it(here):
     write("xml/d.xml", xml("IMG_0001.jpg", dog))  # wrong
     write("xml/._a.xml", "not XML")
     write("xml/more/e.xml", xml("e.jpg", cat))
-    result = here("xml", *IMAGES)
+    result = custom("xml", *IMAGES)
     assert labels_of(result) == ROWS and boxes()["a.jpg"] == [("cat", [1, 2, 3, 4])]
     assert "left out: 1 .xml files in sub-folders (more): --recursive" in result.out
-    assert labels_of(here("xml", *IMAGES, "--recursive")) == ROWS | {"e.jpg": "cat"}
+    assert labels_of(custom("xml", *IMAGES, "--recursive")) == ROWS | {"e.jpg": "cat"}
     write("other/more/e.xml", xml("e.jpg", cat))
-    assert "has .xml files in sub-folders only; --recursive" in error_line(here("other"))
+    assert "has .xml files in sub-folders only; --recursive" in error_line(custom("other"))
     write("xml/a.xml", xml("a", OBJECT.format("cat", "<bndbox><xmin>1</xmin></bndbox>")))
-    assert "xml/a.xml: an object (cat) without a full box" in error_line(here("xml", *IMAGES))
+    assert "xml/a.xml: an object (cat) without a full box" in error_line(custom("xml", *IMAGES))
 
 
-def test_difficult_labels_are_unknown_in_train_and_val(here):
+def test_difficult_labels_are_unknown_in_train_and_val(custom):
     difficult = OBJECT.format("dog", BOX + "<difficult>1</difficult>")
     for name in "abcdefgh":
         write(f"xml/{name}.xml", xml(f"{name}.jpg", OBJECT.format("cat", BOX), difficult))
-    assert here("xml", *IMAGES, "--test-share", "0.25", "--val", "0.5").code == 0
+    assert custom("xml", *IMAGES, "--test-share", "0.25", "--val", "0.5").code == 0
     assert [len(split(name)) for name in ("train", "val", "test")] == [3, 3, 2]
     for name, names in (("train", "cat,?dog"), ("val", "cat,?dog"), ("test", "cat")):
         assert {line.split("\t")[1] for line in split(name)} == {names}
@@ -394,12 +340,12 @@ CVAT = """<?xml version="1.0" encoding="utf-8"?><annotations><version>1.1</versi
 </annotations>"""
 
 
-def test_cvat(here):
-    result = here("own.xml", *IMAGES, content=CVAT)
+def test_cvat(custom):
+    result = custom("own.xml", *IMAGES, content=CVAT)
     assert labels_of(result) == ROWS
     assert boxes()["a.jpg"] == [("cat", [1.5, 2, 30, 40]), ("dog", [1, 2, 10.5, 9])]
     assert split("val") == ["photos/c.jpg\t"] and split("test") == ["photos/d.jpg\tdog"]
-    result = here("own.xml", *IMAGES, content=CVAT.replace(' subset="Train"', ' subset="Pool"'))
+    result = custom("own.xml", *IMAGES, content=CVAT.replace(' subset="Train"', ' subset="Pool"'))
     assert "subset 'pool': 2 images without a split" in result.out and result.code == 0
     for old, new, says in (
         ('xtl="1.5"', 'xtl="?"', "image 1 (a.jpg): <box> cat: its coordinates are not numbers"),
@@ -409,7 +355,7 @@ def test_cvat(here):
         (CVAT, xml("a.jpg"), "one file of VOC's form: pass the folder"),
         ('name="a.jpg"', "", "image 1 (without a name): expected an attribute name"),
     ):
-        assert says in error_line(here("own.xml", *IMAGES, content=CVAT.replace(old, new)))
+        assert says in error_line(custom("own.xml", *IMAGES, content=CVAT.replace(old, new)))
 
 
 def studio(image, *annotators):
@@ -435,7 +381,7 @@ def rectangle(label, **value):
     }
 
 
-def test_label_studio(here):
+def test_label_studio(custom):
     text = {"type": "textarea", "value": {"text": ["a note"]}}
     content = [
         studio("/data/upload/3/1a2b3c4d-a.jpg", [choices("cat"), rectangle("dog"), text]),
@@ -443,15 +389,15 @@ def test_label_studio(here):
         studio("s3://bucket/c.jpg", []),
         studio("https://host/path/d.jpg?token=1", [choices("dog")]),
     ]
-    result = here("own.json", *IMAGES, content=content)
+    result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS and boxes()["a.jpg"] == [("dog", [4, 10, 24, 30])]
     assert "left out: 1 results of the type 'textarea'" in result.out
     skipped = {"result": [choices("cow")], "was_cancelled": True}
     content[3]["annotations"] = [skipped, *content[3]["annotations"]]
-    assert labels_of(here("own.json", *IMAGES, content=content)) == ROWS
+    assert labels_of(custom("own.json", *IMAGES, content=content)) == ROWS
 
 
-def test_annotators_of_label_studio_are_joined_by_majority(here):
+def test_annotators_of_label_studio_are_joined_by_majority(custom):
     cat, dog = choices("cat"), choices("dog")
     content = [
         studio("a.jpg", [cat, dog], [cat], [choices("cat", "dog")]),
@@ -459,12 +405,12 @@ def test_annotators_of_label_studio_are_joined_by_majority(here):
         studio("c.jpg", [cat], []),
         studio("d.jpg", [dog]),
     ]
-    result = here("own.json", *IMAGES, content=content)
+    result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS | {"c.jpg": "?cat"}
     assert "3 images of several annotators: a label counts by majority" in result.out
 
 
-def test_label_studio_min(here):
+def test_label_studio_min(custom):
     shape = rectangle("dog")["value"] | {"original_width": 40, "original_height": 50}
     content = [
         {"image": "a.jpg", "id": 1, "choice": {"choices": ["cat", "dog"]}, "annotator": 1},
@@ -472,17 +418,19 @@ def test_label_studio_min(here):
         {"image": "c.jpg", "id": 3, "annotator": 1, "created_at": "2024"},
         {"image": "d.jpg", "id": 4, "label": [shape], "annotator": 1},
     ]
-    assert labels_of(here("own.json", *IMAGES, content=content)) == ROWS
+    assert labels_of(custom("own.json", *IMAGES, content=content)) == ROWS
     assert boxes()["d.jpg"] == [("dog", [4, 10, 24, 30])]
     content.append({"image": "b.jpg", "choice": "dog"})
-    assert labels_of(here("own.json", *IMAGES, content=content))["b.jpg"] == "?cat,?dog"
-    line = error_line(here("own.json", *IMAGES, content=[{"text": "a"}]))
+    assert labels_of(custom("own.json", *IMAGES, content=content))["b.jpg"] == "?cat,?dog"
+    line = error_line(custom("own.json", *IMAGES, content=[{"text": "a"}]))
     assert 'own.json: [0]: expected a task with "data": {"image": ...}' in line
     bad = studio("a.jpg", [rectangle("dog", x="?")])
-    assert "own.json: [0]: a shape whose coordinates" in error_line(here("own.json", content=[bad]))
+    assert "own.json: [0]: a shape whose coordinates" in error_line(
+        custom("own.json", content=[bad])
+    )
 
 
-def test_hugging_face(here):
+def test_hugging_face(custom):
     records = [
         {"file_name": "a.jpg", "labels": ["cat", "dog"]},
         {"file_name": "b.jpg", "tags": "cat"},
@@ -490,61 +438,64 @@ def test_hugging_face(here):
         {"file_name": "d.jpg", "objects": {"bbox": [[1, 2, 3, 4]], "categories": ["dog"]}},
     ]
     lines = "\n".join(map(json.dumps, records))
-    assert labels_of(here("photos/metadata.jsonl", content=lines)) == ROWS
-    assert labels_of(here("photos")) == ROWS and boxes()["d.jpg"] == [("dog", [1, 2, 4, 6])]
+    assert labels_of(custom("photos/metadata.jsonl", content=lines)) == ROWS
+    assert labels_of(custom("photos")) == ROWS and boxes()["d.jpg"] == [("dog", [1, 2, 4, 6])]
     csv = "file_name,labels\na.jpg,\"['cat', 'dog']\"\nb.jpg,cat\nc.jpg,\nd.jpg,dog\n"
     Path("photos/metadata.jsonl").unlink()
-    assert labels_of(here("photos/metadata.csv", content=csv)) == ROWS
-    assert labels_of(here("photos")) == ROWS
+    assert labels_of(custom("photos/metadata.csv", content=csv)) == ROWS
+    assert labels_of(custom("photos")) == ROWS
     for record, says in (
         ({"file_name": "a.jpg", "objects": {"bbox": [[1]], "categories": ["dog"]}}, "bbox is not"),
-        ({"file_name": "a.jpg", "objects": {"bbox": [[1]], "categories": []}}, 'expected "objects": '),
+        (
+            {"file_name": "a.jpg", "objects": {"bbox": [[1]], "categories": []}},
+            'expected "objects": ',
+        ),
         ({"labels": ["cat"]}, 'expected {"file_name": ...'),
     ):
-        assert f"own.jsonl:1: {says}" in error_line(here("own.jsonl", content=json.dumps(record)))
+        assert f"own.jsonl:1: {says}" in error_line(custom("own.jsonl", content=json.dumps(record)))
 
 
-def test_numbers_with_names(here):
+def test_numbers_with_names(custom):
     records = [
         {"file_name": f"{name}.jpg", "label": numbers}
         for name, numbers in (("a", [0, 1]), ("b", 0), ("c", []), ("d", 1.0))
     ]
     lines = "\n".join(map(json.dumps, records))
-    assert "nothing but 0 and 1" in error_line(here("own.jsonl", *IMAGES, content=lines))
+    assert "nothing but 0 and 1" in error_line(custom("own.jsonl", *IMAGES, content=lines))
     for file, content in (("n.txt", "cat\ndog\n"), ("n.json", ["cat", "dog"])):
         write(file, content)
-        assert labels_of(here("own.jsonl", *IMAGES, "--label-names", file)) == ROWS
+        assert labels_of(custom("own.jsonl", *IMAGES, "--label-names", file)) == ROWS
     write("n.json", {"0": "cat", "1": "dog"})
-    assert labels_of(here("own.jsonl", *IMAGES, "--label-names", "n.json")) == ROWS
+    assert labels_of(custom("own.jsonl", *IMAGES, "--label-names", "n.json")) == ROWS
     write("n.txt", "cat\n")
-    line = error_line(here("own.jsonl", *IMAGES, "--label-names", "n.txt"))
+    line = error_line(custom("own.jsonl", *IMAGES, "--label-names", "n.txt"))
     assert "n.txt: has no name for the label 1, only 1 names" in line
 
 
-def test_split_folders_in_file_names(here):
+def test_split_folders_in_file_names(custom):
     for folder, name in (("train", "a"), ("train", "b"), ("test", "c")):
         picture(f"set/{folder}/{name}.jpg", ord(name) - 96)
     records = [
         {"file_name": f"{place}.jpg", "labels": ["cat"]}
         for place in ("train/a", "train/b", "test/c")
     ]
-    result = here("set/metadata.jsonl", content="\n".join(map(json.dumps, records)))
+    result = custom("set/metadata.jsonl", content="\n".join(map(json.dumps, records)))
     assert len(labels_of(result)) == 3 and split("test") == ["set/test/c.jpg\tcat"]
 
 
-def test_fiftyone(here):
+def test_fiftyone(custom):
     content = {"classes": ["cat", "dog"], "labels": {"a": [0, 1], "b": "cat", "c": None, "d": 1}}
     for name in "abcd":
         picture(f"export/data/{name}.jpg", ord(name) - 96)
-    assert labels_of(here("export/labels.json", content=content)) == ROWS
-    assert labels_of(here("export")) == ROWS
-    assert labels_of(here("export", *IMAGES)) == ROWS and "photos/" in split("train")[0]
+    assert labels_of(custom("export/labels.json", content=content)) == ROWS
+    assert labels_of(custom("export")) == ROWS
+    assert labels_of(custom("export", *IMAGES)) == ROWS and "photos/" in split("train")[0]
     content["labels"]["b"] = {"label": "cat", "confidence": 0.9}
-    assert labels_of(here("export/labels.json", content=content)) == ROWS
+    assert labels_of(custom("export/labels.json", content=content)) == ROWS
     content["labels"]["b"] = 7
-    line = error_line(here("export/labels.json", content=content))
+    line = error_line(custom("export/labels.json", content=content))
     assert "export/labels.json: labels['b']: 7: expected a label, or a number of one of 2" in line
-    line = error_line(here("own.json", content={"labels": [1]}))
+    line = error_line(custom("own.json", content={"labels": [1]}))
     assert "(read as an export of FiftyOne)" in line
 
 
@@ -558,11 +509,11 @@ def test_fiftyone(here):
         ("own.doc", "not understood; expected a CSV table"),
     ],
 )
-def test_other_files_say_what_to_do(here, file, says):
-    assert f"{file}: {says}" in error_line(here(file, content={"a": 1, "b": 2}))
+def test_other_files_say_what_to_do(custom, file, says):
+    assert f"{file}: {says}" in error_line(custom(file, content={"a": 1, "b": 2}))
 
 
-def test_yolo_without_its_file(here):
+def test_yolo_without_its_file(custom):
     write("set/labels/a.txt", "0 0.5 0.5 1 1\n")
     picture("set/images/a.jpg")
-    assert "looks like a YOLO data set without data.yaml" in error_line(here("set"))
+    assert "looks like a YOLO data set without data.yaml" in error_line(custom("set"))

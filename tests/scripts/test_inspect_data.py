@@ -1,5 +1,6 @@
 """What inspect_data.py finds in a data folder."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -71,3 +72,49 @@ def test_labels_are_text_and_train_may_be_missing(here):
     result = here()
     assert result.code == 0 and "train" not in result.out.split("pictures:")[0]
     assert Path("data/colors/labels.png").is_file()
+
+
+def test_versions_of_one_picture_in_several_splits(here):
+    images = Path("data/colors/images")
+    for name, number in (("train", 0), ("test", 1)):
+        lines = Path(f"data/colors/{name}.txt").read_text()
+        old, new = f"{name}{number}.png", f"cow_jpg.rf.{name}9.png"
+        (images / old).rename(images / new)
+        Path(f"data/colors/{name}.txt").write_text(lines.replace(old, new))
+    out = here().out
+    assert "the same picture in several splits (leakage): none" in out
+    assert (
+        "the same file name in several splits (leakage, if versions of one picture): 1\n"
+        "  train: data/colors/images/cow_jpg.rf.train9.png = test: data/" in out
+    )
+
+
+def test_many_copies_make_a_short_line(here):
+    images = Path("data/colors/images")
+    for file in images.iterdir():
+        shutil.copy(images / "train0.png", file) if file.name != "train0.png" else None
+    lines = here().out.splitlines()
+    found = [line for line in lines if "train: data/colors/images/train0.png = " in line]
+    assert len(found) == 1 and found[0].endswith(" more") and len(found[0]) < 200
+
+
+def test_odd_labels_turned_pictures_and_boxes_outside(here):
+    for name in ("label", "train", "val", "test"):
+        file = Path(f"data/colors/{name}.txt")
+        file.write_text(file.read_text().replace("red", "['red']").replace("green", "7"))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (30, 20)).save("data/colors/images/train1.png", exif=exif)
+    path = "data/colors/images/train1.png"
+    boxes = [
+        {"label": "7", "box": box, "difficult": False}
+        for box in ([0, 0, 20, 30], [0, 0, 30, 20], [10000, 40000, 10001, 40001], [5, 5, 4, 9])
+    ]
+    Path("data/colors/boxes.json").write_text(json.dumps({path: boxes}))
+    out = here().out
+    assert "odd labels: 2\n  labels with brackets, braces or quotes: \"['red']\" (1 label" in out
+    assert f"pictures with an EXIF turn (read as upright): 1\n  {path}" in out
+    assert "boxes outside their pictures: 3\n" in out
+    assert f"  {path}: 7 [0, 0, 30, 20] in 20 x 30" in out
+    out = here("--exif", "stored").out
+    assert f"  {path}: 7 [0, 0, 20, 30] in 30 x 20" in out

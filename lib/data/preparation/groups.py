@@ -22,9 +22,7 @@ def group_by_pattern(samples: Sequence[AnnotatedImage], pattern: str) -> list[st
     try:
         expression = re.compile(pattern)
     except re.error as error:
-        raise UserError(
-            f"--group {pattern}: no column, and no regular expression: {error}"
-        ) from error
+        raise UserError(f"--group {pattern}: no column, and not a pattern: {error}") from error
     found = 0
     for sample in samples:
         if match := expression.search(sample.path):
