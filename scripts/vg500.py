@@ -111,28 +111,41 @@ def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):
 
 
 def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
-    """Image -> its objects with names, x, y, w and h, of the listed images."""
+    """Image -> its objects with names, x, y, w and h, of the listed images.
+
+    Version 1.0 of the file calls an image `id` and may give an object one `name`; 1.2 and 1.4 have
+    `image_id` and `names`.
+    """
     import msgspec
 
     from lib.common.readers import decode_json
 
     numbers = [(name, float) for name in ("x", "y", "w", "h")]
     # millions of objects that hold no references: leave them out of garbage collection
-    fields: list[Any] = [("names", tuple[str, ...]), *numbers]
+    names: list[Any] = [("names", tuple[str, ...] | None, None), ("name", str | None, None)]
+    fields: list[Any] = [*numbers, *names]
     object_type: Any = msgspec.defstruct("Object", fields, gc=False)
-    fields = [("image_id", int), ("objects", tuple[object_type, ...])]
+    numbers = [(name, int | None, None) for name in ("image_id", "id")]
+    fields = [("objects", tuple[object_type, ...]), *numbers]
     record_type: Any = msgspec.defstruct("Record", fields, gc=False)
     listed = {Path(image).stem: image for image in images}
     found: dict[str, tuple] = {}
-    for record in decode_json(file, list[record_type]):
-        if image := listed.get(str(record.image_id)):
+    for row, record in enumerate(decode_json(file, list[record_type])):
+        number = record.id if record.image_id is None else record.image_id
+        if number is None:
+            raise UserError(f"{file}: [{row}] has neither image_id nor id")
+        if image := listed.get(str(number)):
+            for one in record.objects:
+                if one.names is None and one.name is None:
+                    raise UserError(f"{file}: [{row}] (image {number}): an object without names")
             found[image] = found.get(image, ()) + record.objects
     return found
 
 
 def names_of(one) -> set[str]:
     """The names of an object, as labels have them."""
-    return {name for text in one.names if (name := label_name(text))}
+    names = [one.name] if one.names is None else one.names
+    return {name for text in names if (name := label_name(text))}
 
 
 @cache  # millions of objects share some ten thousand names

@@ -65,6 +65,43 @@ def test_writes_the_contract(here):
     assert "497 of 500 names overlap by less than 0.5" in result.out
 
 
+def as_version_1_0(records, text):
+    """`id` for `image_id`, and one `name` as text or `names` as a list."""
+    for record in records:
+        objects = [
+            {**{key: one[key] for key in "xywh"}, "id": 9}
+            | ({"name": one["names"][0]} if text else {"names": one["names"]})
+            for one in record["objects"]
+        ]
+        yield {"id": record["image_id"], "url": "u", "objects": objects}
+
+
+def as_version_1_4(records):
+    for record in records:
+        objects = [
+            {**one, "merged_object_ids": [7], "attributes": ["a"]} for one in record["objects"]
+        ]
+        yield {**record, "objects": objects, "image_url": "u"}
+
+
+@pytest.mark.parametrize("version", ["1.0, name", "1.0, names", "1.4"])
+def test_every_version_of_the_objects(here, version):
+    """Objects of one name each, so that all versions say the same."""
+    single = json.loads(json.dumps(OBJECTS))
+    single[0]["objects"][0]["names"] = ["Tree"]
+    (SOURCE / "objects.json").write_text(json.dumps(single))
+    assert here().code == 0
+    expected = {path.name: path.read_bytes() for path in Path("data/vg500").iterdir()}
+    assert b"sky" in expected["train.txt"] and len(json.loads(expected["boxes.json"])) == 4
+    if version == "1.4":
+        records = list(as_version_1_4(single))
+    else:
+        records = list(as_version_1_0(single, version == "1.0, name"))
+    (SOURCE / "objects.json").write_text(json.dumps(records))
+    assert here().code == 0
+    assert expected == {path.name: path.read_bytes() for path in Path("data/vg500").iterdir()}
+
+
 def test_numeric_labels(here):
     assert here("--numeric-labels").code == 0
     data = Path("data/vg500")
@@ -116,5 +153,13 @@ def test_bad_objects_are_named(here):
     assert "objects.json: not the JSON that is expected" in error_line(here())
     (SOURCE / "objects.json").write_text('[{"image_id": 99, "objects": []}]')
     assert "objects.json: names no object of the listed images" in error_line(here())
+    box = '{"x": 1, "y": 2, "w": 3, "h": 4}'
+    for record, says in (
+        ('{"objects": []}', "[0] has neither image_id nor id"),
+        (f'{{"id": 1, "objects": [{box}]}}', "[0] (image 1): an object without names"),
+        ('{"id": "1", "objects": []}', "not the JSON that is expected"),
+    ):
+        (SOURCE / "objects.json").write_text(f"[{record}]")
+        assert f"objects.json: {says}" in error_line(here())
     (SOURCE / "objects.json").unlink()
     assert "objects.json: cannot be read" in error_line(here())
