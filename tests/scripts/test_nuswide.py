@@ -47,6 +47,46 @@ def test_writes_the_contract(here):
     assert sorted(path.name for path in data.iterdir()) == ["label.txt", "test.txt", "train.txt"]
 
 
+def test_concepts_in_the_folder_of_their_archive(here):
+    (SOURCE / "ConceptsList").mkdir()
+    (SOURCE / "Concepts81.txt").rename(SOURCE / "ConceptsList" / "Concepts81.txt")
+    assert here().code == 0
+    assert Path("data/nuswide/label.txt").read_text() == "sky\ndog\n"
+    write("ConceptsList/Concepts81.txt", "sky\nsky\n")
+    assert "ConceptsList/Concepts81.txt: duplicate label 'sky'" in error_line(here())
+
+
+def test_images_in_another_folder(here):
+    """With the sub-folders of the archives, and without."""
+    (SOURCE / "Flickr").rename("elsewhere")
+    assert here("--images", "elsewhere").code == 0
+    nested = Path("data/nuswide/train.txt").read_text()
+    assert nested == "elsewhere/actor/0002_2.jpg\tsky\nelsewhere/actor/0001_7.jpg\tsky,dog\n"
+    for file in Path("elsewhere").glob("*/*.jpg"):
+        file.rename(Path("elsewhere") / file.name)
+    assert here("--images", "elsewhere").code == 0
+    assert Path("data/nuswide/train.txt").read_text() == nested.replace("actor/", "")
+    assert Path("data/nuswide/test.txt").read_text() == "elsewhere/0004_4.jpg\tdog\n"
+    (Path("elsewhere") / "0004_4.jpg").unlink()
+    line = error_line(here("--images", "elsewhere"))
+    assert "1 of 3 images are missing" in line and "elsewhere/bear/0004_4.jpg" in line
+    line = error_line(here("--images", "nowhere"))
+    assert "3 of 3 images are missing" in line and "pass --images with their folder" in line
+
+
+def test_one_file_for_two_images_is_refused(here):
+    """`actor/0002_2.jpg` and `bear/0002_2.jpg`, of which a flat folder holds one at most."""
+    for name in ("Imagelist", "TestImagelist"):
+        file = SOURCE / "ImageList" / f"{name}.txt"
+        file.write_text(file.read_text().replace("bear\\0004_4", "bear\\0002_2"))
+    Path("flat").mkdir()
+    for image in IMAGES:
+        Image.new("RGB", (4, 4)).save(Path("flat") / image.split("\\")[1])
+    line = error_line(here("--images", "flat"))
+    assert "flat/0002_2.jpg: may be actor/0002_2.jpg or bear/0002_2.jpg" in line
+    assert not Path("data").exists()
+
+
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [
