@@ -1,8 +1,8 @@
-"""Turn MS-COCO 2014, in its official form, into data/mscoco/.
+"""Turn MS-COCO 2014, in its official form, into data/mscoco/; or 2017 into data/mscoco2017/.
 
-Train is train2014, test is val2014. Labels stand in the order of the JSON's categories, images in
-that of their ids; crowd annotations count as labels, but get no box; images without
-annotations are left out.
+Train is train2014, test is val2014 (or train2017 and val2017). Labels stand in the order of the
+JSON's categories, images in that of their ids; crowd annotations count as labels, but get no box;
+images without annotations are left out.
 """
 
 import sys
@@ -10,15 +10,18 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import preprocess_parser, run_main
+from lib.common.cli import parse_with_year, preprocess_parser, run_main
 from lib.common.errors import UserError
 
-SPLITS = {"train": "train2014", "test": "val2014"}
+YEARS = {
+    "2014": ("datasets/MSCOCO", "data/mscoco"),
+    "2017": ("datasets/MSCOCO", "data/mscoco2017"),
+}
+SPLITS = {"train": "train", "test": "val"}
 
 
 def main() -> None:
-    parser = preprocess_parser(__doc__, "datasets/MSCOCO", "data/mscoco")
-    arguments = parser.parse_args()
+    arguments = parse_with_year(preprocess_parser(__doc__, *YEARS["2014"]), YEARS)
 
     from lib.common.console import progress_bar
     from lib.data.sources.coco import read_instances, samples_of
@@ -26,7 +29,8 @@ def main() -> None:
 
     labels: list[str] = []
     splits, without = {}, 0
-    for split, name in progress_bar(SPLITS.items(), "annotations", "file"):
+    for split, part in progress_bar(SPLITS.items(), "annotations", "file"):
+        name = f"{part}{arguments.year}"
         file = arguments.data_dir / "annotations" / f"instances_{name}.json"
         if not file.is_file():
             raise UserError(f"{file}: no such file; --data-dir takes the folder with annotations/")

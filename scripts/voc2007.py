@@ -1,7 +1,8 @@
-"""Turn Pascal VOC 2007, in its official form, into data/voc2007/.
+"""Turn Pascal VOC 2007, in its official form, into data/voc2007/; or VOC 2012 into data/voc2012/.
 
 A label counts for an image if one of its objects is not difficult; a label present only as
-difficult is marked in ignore.npy for the test images. Train is the trainval list.
+difficult is marked in ignore.npy for the test images. Train is the trainval list and test the test
+list; of 2012, whose test annotations are not public, train is the train list and test the val list.
 """
 
 import sys
@@ -9,24 +10,31 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import preprocess_parser, run_main
+from lib.common.cli import parse_with_year, preprocess_parser, run_main
 
 LABELS = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
     "person pottedplant sheep sofa train tvmonitor"
 ).split()
-REMEDY = "--data-dir takes the folder VOC2007 of the official archives"
-SPLITS = {"train": "trainval", "test": "test"}
+REMEDY = "--data-dir takes the folder VOC2007 (VOC2012 with --year 2012) of the official archives"
+YEARS = {
+    "2007": ("datasets/VOC2007", "data/voc2007"),
+    "2012": ("datasets/VOC2012", "data/voc2012"),
+}
+SPLITS = {
+    "2007": {"train": "trainval", "test": "test"},
+    "2012": {"train": "train", "test": "val"},
+}
 
 
 def main() -> None:
-    parser = preprocess_parser(__doc__, "datasets/VOC2007", "data/voc2007")
-    arguments = parser.parse_args()
+    arguments = parse_with_year(preprocess_parser(__doc__, *YEARS["2007"]), YEARS)
 
     from lib.data.writer import Options, write_data_folder
 
     splits = {
-        split: read_split(arguments.data_dir, list_name) for split, list_name in SPLITS.items()
+        split: read_split(arguments.data_dir, list_name)
+        for split, list_name in SPLITS[arguments.year].items()
     }
     write_data_folder(Options.from_arguments(arguments), LABELS, splits, {})
 

@@ -4,7 +4,7 @@ import argparse
 import io
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -175,6 +175,22 @@ def preprocess_parser(description: str, data_dir: str | None, save_dir: str | No
         "--seed", type=non_negative_int, default=0, help="random seed (default: %(default)s)"
     )
     return parser
+
+
+def parse_with_year(parser: Parser, years: Mapping[str, tuple[str, str]]) -> argparse.Namespace:
+    """Parse the command line of a `preprocess_parser`, with a flag `--year` of its own.
+
+    `years` maps each to the defaults of --data-dir and --save-dir; the first is the default.
+    """
+    parser.add_argument(
+        "--year",
+        choices=years,
+        default=next(iter(years)),
+        help="year of the data set, which the default folders follow (default: %(default)s)",
+    )
+    data_dir, save_dir = years[parser.parse_known_args()[0].year]
+    parser.set_defaults(data_dir=Path(data_dir), save_dir=Path(save_dir))
+    return parser.parse_args()
 
 
 def folder_path(text: str) -> Path:

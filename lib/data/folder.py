@@ -20,6 +20,8 @@ from lib.data.lists import SPLIT_LINE, read_labels, read_split
 
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+# data sets that the script of another year makes
+OTHER_YEARS = {"voc2012": "voc2007.py --year 2012", "mscoco2017": "mscoco.py --year 2017"}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
 
@@ -204,8 +206,9 @@ def labels_hash(labels: Sequence[str]) -> str:
 
 def _how_to_make(data: str) -> str:
     data = data.rstrip(os.sep)
-    if os.sep not in data and (SCRIPTS / f"{data}.py").exists():
-        return f"make it with: python scripts/{data}.py"
+    command = OTHER_YEARS.get(data, f"{data}.py")
+    if os.sep not in data and (SCRIPTS / command.split()[0]).exists():
+        return f"make it with: python scripts/{command}"
     known = sorted(file.parent.name for file in DATA_ROOT.glob("*/label.txt") if file.is_file())
     close = difflib.get_close_matches(data, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""

@@ -64,6 +64,29 @@ def test_writes_the_contract(here):
     assert "left out: 1 (no annotations)" in result.out
 
 
+def test_the_year_2017(here):
+    """Beside 2014 in the same folder; its files have no prefix."""
+    for name, ids in (("train2017", [9, 8]), ("val2017", [3])):
+        write_split(SOURCE, name, ids, [annotation(ids[0], 3)])
+        file = SOURCE / "annotations" / f"instances_{name}.json"
+        file.write_text(file.read_text().replace(f"COCO_{name}_", ""))
+        for image in (SOURCE / name).iterdir():
+            image.rename(image.with_name(image.name.removeprefix(f"COCO_{name}_")))
+    result = here("--year", "2017")
+    assert result.code == 0 and "wrote data/mscoco2017" in result.out, result.err
+    images = "datasets/MSCOCO"
+    train = Path("data/mscoco2017/train.txt").read_text()
+    assert train == f"{images}/train2017/000000000009.jpg\thot dog\n"
+    test = Path("data/mscoco2017/test.txt").read_text()
+    assert test == f"{images}/val2017/000000000003.jpg\thot dog\n"
+    assert here("--year", "2017", "--save-dir", "data/other").code == 0
+    assert Path("data/other/train.txt").read_text() == train
+    assert not Path("data/mscoco").exists() and here().code == 0 and Path("data/mscoco").exists()
+    assert "instances_train2017.json: no such file" in error_line(
+        here("--year", "2017", "--data-dir", "gone")
+    )
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [

@@ -58,6 +58,30 @@ def test_writes_the_contract(voc, monkeypatch, capsys):
     }
 
 
+def test_the_year_2012(voc, monkeypatch, capsys):
+    """The lists train and val; default folders follow the year, given ones win."""
+    voc.rename(voc.parent / "VOC2012")
+    lists = voc.parent / "VOC2012" / "ImageSets" / "Main"
+    (lists / "trainval.txt").rename(lists / "train.txt")
+    (lists / "test.txt").rename(lists / "val.txt")
+    (lists / "trainval.txt").write_text("000009\n")
+    command = ("scripts/voc2007.py", "--year", "2012")
+    result = run_here(monkeypatch, capsys, *command)
+    assert result.code == 0 and "wrote data/voc2012" in result.out, result.err
+    images = "datasets/VOC2012/JPEGImages"
+    train = Path("data/voc2012/train.txt").read_text()
+    assert train == f"{images}/000003.jpg\tcat,person\n{images}/000001.jpg\t\n"
+    assert Path("data/voc2012/test.txt").read_text() == f"{images}/000002.jpg\ttvmonitor\n"
+    assert np.load("data/voc2012/ignore.npy").sum() == 1
+    given = ("--data-dir", voc.parent / "VOC2012", "--save-dir", "data/given")
+    assert run_here(monkeypatch, capsys, *command, *given).code == 0
+    assert str(voc.parent) in Path("data/given/train.txt").read_text()
+    line = error_line(run_here(monkeypatch, capsys, "scripts/voc2007.py"))
+    assert "datasets/VOC2007/ImageSets/Main/trainval.txt: no such file" in line
+    line = error_line(run_here(monkeypatch, capsys, *command[:2], "2010"))
+    assert "--year: invalid choice: '2010'" in line
+
+
 @pytest.mark.parametrize(
     ("file", "text", "says"),
     [

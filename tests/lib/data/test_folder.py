@@ -102,6 +102,17 @@ def test_missing_folder_names_the_script_that_makes_it(tmp_path, monkeypatch):
         DataFolder.open("digits")
 
 
+@pytest.mark.parametrize(
+    ("data", "command"),
+    [("voc2012", "voc2007.py --year 2012"), ("mscoco2017", "mscoco.py --year 2017")],
+)
+def test_missing_folder_of_another_year(tmp_path, monkeypatch, data, command):
+    monkeypatch.chdir(tmp_path)
+    says = f"data/{data}: no such data folder; make it with: python scripts/{command}$"
+    with pytest.raises(UserError, match=says):
+        DataFolder.open(data)
+
+
 def test_not_text(folder):
     (folder / "train.txt").write_bytes(b"a.png\t\xff\xfe\n")
     with pytest.raises(UserError, match="train.txt: not UTF-8"):
