@@ -188,10 +188,10 @@ from pathlib import Path
 import lib.data.dataset as dataset
 read_image = dataset.read_image
 
-def killed_once_saved(path):
+def killed_once_saved(path, exif):
     if "train" in path and Path("experiments/mlic_colors/exp2/checkpoints/last.pth").exists():
         os.kill(os.getpid(), 9)
-    return read_image(path)
+    return read_image(path, exif)
 
 dataset.read_image = killed_once_saved
 sys.argv = sys.argv[1:]
