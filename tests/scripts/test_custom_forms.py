@@ -261,6 +261,19 @@ def test_categories_that_no_image_has(custom):
     assert "own.json: categories[2]: duplicate label 'cat'" in line
 
 
+def test_an_element_of_coco_that_does_not_fit_is_named(custom):
+    content = coco()
+    del content["images"][2]["file_name"]
+    line = error_line(custom("own.json", *IMAGES, content=content))
+    assert "own.json: images[2]: Object missing required field `file_name`" in line
+    content = coco()
+    content["annotations"][3]["bbox"] = "1 2 3 4"
+    line = error_line(custom("own.json", *IMAGES, content=content))
+    assert "own.json: annotations[3]: Expected `array | null`, got `str`" in line
+    line = error_line(custom("own.json", content={"annotations": []}))
+    assert "required field `images` (read as COCO's instances)" in line
+
+
 def test_annotations_of_unknown_images_and_labels_of_images(custom):
     content = coco()
     content["annotations"].append({"image_id": 99, "category_id": 1})
