@@ -34,7 +34,7 @@ def main() -> None:
         MAX_LISTED,
         across_splits,
         boxes_outside,
-        content_hashes,
+        copy_numbers,
         draw_cooccurrence,
         draw_frequencies,
         file_stem,
@@ -65,7 +65,7 @@ def main() -> None:
         report(f"labels without positives in {name}", empty)
     report("odd labels", odd_label_lines(data.labels, splits))
     paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
-    copies = list(same_by(splits, content_hashes(paths).get))
+    copies = list(same_by(splits, copy_numbers(paths).get))
     named = same_by(splits, file_stem)
     for what, groups in {
         "the same picture in several splits (leakage)": filter(across_splits, copies),

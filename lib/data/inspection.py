@@ -3,42 +3,23 @@
 Shapes: N images of a split, C labels.
 """
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from lib.common.console import progress_bar
-from lib.common.errors import UserError
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.folder import Split
 from lib.data.preparation.boxes import is_outside
-from lib.data.preparation.groups import sibling_stem
+from lib.data.preparation.groups import identical_files, sibling_stem
 from lib.data.preparation.label_checks import odd_labels
 from lib.data.transforms import PictureHeader
 
 MAX_LISTED = 10
 MAX_LABELS = 60  # in a figure, the most frequent ones
 MAX_LABEL_LENGTH = 40  # characters in a figure
-
-
-def content_hashes(paths: Sequence[str]) -> dict[str, str]:
-    """SHA-256 of each file's bytes; equal ones are copies."""
-
-    def digest(path: str) -> str:
-        try:
-            with open(path, "rb") as file:
-                return hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise UserError(f"{path}: cannot be read: {error.strerror}") from error
-
-    with ThreadPoolExecutor() as pool:
-        found = progress_bar(pool.map(digest, paths), "hash", "image", total=len(paths))
-        return dict(zip(paths, found, strict=True))
 
 
 def same_by(
@@ -66,6 +47,12 @@ def one_of_each_split(group: Sequence[str]) -> str:
     shown = list(first.values()) if len(first) > 1 else list(group[:2])
     more = len(group) - len(shown)
     return " = ".join(shown) + (f" and {more} more" if more else "")
+
+
+def copy_numbers(paths: Sequence[str]) -> dict[str, int]:
+    """The same number for files of the same bytes; files without a copy have none."""
+    groups = enumerate(identical_files(paths))
+    return {paths[row]: number for number, rows in groups for row in rows}
 
 
 def file_stem(path: str) -> str | None:
