@@ -9,8 +9,9 @@ import torch
 from PIL import Image
 
 from lib.data.transforms import read_image
-from tests.helpers.commands import TINY, make_data, run_here
+from tests.helpers.commands import TINY, make_data, make_experiment, run_here
 
+EVALUATE = ("evaluate.py", "--exp-dir", "experiments/toy", "--workers", "0")
 FLAGS = (*TINY, *"--data colors --batch-size 4 --max-epochs 2 --img-size 64 --seed 3".split())
 
 
@@ -60,3 +61,24 @@ def test_turned_photographs_train_as_their_upright_copies(train, flags):
         Image.fromarray(np.asarray(read_image(file))).save(file)
     copies, again = train("upright", 3, *flags)
     assert turned == copies and same(model, again)
+
+
+@pytest.mark.parametrize(("exif", "energy"), [("upright", 1), ("stored", 0.75)])
+def test_an_evaluation_scales_boxes_as_images_are_read(tmp_path, monkeypatch, capsys, exif, energy):
+    """Boxes of the whole upright picture, 30 x 40: of a stored one, 40 x 30, they miss a part."""
+    monkeypatch.chdir(tmp_path)
+    data = make_data(tmp_path)
+    note = Image.Exif()
+    note[0x0112] = 8
+    boxes = {}
+    for file in (data / "images").iterdir():
+        Image.open(file).resize((40, 30)).save(file, exif=note)
+        boxes[f"data/colors/images/{file.name}"] = [
+            {"label": label, "box": [0, 0, 30, 40], "difficult": False}
+            for label in ("red", "green", "blue")
+        ]
+    (data / "boxes.json").write_text(json.dumps(boxes))
+    experiment = make_experiment(tmp_path, "--exif", exif)  # of one patch
+    assert run_here(monkeypatch, capsys, *EVALUATE).code == 0
+    results = json.loads((experiment / "results.json").read_text())
+    assert results["energy_in_box"] == pytest.approx(energy)

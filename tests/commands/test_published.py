@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
 from lib.experiment.loading import REQUIRED_KEYS
+from lib.predictor import Predictor
 from models import backbones
 from models.weights import resize_table
 from tests.helpers.commands import TINY, NoCapture, error_line, make_data, run_here
@@ -70,6 +72,21 @@ def test_an_export_gives_the_same_scores_back(here):
     assert here("infer.py", "--exp-dir", EXPORTED, "--workers", "0").code == 0
 
 
+def test_images_are_read_as_the_export_says(here):
+    """An export of this project keeps `exif`, which no published config has."""
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open("data/colors/images/test0.png").save("a.png", exif=turned)
+    own, upright = (Predictor(name, device="cpu")(["a.png"])[0] for name in (EXPERIMENT, EXPORTED))
+    np.testing.assert_allclose(own, upright, atol=1e-6)
+    config = open(f"{EXPORTED}/config.yaml").read()
+    with open(f"{EXPORTED}/config.yaml", "w") as file:
+        file.write(config.replace("exif: upright\n", ""))
+    published = Predictor(EXPORTED, device="cpu")
+    assert published.config.exif == "stored"
+    assert np.abs(published(["a.png"])[0] - own).max() > 1e-6
+
+
 def test_an_export_has_the_published_form(here):
     state = torch.load(f"{EXPORTED}/{CHECKPOINT}", weights_only=True)
     assert all(name.startswith("module.") for name in state)
@@ -87,6 +104,7 @@ def test_an_export_says_what_else_it_needs(here):
     assert "exists; remove it, or pass another --save-dir" in error_line(here(*command))
     result = here(*command, "--save-dir", "a")
     assert "note: the published code has no --arch test_resnet" in result.out
+    assert "note: the published code does not turn images by EXIF" in result.out
     assert "does not hold" not in result.out
     np.save("data/colors/bert.npy", np.ones((3, 12)))
     result = here(*command, "--save-dir", "b")
@@ -107,6 +125,8 @@ def test_an_export_says_what_the_published_code_cannot(here):
     assert here("train.py", *TINY, *FLAGS, "--arch", "resnet10t", "--output-stride", "16").code == 0
     said = here("scripts/export.py", "--exp-dir", "experiments/mlic_colors/exp3", *FORM).out
     assert "the published code has no --output-stride 16" in said and "class token" not in said
+    assert here("train.py", *TINY, *FLAGS, "--exif", "stored").code == 0
+    assert "EXIF" not in here("scripts/export.py", "--exp-dir", f"{EXPERIMENT[:-1]}4", *FORM).out
 
 
 def test_paths_of_any_spelling_come_back(here):

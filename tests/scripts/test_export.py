@@ -1,6 +1,7 @@
 """Exported programs: written, run without torch, and refused where they are not the same."""
 
 import ast
+import dataclasses
 import json
 import re
 import subprocess
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.export import rows
+from lib.data.transforms import read_image, resize
 from lib.export import graph as export_graph
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, error_line, run_here
@@ -71,6 +73,19 @@ def test_the_exported_program_of_torch_says_the_same(colors, here):
     np.testing.assert_allclose(scores.detach(), expected[0], atol=1e-5)
     np.testing.assert_allclose(attention.detach(), expected[1], atol=1e-5)
     assert "out: exists; remove it" in error_line(here("torch_export", "--save-dir", "out"))
+
+
+@pytest.mark.parametrize("exif", ["upright", "stored"])
+def test_pictures_are_read_as_in_training(colors, exif):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.open("data/colors/images/test0.png").save("a.png", exif=turned)
+    predictor = Predictor(EXPERIMENT, device="cpu")
+    predictor.config = dataclasses.replace(predictor.config, exif=exif)
+    (found,) = export_graph.pictures(predictor, ["a.png"])
+    expected = resize(read_image("a.png", exif), 64)
+    np.testing.assert_array_equal(found, np.asarray(expected))
+    assert ("EXIF" in export_graph.metadata(predictor)["input"]) == (exif == "upright")
 
 
 def test_a_program_that_differs_is_not_kept(colors, here, monkeypatch):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, features
 
 from lib.data.folder import Split
 from lib.data.workers import BatchLoader
@@ -19,6 +19,14 @@ def split(tmp_path):
         Image.fromarray(pixels).save(paths[-1])
     targets = np.eye(7, 3, dtype=np.uint8)
     return Split("train", paths, targets, targets == 2)
+
+
+def require_format(ending: str) -> None:
+    """Skip a test where no decoder for files of this ending is installed."""
+    if ending == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    if ending == "avif" and "avif" not in features.get_supported():
+        pytest.skip("this Pillow reads no AVIF")
 
 
 def read_batches(dataset, batches, workers, **options):

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from lib.common.errors import UserError
-from lib.data import transforms
 from lib.data.transforms import IMAGE_ENDINGS, images_in, other_files_in, read_header, read_image
+from tests.lib.data.conftest import require_format
 
 SIDE = 8  # of a patch of one grey
 GREY = np.arange(0, 240, 40, dtype=np.uint8).reshape(2, 3)
@@ -38,12 +38,6 @@ FORMATS = [
 ]
 
 
-@pytest.fixture
-def heif():
-    """The package pillow-heif, as it is registered for reading."""
-    return pytest.importorskip("pillow_heif").register_heif_opener()
-
-
 def noted(orientation: int) -> Image.Exif:
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -53,13 +47,6 @@ def noted(orientation: int) -> Image.Exif:
 def patches(image: Image.Image) -> np.ndarray:
     """The grey in the middle of each patch."""
     return np.asarray(image)[SIDE // 2 :: SIDE, SIDE // 2 :: SIDE, 0].astype(int)
-
-
-def require_format(ending: str) -> None:
-    if ending == "heic":
-        pytest.importorskip("pillow_heif").register_heif_opener()
-    if ending == "avif" and "AVIF" not in transforms._known_formats():
-        pytest.skip("this Pillow reads no AVIF")
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -177,7 +164,7 @@ def test_opaque_pictures_are_the_same_in_both(tmp_path):
     ],
 )
 def test_endings_of_cameras_and_browsers(tmp_path, endings, form):
-    require_format({"HEIF": "heic", "AVIF": "avif"}.get(form, "jpg"))
+    require_format(endings.split()[0][1:])
     for number, ending in enumerate(endings.split()):
         PICTURE.save(tmp_path / f"{number}{ending}", form)
     (tmp_path / "notes.txt").touch()
@@ -189,8 +176,9 @@ def test_endings_of_cameras_and_browsers(tmp_path, endings, form):
 
 
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
-def test_heic_is_read_by_its_package(tmp_path, heif, brand):
+def test_heic_is_read_by_its_package(tmp_path, brand):
     """Also where its brand could be AVIF's too, and where its ending says something else."""
+    require_format("heic")
     PICTURE.save(tmp_path / "a.heic", quality=100)
     content = bytearray((tmp_path / "a.heic").read_bytes())
     content[8:12] = brand

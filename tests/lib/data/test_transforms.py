@@ -15,10 +15,12 @@ from lib.config import Config
 from lib.data.transforms import (
     TRAIN_TRANSFORMS,
     Normalizer,
+    read_header,
     read_image,
     resize,
     train_transform,
 )
+from tests.lib.data.conftest import require_format
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(NOISE)
@@ -90,9 +92,12 @@ def test_what_is_no_picture_is_named(tmp_path, content, says):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("ending", ["jpg", "png", "gif", "webp", "bmp", "tif", "jp2", "ppm"])
+@pytest.mark.parametrize(
+    "ending", ["jpg", "png", "gif", "webp", "bmp", "tif", "jp2", "ppm", "avif", "heic"]
+)
 def test_damaged_pictures_are_read_or_named(tmp_path, ending):
     """Cut at every tenth of its length, and with bytes changed all over."""
+    require_format(ending)
     file = tmp_path / f"a.{ending}"
     PICTURE.save(file)
     whole = file.read_bytes()
@@ -107,6 +112,7 @@ def test_damaged_pictures_are_read_or_named(tmp_path, ending):
     for content in cases:
         file.write_bytes(content)
         try:
+            read_header(file)
             assert read_image(file).mode == "RGB"
         except UserError as error:
             assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
