@@ -149,7 +149,7 @@ def test_uncertain_marks_and_other_columns(custom):
         "b.jpg": "",
         "c.jpg": "?Edema,Fracture",
     }
-    assert "left out: 'sex', 'age'; 3 columns of labels: No Finding, Edema, Fracture" in result.out
+    assert "left out: 'Sex', 'Age'; 3 columns of labels: No Finding, Edema, Fracture" in result.out
     unknown = labels_of(custom("own.csv", *flags, "--blank", "unknown"))
     assert unknown["b.jpg"] == "?Edema,?Fracture"
     chosen = labels_of(custom("own.csv", *flags[:2], *flags[-2:], "--label-columns", "edema"))
@@ -241,9 +241,18 @@ def test_folders_of_coco_that_are_not_there(custom, prefix):
         image["file_name"] = prefix + image["file_name"]
     result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS
-    assert "4 image files found below --images by the file name alone, for example" in result.out
+    assert "4 image files found below --images" in result.out
     picture("photos/other/a.jpg")  # no longer unique
     assert "1 of 4 images are missing" in error_line(custom("own.json", *IMAGES))
+
+
+def test_first_folders_that_are_not_there(custom):
+    for number, name in enumerate(("p1/front", "p2/front", "p2/side")):
+        picture(f"set/{name}.jpg", number)
+    rows = "".join(f"CheXpert/v1/{name}.jpg,cat\n" for name in ("p1/front", "p2/front", "p2/side"))
+    result = custom("own.csv", "--images", "set", content=f"Path,labels\n{rows}")
+    assert result.code == 0 and len(split("train")) == 2, result.err
+    assert "3 image files found below --images without the first folders of" in result.out
 
 
 def test_categories_that_no_image_has(custom):

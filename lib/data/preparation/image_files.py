@@ -20,8 +20,8 @@ def find_images(
     """Set the path of each sample to its file; gives notes on those that are not named exactly.
 
     A path is tried as it is, then with `extension`, in another letter case or Unicode form, and
-    without a missing ending; then the bare file name anywhere below `images`. Each counts only
-    where one file fits. A sample without a file keeps its path.
+    without a missing ending; then below `images` without its first folders, and by its bare file
+    name. Each counts only where one file fits. A sample without a file keeps its path.
     """
     finder = _Finder(images, extension)
     how: Counter[str] = Counter()
@@ -69,6 +69,8 @@ class _Finder:
             if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
                 return found
         for path in paths if self.images else ():
+            if below := self._without_folders(_of_url(path)):
+                return below, "below --images without the first folders of their names"
             if anywhere := self._anywhere(os.path.basename(_of_url(path))):
                 return anywhere, "below --images by the file name alone"
         return None
@@ -107,6 +109,19 @@ class _Finder:
             if os.path.isdir(joined := os.path.join(real, one))
         ]
         return found[0] if len(found) == 1 else None
+
+    def _without_folders(self, path: str) -> str | None:
+        """The file below `images` that is left when the first folders of its path are left out,
+        as few of them as possible, and not all."""
+        assert self.images
+        folders = path.removeprefix(f"{self.images.as_posix()}/").split("/")
+        for start in range(1, len(folders) - 1):
+            shorter = (self.images / "/".join(folders[start:])).as_posix()
+            if self._is_file(shorter):
+                return shorter
+            if found := self._similar(shorter):
+                return found[0]
+        return None
 
     def _anywhere(self, name: str) -> str | None:
         """The one file below `images` with this name, or with this stem where it has no ending."""

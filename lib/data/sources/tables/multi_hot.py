@@ -16,6 +16,7 @@ from lib.data.sources.tables.table import (
 )
 
 UNLABELED = "unlabeled"  # Roboflow's column for images without a label
+INDEX = "unnamed: 0"  # pandas' column of row numbers
 NEARLY = 0.9  # fraction of marks from which a column is one of labels, with mistakes in it
 Record = tuple[str, dict[str, str]]
 
@@ -35,8 +36,8 @@ def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> 
     records = list(table.records())
     names = _names_as_written(table)
     chosen = _label_columns(table, records, options)
-    given = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, (options.group or "").lower()}
-    others = [name for name in table.columns if name and name not in {*chosen, *given}]
+    given = {*chosen, *_other_columns(table, options)}
+    others = [names[name] for name in table.columns if name and name not in given]
     table = table._replace(labels=None)
     notes.append(f"{table.note(others)}; {len(chosen)} columns of labels: {_some(chosen, names)}")
     folders = (Path(), file.parent)
@@ -62,8 +63,7 @@ def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions
             raise UserError(f"{table.file}:1: no column {name!r}, but {', '.join(table.columns)}")
     if options.label_columns:
         return [name.strip().lower() for name in options.label_columns]
-    without = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, (options.group or "").lower()}
-    without |= {name.strip().lower() for name in options.not_labels}
+    without = _other_columns(table, options) | {one.strip().lower() for one in options.not_labels}
     found = [name for name in table.columns if name and name not in without]
     found = [name for name in found if _holds_marks(name, records)]
     if not found:
@@ -72,6 +72,12 @@ def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions
             "column a label); --labels-column or --label-columns name them"
         )
     return found
+
+
+def _other_columns(table: Table, options: ReadOptions) -> set[str]:
+    """The columns with another meaning than a label."""
+    known = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, INDEX}
+    return known | {options.group.strip().lower()} if options.group else known
 
 
 def _holds_marks(column: str, records: Sequence[Record]) -> bool:
