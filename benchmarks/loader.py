@@ -34,7 +34,7 @@ def main() -> None:
     from benchmarks.measure import median_seconds, report
     from lib.data.bad_images import BadImages
     from lib.data.cache import cached_images
-    from lib.data.transforms import images_in
+    from lib.data.pictures import images_in
     from lib.data.workers import default_workers
 
     torch.set_num_threads(1)
@@ -97,7 +97,8 @@ def one_core(paths: Sequence[str], cache, arguments: Namespace) -> dict[str, Cal
     from torchvision.transforms import functional
 
     from lib.data.dataset import SampleKey, training_view
-    from lib.data.transforms import read_image, resize, to_pixels, train_transform
+    from lib.data.pictures import read_image
+    from lib.data.transforms import resize, to_pixels, train_transform
 
     size = arguments.img_size
     decoded = [read_image(path) for path in paths]

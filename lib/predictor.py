@@ -14,7 +14,8 @@ from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
-from lib.data.transforms import decode, read_image, resize, to_pixels
+from lib.data.pictures import decode, read_image
+from lib.data.transforms import resize, to_pixels
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, prepare_for_inference
 from lib.experiment.predict import Prediction, predict

@@ -40,7 +40,7 @@ def main() -> None:
 
     from lib.common.console import print_line
     from lib.data.preparation.labels import LabelChanges, change_labels
-    from lib.data.writer import Options, write_data_folder
+    from lib.data.preparation.writer import Options, write_data_folder
 
     rows, notes = read_sources(arguments)
     samples = [row.image for _, row in rows]

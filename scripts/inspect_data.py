@@ -44,7 +44,7 @@ def main() -> None:
         same_by,
     )
     from lib.data.preparation.boxes import headers_of
-    from lib.data.writer import find_broken
+    from lib.data.preparation.writer import find_broken
 
     data = DataFolder.open(arguments.data)
     names = [name for name in ("train", "val", "test") if (data.path / f"{name}.txt").exists()]

@@ -24,8 +24,8 @@ def main() -> None:
     arguments = parse_with_year(preprocess_parser(__doc__, *YEARS["2014"]), YEARS)
 
     from lib.common.console import progress_bar
+    from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.coco import read_instances, samples_of
-    from lib.data.writer import Options, write_data_folder
 
     labels: list[str] = []
     splits, without = {}, 0

@@ -33,8 +33,8 @@ def main() -> None:
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.lists import check_labels
+    from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.annotations import AnnotatedImage
-    from lib.data.writer import Options, write_data_folder
 
     source = arguments.data_dir
     concepts = source / "Concepts81.txt"

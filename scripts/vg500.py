@@ -29,8 +29,8 @@ def main() -> None:
 
     from lib.common.readers import decode_json, require_list
     from lib.data.folder import missing_images
+    from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.annotations import AnnotatedImage
-    from lib.data.writer import Options, write_data_folder
 
     source, partition = arguments.data_dir, arguments.data_dir / "ssgrl_partition"
     index_file = partition / "vg_category_500_labels_index.json"

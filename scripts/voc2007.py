@@ -30,7 +30,7 @@ SPLITS = {
 def main() -> None:
     arguments = parse_with_year(preprocess_parser(__doc__, *YEARS["2007"]), YEARS)
 
-    from lib.data.writer import Options, write_data_folder
+    from lib.data.preparation.writer import Options, write_data_folder
 
     splits = {
         split: read_split(arguments.data_dir, list_name)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data import transforms
+from lib.data import pictures
 from tests.helpers.commands import ROOT, TINY, make_data
 
 
@@ -52,8 +52,8 @@ def no_initial_values(monkeypatch):
 @pytest.fixture
 def no_heif(monkeypatch):
     """As where pillow-heif is not installed."""
-    transforms._known_formats.cache_clear()
+    pictures._known_formats.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     yield
-    transforms._known_formats.cache_clear()
+    pictures._known_formats.cache_clear()

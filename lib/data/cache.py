@@ -23,7 +23,8 @@ from lib.common.errors import UserError, writing
 from lib.common.files import move_into_place, write_json
 from lib.common.readers import read_array, read_json
 from lib.data.bad_images import BadImages, Unreadable
-from lib.data.transforms import read_image, resize
+from lib.data.pictures import read_image
+from lib.data.transforms import resize
 
 GIGABYTE = 1e9
 

@@ -16,7 +16,8 @@ from lib.common.errors import UserError
 from lib.data.bad_images import Unreadable
 from lib.data.cache import ImageCache
 from lib.data.folder import Split
-from lib.data.transforms import read_image, resize, to_pixels, train_transform
+from lib.data.pictures import read_image
+from lib.data.transforms import resize, to_pixels, train_transform
 
 
 class SampleKey(NamedTuple):

@@ -12,10 +12,10 @@ import numpy as np
 
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.folder import Split
+from lib.data.pictures import PictureHeader
 from lib.data.preparation.boxes import is_outside
 from lib.data.preparation.groups import identical_files, sibling_stem
 from lib.data.preparation.label_checks import odd_labels
-from lib.data.transforms import PictureHeader
 
 MAX_LISTED = 10
 MAX_LABELS = 60  # in a figure, the most frequent ones

@@ -22,7 +22,8 @@ from torch import Tensor, nn
 from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError, writing
 from lib.common.files import staged_folder
-from lib.data.transforms import read_image, resize
+from lib.data.pictures import read_image
+from lib.data.transforms import resize
 from lib.predictor import Predictor
 from models import registry
 from models.mlic import MLIC

@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
 from lib.data.folder import DataFolder, Split
-from lib.data.transforms import images_in, other_files_in
+from lib.data.pictures import images_in, other_files_in
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary

@@ -33,7 +33,7 @@ from werkzeug.wrappers import Request, Response
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.html import render
-from lib.data.transforms import open_image, read_image
+from lib.data.pictures import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmap
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lib.common.errors import UserError
-from lib.data.transforms import read_image
+from lib.data.pictures import read_image
 from lib.reports.results import Scores
 from lib.scoring import mistakes
 

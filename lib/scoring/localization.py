@@ -15,7 +15,7 @@ from torch import Tensor
 
 from lib.common.errors import UserError
 from lib.data.folder import Split
-from lib.data.transforms import read_header
+from lib.data.pictures import read_header
 
 
 class Localization:

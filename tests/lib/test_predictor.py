@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.folder import DataFolder
-from lib.data.transforms import read_image
+from lib.data.pictures import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, TINY, make_data, run

@@ -274,11 +274,13 @@ def test_an_element_of_coco_that_does_not_fit_is_named(custom):
     content = coco()
     del content["images"][2]["file_name"]
     line = error_line(custom("own.json", *IMAGES, content=content))
-    assert "own.json: images[2]: Object missing required field `file_name`" in line
+    assert (
+        "missing required field `file_name` - at `$.images[2]` (read as COCO's instances)" in line
+    )
     content = coco()
     content["annotations"][3]["bbox"] = "1 2 3 4"
     line = error_line(custom("own.json", *IMAGES, content=content))
-    assert "own.json: annotations[3]: Expected `array | null`, got `str`" in line
+    assert "Expected `array | null`, got `str` - at `$.annotations[3].bbox`" in line
     line = error_line(custom("own.json", content={"annotations": []}))
     assert "required field `images` (read as COCO's instances)" in line
 

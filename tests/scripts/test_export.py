@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 
 from benchmarks.export import rows
-from lib.data.transforms import read_image, resize
+from lib.data.pictures import read_image
+from lib.data.transforms import resize
 from lib.export import graph as export_graph
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, error_line, run_here

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 from lib.common.console import progress_bar
 from lib.common.errors import UserError
+from lib.data.pictures import PictureHeader, read_header
 from lib.data.sources.annotations import AnnotatedImage
-from lib.data.transforms import PictureHeader, read_header
 
 TOLERANCE = 1.0  # pixels by which a box may leave its picture: VOC counts from 1
 

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import AnnotatedImage
-from lib.data.transforms import IMAGE_ENDINGS
 
 MAX_HINTS = 3  # missing files for which a similar name is searched
 

@@ -69,29 +69,7 @@ def read_instances(file: Path) -> Instances:
     try:
         return decode_json(file, Instances)
     except UserError as error:
-        _name_element(file)
         raise UserError(f"{error} (read as COCO's instances)") from error
-
-
-def _name_element(file: Path) -> None:
-    """Raise `UserError` for the first image, category or annotation that is not as expected."""
-    content = decode_json(file, dict[str, msgspec.Raw])
-    for name, kind in (
-        ("images", CocoImage),
-        ("categories", Category),
-        ("annotations", Annotation),
-    ):
-        try:
-            elements = msgspec.json.decode(content.get(name, b"[]"), type=list[msgspec.Raw])
-        except msgspec.DecodeError:
-            continue
-        for number, element in enumerate(elements):
-            try:
-                msgspec.json.decode(element, type=kind)
-            except msgspec.DecodeError as error:
-                raise UserError(
-                    f"{file}: {name}[{number}]: {error} (read as COCO's instances)"
-                ) from error
 
 
 def samples_of(

@@ -11,10 +11,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
 from lib.data.lists import check_label
+from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import LABEL_NAMES, ReadOptions, Row, image_of, image_paths
 from lib.data.sources.cells import finite, split_labels, texts
 from lib.data.sources.json_files import is_json, keys_of
-from lib.data.transforms import IMAGE_ENDINGS
 
 IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
 HASHED = re.compile(r"[0-9a-f]{8}-(.+)")  # as uploaded files are named

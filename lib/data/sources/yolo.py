@@ -7,8 +7,8 @@ from typing import Any
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines, read_yaml
 from lib.data.lists import check_labels
+from lib.data.pictures import images_in
 from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row
-from lib.data.transforms import images_in
 
 SPLITS = ("train", "val", "test")
 ROUNDING = 0.01  # beyond the picture's edge that exporters leave, as a fraction of its side

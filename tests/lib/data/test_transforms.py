@@ -12,14 +12,8 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.data.transforms import (
-    TRAIN_TRANSFORMS,
-    Normalizer,
-    read_header,
-    read_image,
-    resize,
-    train_transform,
-)
+from lib.data.pictures import read_header, read_image
+from lib.data.transforms import TRAIN_TRANSFORMS, Normalizer, resize, train_transform
 from tests.lib.data.conftest import require_format
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)

@@ -7,7 +7,8 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.data.folder import Split
-from lib.data.transforms import read_image, resize
+from lib.data.pictures import read_image
+from lib.data.transforms import resize
 from lib.scoring.localization import Localization, covered, energy_in, points_at
 
 SIZE = np.array([80, 40, 80, 40])  # of the image: on 4 x 4 patches they are 20 x 10 pixels

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lib.data.preparation.groups import group_numbers, identical_files, sibling_stem
+from lib.data.preparation.splits import stratified_choice
 from lib.data.sources.annotations import AnnotatedImage
-from lib.data.splits import stratified_choice
 
 
 def long_tail(images, labels, random):

@@ -24,10 +24,10 @@ from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_npy, write_text
 from lib.data.folder import missing_images
 from lib.data.lists import check_labels, check_path
+from lib.data.pictures import read_image
 from lib.data.preparation.image_files import similar_names
+from lib.data.preparation.splits import indicators, split_off
 from lib.data.sources.annotations import AnnotatedImage
-from lib.data.splits import indicators, split_off
-from lib.data.transforms import read_image
 
 MAX_LISTED = 10  # files in an error
 FILES = ("label.txt", "train.txt", "val.txt", "test.txt", "ignore.npy", "boxes.json")

@@ -12,9 +12,9 @@ from PIL import Image
 from lib.common.errors import UserError
 from lib.data.folder import DataFolder
 from lib.data.lists import check_labels, check_path, read_labels, read_split
+from lib.data.preparation.splits import indicators, stratified_choice
+from lib.data.preparation.writer import Options, find_broken, write_data_folder
 from lib.data.sources.annotations import AnnotatedImage
-from lib.data.splits import indicators, stratified_choice
-from lib.data.writer import Options, find_broken, write_data_folder
 
 LABELS = ["cat", "dog", "cow"]
 TARGET = Path("data/mine")
@@ -174,7 +174,7 @@ def test_what_is_written_reads_back(tmp_path_factory, names, rows):
     folder = tmp_path_factory.mktemp("lines")
     found = [AnnotatedImage(path, [labels[n] for n in columns]) for path, columns in rows]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lib.data.writer.missing_images", lambda paths: [])
+        patch.setattr("lib.data.preparation.writer.missing_images", lambda paths: [])
         write_data_folder(Options(folder), labels, {"train": found}, {})
     assert read_labels(folder) == labels
     paths, targets, ignore = read_split(folder / "train.txt", labels)
