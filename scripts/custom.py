@@ -45,8 +45,8 @@ def main() -> None:
     rows, notes = read_sources(arguments)
     samples = [row.image for _, row in rows]
     notes += change_labels(samples, chosen_fields(LabelChanges, arguments))
-    require_plausible(samples, arguments)
-    notes += locate(rows, arguments)
+    require_plausible([row for _, row in rows], arguments.allow)
+    notes += check_files(rows, arguments)
     splits: dict[str, list] = {}
     for split, row in rows:
         splits.setdefault(row.split or split, []).append(row.image)
@@ -58,7 +58,10 @@ def main() -> None:
         print_line(note)
     labels = read_label_order(arguments.labels, samples)
     arguments.save_dir = Path("data") / arguments.name
-    options = Options.from_arguments(arguments, images_flag="--images", own_data=True)
+    remedy = "pass --images with their folder"
+    if arguments.images:
+        remedy = f"none of them is below --images {arguments.images}: pass another folder"
+    options = Options.from_arguments(arguments, images_remedy=remedy, own_data=True)
     write_data_folder(options, labels, splits, {}, NUM_EXAMPLES)
 
 
@@ -145,9 +148,11 @@ def add_flags(parser: Parser) -> None:
     add(
         "--allow",
         type=comma_separated,
-        default=(),
+        action="extend",
+        default=[],
         metavar="CHECK",
-        help="accept labels that a check refuses; its message names it",
+        help="accept labels that a check refuses: binary, brackets, null, numbers, case, "
+        "punctuation, joined",
     )
     add = parser.add_argument_group("splits").add_argument
     add(
@@ -190,42 +195,79 @@ def read_sources(arguments: Namespace) -> tuple[list, list[str]]:
         options = chosen_fields(ReadOptions, arguments, images=images, blank_unknown=unknown)
         found = read_source(source, options)
         samples = [row.image for row in found.rows]
+        for row in found.rows if images else ():
+            row.image.other_paths = [*row.image.other_paths, *in_split(row, split, images)]
         notes += [f"{source}: read as {found.form}", *found.notes]
         notes += find_images(samples, images, arguments.extension)
         rows += [(split, row) for row in found.rows]
     samples = [row.image for _, row in rows]
-    if arguments.group and not any(sample.group for sample in samples):
+    groups = {sample.group for sample in samples if sample.group}
+    if groups:
+        notes.append(f"--group {arguments.group}: {len(groups)} groups")
+    elif arguments.group:
         notes += group_by_pattern(samples, arguments.group)
     return rows, notes
 
 
-def require_plausible(samples: list, arguments: Namespace) -> None:
-    """Raise `UserError` for labels that are probably no labels, unless --allow names the check."""
+def in_split(row: Any, split: str, images: Path) -> list[str]:
+    """Where the file of a row may be in `images`, if it has a folder for each split."""
+    from lib.data.sources.annotations import SPLIT_NAMES
+
+    folders = [name for name, found in SPLIT_NAMES.items() if found == (row.split or split)]
+    inner = row.image.path.removeprefix(f"{images.as_posix()}/")
+    return [(images / folder / inner).as_posix() for folder in folders]
+
+
+def require_plausible(rows: list, allowed: list[str]) -> None:
+    """Raise `UserError` for labels that a line cannot hold, or that are probably no labels, unless
+    --allow names the check."""
+    from lib.data.lists import check_label
     from lib.data.preparation.label_checks import ALLOWED, odd_labels
 
-    if strange := set(arguments.allow) - set(ALLOWED):
+    if strange := set(allowed) - set(ALLOWED):
         raise UserError(f"--allow {strange.pop()}: expected {', '.join(ALLOWED)}")
-    rows = [(*one.labels, *one.difficult, *one.unknown) for one in samples]
-    for finding in odd_labels(rows):
-        if finding.name not in arguments.allow:
+    labels = [(*one.image.labels, *one.image.difficult, *one.image.unknown) for one in rows]
+    position_of: dict[str, str] = {}
+    for row, given in zip(rows, labels, strict=True):
+        for label in given:
+            position_of.setdefault(label, row.position)
+    for label, position in position_of.items():
+        try:
+            check_label(label, position)
+        except UserError as error:
+            raise UserError(f"{error}; --map FILE (old,new a line) renames it") from error
+    for finding in odd_labels(labels):
+        if finding.name not in allowed:
             raise UserError(
-                f"{arguments.train}: {finding.line}; {finding.remedy}; --allow {finding.name} "
-                "accepts them as they are"
+                f"{position_of[finding.labels[0]]}: {finding.line}; {finding.remedy}; --allow "
+                f"{finding.name} accepts them as they are"
             )
 
 
-def locate(rows: list, arguments: Namespace) -> list[str]:
-    """Check that each file is one row's, and bring boxes into its pixels; gives notes."""
+def check_files(rows: list, arguments: Namespace) -> list[str]:
+    """Check that each file is one row's, that groups are not parted, and bring boxes into the
+    pixels of their pictures; gives notes."""
     from lib.data.preparation.boxes import place_boxes
 
     position_of: dict[str, str] = {}
-    for _, row in rows:
+    splits_of: dict[str, set[str]] = {}
+    for split, row in rows:
         if (path := os.path.normpath(row.image.path)) in position_of:
+            other = "; --test-images and --val-images name other folders" if arguments.test else ""
             raise UserError(
                 f"{row.position}: {row.image.path} is a duplicate of {position_of[path]}: list "
-                "each image once, with all of its labels"
+                f"each image once, with all of its labels{other}"
             )
         position_of[path] = row.position
+        if row.image.group:
+            splits_of.setdefault(row.image.group, set()).add(row.split or split)
+    parted = [group for group, splits in splits_of.items() if len(splits) > 1]
+    if parted and arguments.group:
+        raise UserError(
+            f"--group {arguments.group}: the splits that are given part {len(parted)} groups, such "
+            f"as {parted[0]!r}, which is in {' and '.join(sorted(splits_of[parted[0]]))}: leave "
+            "the given splits out, or --group"
+        )
     return place_boxes([row.image for _, row in rows], arguments.exif)
 
 

@@ -68,7 +68,7 @@ def main() -> None:
         for split, rows in rows_of.items()
     }
     flag = "--images" if arguments.images else "--data-dir"
-    options = Options.from_arguments(arguments, images_flag=flag)
+    options = Options.from_arguments(arguments, images_remedy=f"pass {flag} with their folder")
     write_data_folder(options, labels, splits, {"no labels": without})
 
 

@@ -45,8 +45,8 @@ class PictureHeader(NamedTuple):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files below `folder`, sorted."""
-    found = (file for file in folder.rglob("*") if file.suffix.lower() in IMAGE_ENDINGS)
+    """The image files below `folder`, sorted, without hidden ones (`._` of macOS)."""
+    found = (file for file in folder.rglob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
     return sorted(file for file in found if file.is_file())
 
 

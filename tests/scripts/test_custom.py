@@ -134,7 +134,7 @@ def test_coco_images_without_annotations_are_kept(here):
             {"categories": [{"id": 1, "name": "cat"}, {"id": 1, "name": "dog"}]},
             "own.json: categories[1]: id 1 is a duplicate",
         ),
-        ({"categories": [{"id": 1, "name": "?cat"}]}, "own.json: categories[0]: label '?cat'"),
+        ({"categories": [{"id": 1, "name": "?cat"}]}, "own.json: image 0: label '?cat': no comma"),
         ({"images": [{"id": 1, "file_name": "0.png"}] * 2}, "own.json: images[1]: id 1 is a"),
         (
             {"annotations": [{"image_id": 1, "category_id": 1, "bbox": [1e308, 0, 1e308, 1]}]},
@@ -208,7 +208,10 @@ def test_bad_tables_are_named(here, rows, header, says):
         ("{", "metadata.jsonl:1: not JSON"),
         ("[1]", 'metadata.jsonl:1: expected {"file_name"'),
         ('{"file_name": "0.png", "labels": [{}]}', "metadata.jsonl:1: labels must be"),
-        ('{"file_name": "0.png"}', "metadata.jsonl:1: labels must be"),
+        (
+            '{"file_name": "0.png"}',
+            "metadata.jsonl:1: no labels; its keys are file_name; --labels-",
+        ),
     ],
 )
 def test_bad_metadata_is_named(here, text, says):
@@ -218,7 +221,9 @@ def test_bad_metadata_is_named(here, text, says):
 
 def test_sources_that_are_not_understood(here):
     assert "gone: no such file or folder" in error_line(here("--train", "gone"))
-    assert "photos: not understood; expected a CSV table" in error_line(here("--train", "photos"))
+    assert "photos: a folder without annotations (0.png, 1.png" in error_line(
+        here("--train", "photos")
+    )
     Path("own.csv").write_bytes(b"path,labels\ncaf\xe9.png,cat\n")
     assert "own.csv: not UTF-8 text" in error_line(here("--train", "own.csv"))
     Path("own.csv").write_text("path,labels\nphotos/0.png,cat\n")

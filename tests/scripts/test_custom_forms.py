@@ -23,7 +23,7 @@ def test_names_of_columns(custom, path, labels):
     result = custom("own.csv", *IMAGES, content=f"{path},{labels}\n{rows}")
     assert labels_of(result) == ROWS
     assert "own.csv: read as a CSV table with a row an image" in result.out
-    assert f"columns separated by comma; images: '{path.strip().lower()}'" in result.out
+    assert f"columns separated by comma; images: '{path.strip()}'" in result.out
 
 
 @pytest.mark.parametrize("name", "label tags class classes genres categories".split())
@@ -121,7 +121,9 @@ HOT = "filename, cat, dog, Unlabeled\na.jpg, 1, 1, 0\nb.jpg, 1, 0, 0\nc.jpg, 0, 
 
 def test_a_column_a_label(custom):
     result = custom("photos/_classes.csv", content=HOT + "d.jpg, 0, 1, 0\n")
-    assert labels_of(result) == ROWS and "2 columns of labels: cat, dog" in result.out
+    assert (
+        labels_of(result) == ROWS and "left out: 'Unlabeled'; a label each: cat, dog" in result.out
+    )
     assert labels_of(custom("photos")) == ROWS  # the folder that holds it
 
 
@@ -149,7 +151,7 @@ def test_uncertain_marks_and_other_columns(custom):
         "b.jpg": "",
         "c.jpg": "?Edema,Fracture",
     }
-    assert "left out: 'Sex', 'Age'; 3 columns of labels: No Finding, Edema, Fracture" in result.out
+    assert "left out: 'Sex', 'Age'; a label each: No Finding, Edema, Fracture" in result.out
     unknown = labels_of(custom("own.csv", *flags, "--blank", "unknown"))
     assert unknown["b.jpg"] == "?Edema,?Fracture"
     chosen = labels_of(custom("own.csv", *flags[:2], *flags[-2:], "--label-columns", "edema"))
@@ -446,7 +448,7 @@ def test_label_studio_min(custom):
     assert boxes()["d.jpg"] == [("dog", [4, 10, 24, 30])]
     content.append({"image": "b.jpg", "choice": "dog"})
     assert labels_of(custom("own.json", *IMAGES, content=content))["b.jpg"] == "?cat,?dog"
-    line = error_line(custom("own.json", *IMAGES, content=[{"text": "a"}]))
+    line = error_line(custom("own.json", *IMAGES, content=[{"text": "a", "lead_time": 1}]))
     assert 'own.json: [0]: expected a task with "data": {"image": ...}' in line
     bad = studio("a.jpg", [rectangle("dog", x="?")])
     assert "own.json: [0]: a shape whose coordinates" in error_line(
@@ -541,3 +543,141 @@ def test_yolo_without_its_file(custom):
     write("set/labels/a.txt", "0 0.5 0.5 1 1\n")
     picture("set/images/a.jpg")
     assert "looks like a YOLO data set without data.yaml" in error_line(custom("set"))
+
+
+def test_columns_that_are_probably_no_labels(custom):
+    rows = "".join(f"{name}.jpg,{n % 2},{n // 2 % 2},1\n" for n, name in enumerate("abcd"))
+    result = custom("own.csv", *IMAGES, content=f"image,cat,dog,reviewed\n{rows}")
+    assert "a label each: cat, dog, reviewed" in result.out
+    assert "the same in every row: reviewed; --not-labels leaves columns out" in result.out
+    rows = "".join(f"{name}.jpg,33,{n % 2}\n" for n, name in enumerate("abcd"))
+    line = error_line(custom("own.csv", *IMAGES, content=f"image,age,target\n{rows}"))
+    assert "one column of 0 and 1 ('target')" in line and "--label-columns target" in line
+    result = custom("own.csv", *IMAGES, "--label-columns", "target", "--test-share", "0.5")
+    assert labels_of(result)["b.jpg"] == "target"
+    via = "filename,file_size,region_count,region_shape_attributes,region_attributes\n"
+    assert "VGG Image Annotator: export it as COCO" in error_line(custom("via.csv", content=via))
+
+
+def test_a_table_of_1_and_minus_1(custom):
+    """CelebA's."""
+    text = "image_id,Bald,Smiling,Wig\na.jpg,1,-1,-1\nb.jpg,-1,1,-1\nc.jpg,1,1,-1\n"
+    result = custom("own.csv", *IMAGES, "--test-share", "0.34", content=text)
+    assert labels_of(result) == {"a.jpg": "Bald", "b.jpg": "Smiling", "c.jpg": "Bald,Smiling"}
+    assert "neither 0 nor a blank: -1 is read as no" in result.out
+    assert "labels that no image has, left out: Wig" in result.out
+
+
+def test_rows_that_repeat_another_and_empty_rows(custom):
+    text = "image,labels\na.jpg,cat;dog\na.jpg,cat;dog\nb.jpg,cat\nc.jpg,\nd.jpg,dog\n,\n,\n"
+    result = custom("own.csv", *IMAGES, content=text)
+    assert labels_of(result) == ROWS and "left out: 1 rows that repeat another one" in result.out
+    assert "labels in a cell separated by ';'" in result.out
+    text = "image,cat,dog\na.jpg,1,1\na.jpg,1,1\nb.jpg,1,nan\nc.jpg,0,NA\nd.jpg,0,1\n"
+    assert labels_of(custom("own.csv", *IMAGES, content=text)) == ROWS
+
+
+def test_cvat_of_a_project(custom):
+    """The same names in each subset, and images/<subset>/ beside the file; a turned box."""
+    for number, subset in enumerate(("Train", "Test")):
+        picture(f"out/images/{subset}/a.jpg", 10 + number, (100, 100))
+    box = '<box label="cat" xtl="20" ytl="20" xbr="60" ybr="40" rotation="90.00"/>'
+    images = "".join(
+        f'<image name="a.jpg" subset="{subset}" width="100" height="100">{box}</image>'
+        for subset in ("Train", "Test")
+    )
+    write("out/annotations.xml", f"<annotations>{images}</annotations>")
+    for flags in ((), ("--images", "out/images")):
+        assert custom("out", *flags).code == 0
+        assert split("test") == ["out/images/Test/a.jpg\tcat"]
+        assert boxes()["a.jpg"] == [("cat", [30, 10, 50, 50])]
+
+
+def test_a_folder_with_one_annotation_file(custom):
+    write("set/whatever.csv", "path,labels\n" + "".join(f"{n}.jpg,cat\n" for n in "abcde"))
+    assert custom("set", *IMAGES).code == 0
+    write("set/other.csv", "path,labels\n")
+    line = error_line(custom("set", *IMAGES))
+    assert "set: holds several annotation files (other.csv, whatever.csv): pass one" in line
+    write("set/_classes.csv", HOT + "d.jpg, 0, 1, 0\n")
+    result = custom("set", *IMAGES)
+    assert labels_of(result) == ROWS and "set: not read: other.csv, whatever.csv" in result.out
+    write("annotated/annotations/instances_default.json", coco())
+    assert labels_of(custom("annotated", *IMAGES)) == ROWS
+
+
+def test_tasks_that_nobody_annotated(custom):
+    content = [
+        studio("a.jpg", [choices("cat")]),
+        studio("b.jpg"),
+        studio("c.jpg", []),
+        studio("d.jpg", [choices("dog")]),
+    ]
+    content[3]["annotations"][0]["was_cancelled"] = True
+    result = custom("own.json", *IMAGES, "--test-share", "0.5", content=content)
+    assert labels_of(result) == {"a.jpg": "cat", "c.jpg": ""}
+    assert "left out: 2 tasks without an annotation" in result.out
+
+
+def test_a_control_of_any_name(custom):
+    """JSON-MIN writes one choice as text, several as an object."""
+    content = [
+        {"image": "a.jpg", "animal": {"choices": ["cat", "dog"]}, "annotator": 1},
+        {"image": "b.jpg", "animal": "cat", "note": "x", "annotator": 1},
+        {"image": "c.jpg", "annotator": 1},
+        {"image": "d.jpg", "animal": "dog", "annotator": 1},
+    ]
+    result = custom("own.json", *IMAGES, content=content)
+    assert labels_of(result) == ROWS
+    assert "keys that are no labels: note; --labels-column names one" in result.out
+    content[0]["animal"] = "cat"
+    result = custom("own.json", *IMAGES, "--labels-column", "animal", content=content)
+    assert labels_of(result) == ROWS | {"a.jpg": "cat"}
+
+
+def test_shapes_of_label_studio(custom):
+    ellipse = {"x": 50, "y": 50, "radiusX": 10, "radiusY": 20, "ellipselabels": ["cat"]}
+    results = [{"type": "ellipselabels", "value": ellipse}, rectangle("dog", rotation=30)]
+    content = [studio("a.jpg", results), studio("b.jpg", [choices("cat")])]
+    result = custom("own.json", *IMAGES, "--test-share", "0.5", content=content)
+    assert labels_of(result)["a.jpg"] == "cat,dog"
+    assert boxes()["a.jpg"] == [("cat", [16, 15, 24, 35])]
+    assert "left out: 1 results of the type 'a box of a turned rectangle, a point" in result.out
+
+
+def test_other_records(custom):
+    """Objects as a list, null for no label, a .json list."""
+    records = [
+        {
+            "file_name": "a.jpg",
+            "objects": [{"bbox": [1, 2, 3, 4], "category": "cat"}, {"category": "dog"}],
+        },
+        {"file_name": "b.jpg", "label": "cat"},
+        {"file_name": "c.jpg", "label": None},
+        {"file_name": "d.jpg", "label": "dog"},
+    ]
+    assert labels_of(custom("own.json", *IMAGES, content=records)) == ROWS
+    assert boxes()["a.jpg"] == [("cat", [1, 2, 4, 6])]
+    create_ml = [{"image": "a.jpg", "annotations": [{"label": "cat", "coordinates": {}}]}]
+    line = error_line(custom("own.json", *IMAGES, content=create_ml))
+    assert "own.json: [0]: no labels; its keys are image, annotations; --labels-column" in line
+
+
+def test_boxes_without_an_area_and_labels_without_images(custom):
+    content = coco(categories=[*coco()["categories"], {"id": 3, "name": "cow"}])
+    content["annotations"][0]["bbox"] = [0, 0, 0, 0]
+    content["annotations"][1]["bbox"] = [5, 5, 0, 3]
+    result = custom("own.json", *IMAGES, content=content)
+    assert labels_of(result) == ROWS and boxes()["a.jpg"] == []
+    assert "left out: 1 boxes without an area; their labels stay" in result.out
+    assert "labels that no image has, left out: cow" in result.out
+
+
+def test_yolo_whose_val_is_train(custom):
+    for number, name in enumerate("abcde"):
+        picture(f"set/images/all/{name}.jpg", number)
+        write(f"set/labels/all/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write("set/data.yaml", "train: images/all\nval: images/all\nnames: [cat, owl]\n")
+    result = custom("set")
+    assert result.code == 0 and "val is the same as train: read once, as train" in result.out
+    assert "labels that no image has, left out: owl" in result.out

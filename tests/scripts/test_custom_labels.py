@@ -53,11 +53,16 @@ def table(*labels, header="path,labels"):
         (("None", "cat", "null"), "mean no label: 'None' and 'null'", (), None),
         (
             ("Dog", "dog", "DOG;cat"),
-            "equal but for letter case or punctuation around them: 'DOG' and 'Dog' (3 labels); --",
+            "labels that are equal but for letter case: 'DOG' and 'Dog' (3 labels); --lowercase",
             ("--lowercase",),
             "dog",
         ),
-        (("dog.", "dog", "cat"), "or punctuation around them: 'dog' and 'dog.'", (), None),
+        (
+            ("dog.", "dog", "cat"),
+            "but for punctuation around them: 'dog' and 'dog.' (2 labels); --map",
+            (),
+            None,
+        ),
         (
             ("a cat", "a dog", "a cat dog", "dog cat", "cat"),
             "labels that look like several, joined by spaces: 'a cat' and 'a cat dog' (4 labels)",
@@ -190,10 +195,7 @@ def test_files_are_found_by_similar_names(custom):
     result = custom("own.csv", *IMAGES, content=f"path,labels\n{rows}")
     assert len(labels_of(result)) == 4
     assert "2 image files found in another letter case or Unicode form, for example" in result.out
-    assert (
-        "1 image files found with the ending that was missing, for example photos/c is"
-        in result.out
-    )
+    assert "1 image files found with the ending that was missing, for example 'c' is" in result.out
     picture("photos/b1.Jpg", 32)  # no longer unique
     line = error_line(custom("own.csv", *IMAGES))
     assert "1 of 4 images are missing or cannot be read: photos/b1.jpg" in line
@@ -237,3 +239,83 @@ def test_boxes_of_the_other_orientation(custom):
     content["images"][1] |= {"width": 80, "height": 100}
     result = custom("own.json", *IMAGES, content=content)
     assert "1 pictures have another size than their annotations say" in result.out
+
+
+def test_labels_with_commas_can_be_renamed(custom):
+    content = coco()
+    content["categories"][0]["name"] = "cat, domestic"
+    line = error_line(custom("own.json", *IMAGES, content=content))
+    assert "own.json: image 0: label 'cat, domestic': no comma" in line
+    assert line.endswith("--map FILE (old,new a line) renames it")
+    write("map.csv", '"cat, domestic",cat\n')
+    found = labels_of(custom("own.json", *IMAGES, "--map", "map.csv"))
+    assert found["a.jpg"] == "cat,dog"
+
+
+def test_given_splits_that_part_a_group(custom):
+    header, rows = "path,labels,patient,split", ("cat,A,train", "dog,A,test", "cat,B,train")
+    content = table(*rows, header=header)
+    line = error_line(custom("own.csv", *IMAGES, "--group", "patient", content=content))
+    assert (
+        "--group patient: the splits that are given part 1 groups, such as 'A', which is in" in line
+    )
+    assert "test and train" in line
+    assert custom("own.csv", *IMAGES).code == 0
+
+
+def test_a_large_group_is_said(custom):
+    rows = [f"cat,{'A' if number < 6 else number}" for number in range(8)]
+    flags = (*IMAGES, "--group", "who", "--test-share", "0.5")
+    result = custom("own.csv", *flags, content=table(*rows, header="path,labels,who"))
+    assert "--group who: 3 groups" in result.out
+    assert "--test-share 0.5: 2 of 8 images, since groups stay together (the largest has 6)" in (
+        result.out
+    )
+
+
+def test_a_listed_folder_that_is_there_is_believed(custom):
+    """Another picture of the same name elsewhere is another picture."""
+    for number, path in enumerate(("cats/1", "cats/2", "dogs/3")):
+        picture(f"set/{path}.jpg", number)
+    rows = "path,labels\ncats/1.jpg,cat\ncats/2.jpg,cat\ncats/3.jpg,cat\n"
+    line = error_line(custom("own.csv", "--images", "set", content=rows))
+    assert "1 of 3 images are missing or cannot be read: set/cats/3.jpg" in line
+
+
+@pytest.mark.parametrize(
+    ("listed", "file"),
+    [("7", "000007"), ("7.0", "7"), ("00000007.0", "7"), ("1a2b3c4d-x.jpg", "sub/x")],
+)
+def test_numbers_and_uploads(custom, listed, file):
+    picture(f"set/{file}.jpg")
+    picture("set/8.jpg", 3)
+    rows = f"id,labels\n{listed},cat\n8,dog\n"
+    result = custom("own.csv", "--images", "set", "--test-share", "0.5", content=rows)
+    assert labels_of(result)[f"{Path(file).name}.jpg"] == "cat"
+
+
+def test_images_with_a_folder_for_each_split(custom):
+    for number, folder in enumerate(("train", "test")):
+        picture(f"set/{folder}/0.jpg", number)
+    rows = "path,labels,split\n0.jpg,cat,train\n"
+    write("test.csv", "path,labels\n0.jpg,cat\n")
+    result = custom("own.csv", "--test", "test.csv", "--images", "set", content=rows)
+    assert result.code == 0 and split("test") == ["set/test/0.jpg\tcat"], result.err
+    for folder in ("train", "test"):
+        Path(f"set/{folder}/0.jpg").rename(f"set/{folder}.jpg")
+    picture("set/0.jpg", 5)
+    line = error_line(custom("own.csv", "--test", "test.csv", "--images", "set"))
+    assert "is a duplicate of" in line and "--test-images and --val-images name other" in line
+
+
+def test_labels_of_brackets_with_a_separator(custom):
+    content = table('"{cat,dog}"', "[cat]", "{}", "{dog}")
+    assert "--separator says" in error_line(custom("own.csv", *IMAGES, content=content))
+    found = labels_of(custom("own.csv", *IMAGES, "--separator", ","))
+    assert found == {"a.jpg": "cat,dog", "b.jpg": "cat", "c.jpg": "", "d.jpg": "dog"}
+
+
+def test_allow_can_be_repeated(custom):
+    content = table("7;[x", "8", "7", "Cat;cat")
+    flags = ("--allow", "numbers", "--allow", "brackets,case")
+    assert custom("own.csv", *IMAGES, *flags, content=content).code == 0

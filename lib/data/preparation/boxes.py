@@ -1,6 +1,6 @@
 """Boxes of annotations in the pixels of their pictures, and whether they belong to them."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from lib.common.console import progress_bar
@@ -27,7 +27,7 @@ def headers_of(paths: Sequence[str], exif: str) -> dict[str, PictureHeader]:
         return {path: one for path, one in zip(paths, found, strict=True) if one}
 
 
-def place_boxes(samples: Iterable[AnnotatedImage], exif: str) -> list[str]:
+def place_boxes(samples: Sequence[AnnotatedImage], exif: str) -> list[str]:
     """Turn boxes from fractions of a side into pixels; gives notes.
 
     Raises `UserError` where the source says width and height of the picture the other way round:
@@ -48,13 +48,27 @@ def place_boxes(samples: Iterable[AnnotatedImage], exif: str) -> list[str]:
             other.append(sample)
         if sample.has_fractions:
             sample.objects = [{**one, "box": _scaled(one["box"], size)} for one in sample.objects]
+    notes = []
     if other:
-        sample = other[0]
-        return [
+        notes.append(
             f"{len(other)} pictures have another size than their annotations say, for example "
-            f"{sample.path}: their boxes may not fit"
-        ]
-    return []
+            f"{other[0].path}: their boxes may not fit"
+        )
+    return notes + _drop_empty(samples)
+
+
+def _drop_empty(samples: Sequence[AnnotatedImage]) -> list[str]:
+    """Drop boxes that end where they begin, or before; their labels stay."""
+    dropped = 0
+    for sample in samples:
+        kept = [one for one in sample.objects if _has_area(one["box"])]
+        dropped += len(sample.objects) - len(kept)
+        sample.objects = kept
+    return [f"left out: {dropped} boxes without an area; their labels stay"] if dropped else []
+
+
+def _has_area(box: Sequence[float]) -> bool:
+    return box[0] < box[2] and box[1] < box[3]
 
 
 def _other_orientation(path: str, said: tuple[int, int], header: PictureHeader, exif: str) -> str:
@@ -76,7 +90,7 @@ def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
     x0, y0, x1, y1 = box
     inside = x0 >= -TOLERANCE and y0 >= -TOLERANCE
     inside &= x1 <= size[0] + TOLERANCE and y1 <= size[1] + TOLERANCE
-    return not inside or x0 > x1 or y0 > y1
+    return not inside or not _has_area(box)
 
 
 def _scaled(box: Sequence[float], size: tuple[int, int]) -> list[float]:

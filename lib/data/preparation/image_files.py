@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import AnnotatedImage
 
+HASHED = re.compile(r"^[0-9a-f]{8}-")  # before a file's name, after an upload to Label Studio
 MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
@@ -31,7 +33,7 @@ def find_images(
         path, difference = finder.find(paths) or (sample.path, "")
         if difference:
             how[difference] += 1
-            examples.setdefault(difference, f"{paths[0]} is {path}")
+            examples.setdefault(difference, f"{os.path.basename(paths[0])!r} is {path}")
         sample.path, sample.other_paths = path, ()
     return [
         f"{count} image files found {name}, for example {examples[name]}"
@@ -44,7 +46,8 @@ def similar_names(missing: Sequence[str]) -> str:
     hints = []
     for path in missing[:MAX_HINTS]:
         folder, name = os.path.split(path)
-        stems = {os.path.splitext(one)[0]: one for one in _listed(folder)[:5000]}
+        others = [one for one in _listed(folder)[:5000] if _has_ending(one) and one != name]
+        stems = {os.path.splitext(one)[0]: one for one in others}
         close = difflib.get_close_matches(os.path.splitext(name)[0], list(stems), n=1, cutoff=0.8)
         hints += [f"{stems[stem]!r} for {name!r}" for stem in close]
     return f"; did you mean {', '.join(hints)}?" if hints else ""
@@ -64,16 +67,24 @@ class _Finder:
         for place, path in enumerate(paths):
             named = path + (self.extension or "") if not _has_ending(path) else path
             if self._is_file(named):
-                return named, "" if place == 0 else "at another place that the form names"
+                same = place == 0 or os.path.basename(path) == os.path.basename(paths[0])
+                return named, "" if same else "under another name that the form gives"
         for path in paths:
             if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
                 return found
-        for path in paths if self.images else ():
+        if not self.images or self._is_below_a_folder(paths[0]):
+            return None  # another file of this name in another folder is another picture
+        for path in paths:
             if below := self._without_folders(_of_url(path)):
                 return below, "below --images without the first folders of their names"
             if anywhere := self._anywhere(os.path.basename(_of_url(path))):
                 return anywhere, "below --images by the file name alone"
         return None
+
+    def _is_below_a_folder(self, path: str) -> bool:
+        """Whether a path names a folder below `images`, and this folder is there."""
+        folder = os.path.dirname(path)
+        return folder != str(self.images) and bool(folder) and self._folder(folder) is not None
 
     def _similar(self, path: str) -> tuple[str, str] | None:
         """A file that differs in letter case, Unicode form, or by its ending."""
@@ -87,10 +98,21 @@ class _Finder:
             return os.path.join(real, files[0]), "in another letter case or Unicode form"
         if real not in self.stems:
             self.stems[real] = _by_stem(self._names(real))
-        stems = [name] if not _has_ending(name) else []
-        for stem in stems:
+        if _has_ending(name):
+            return None
+        number = name.removesuffix(".0")  # as pandas writes a whole number
+        for stem in dict.fromkeys((name, number)):
             if len(found := self.stems[real].get(_folded(stem), [])) == 1:
                 return os.path.join(real, found[0]), "with the ending that was missing"
+        if number.isdecimal():
+            same = [
+                one
+                for stem, many in self.stems[real].items()
+                for one in many
+                if stem.isdecimal() and int(stem) == int(number)
+            ]
+            if len(same) == 1:
+                return os.path.join(real, same[0]), "by their number"
         return None
 
     def _folder(self, path: str) -> str | None:
@@ -134,8 +156,10 @@ class _Finder:
                         path = os.path.join(folder, one)
                         self.below[_folded(one)].append(path)
                         self.below[_folded(os.path.splitext(one)[0])].append(path)
-        found = self.below.get(_folded(name), [])
-        return found[0] if len(found) == 1 else None
+        for one in dict.fromkeys((name, HASHED.sub("", name))):
+            if len(found := self.below.get(_folded(one), [])) == 1:
+                return found[0]
+        return None
 
     def _is_file(self, path: str) -> bool:
         folder, name = os.path.split(path)

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 NULLS = {"nan", "none", "null", "n/a", "<na>"}
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
-AROUND = " .,;:!?*#\"'`()[]{}<>/\\_-|"
+AROUND = " .,;:!?*\"'`()[]{}<>/\\_|"  # without + - and #, as in A+ and C#
 
 
 class Finding(NamedTuple):
@@ -54,7 +54,7 @@ def _binary(labels: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _numbers(labels: Sequence[str], most: int) -> Sequence[str]:
-    return [label for label in labels if NUMBER.fullmatch(label)]
+    return () if _binary(labels, most) else [one for one in labels if NUMBER.fullmatch(one)]
 
 
 def _brackets(labels: Sequence[str], most: int) -> Sequence[str]:
@@ -70,11 +70,26 @@ def _nulls(labels: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _case(labels: Sequence[str], most: int) -> Sequence[str]:
+    return _equal_by(labels, _folded)
+
+
+def _punctuation(labels: Sequence[str], most: int) -> Sequence[str]:
+    return _equal_by(
+        sorted({_folded(label): label for label in labels}.values()),
+        lambda label: _folded(label).strip(AROUND) or _folded(label),
+    )
+
+
+def _equal_by(labels: Sequence[str], key: Callable[[str], str]) -> list[str]:
+    """The labels of which several have the same key."""
     alike: Mapping[str, list[str]] = defaultdict(list)
     for label in labels:
-        folded = unicodedata.normalize("NFC", label).casefold()
-        alike[folded.strip(AROUND) or folded].append(label)
+        alike[key(label)].append(label)
     return [label for group in alike.values() if len(group) > 1 for label in group]
+
+
+def _folded(label: str) -> str:
+    return unicodedata.normalize("NFC", label).casefold()
 
 
 def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
@@ -82,7 +97,7 @@ def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
     several = [label for label in labels if len(label.split()) > 1]
     words = {word for label in labels for word in label.split()}
     uses = sum(len(label.split()) for label in labels)
-    few = len(words) < len(labels) and uses >= 2 * len(words)
+    few = uses >= 2 * len(words)
     return several if most == 1 and few and 2 * len(several) >= len(labels) else ()
 
 
@@ -98,7 +113,8 @@ CHECKS = (
         "brackets",
         "labels with brackets, braces or quotes",
         _brackets,
-        "--separator says what stands between labels, --map FILE (old,new a line) renames them",
+        "--separator says what stands between the labels of a cell, --map FILE (old,new a line) "
+        "renames them",
     ),
     Check("null", "labels that mean no label", _nulls, "--none WORD reads such a word as no label"),
     Check(
@@ -109,9 +125,15 @@ CHECKS = (
     ),
     Check(
         "case",
-        "labels that are equal but for letter case or punctuation around them",
+        "labels that are equal but for letter case",
         _case,
         "--lowercase makes them one label, --map FILE (old,new a line) renames them",
+    ),
+    Check(
+        "punctuation",
+        "labels that are equal but for punctuation around them",
+        _punctuation,
+        "--map FILE (old,new a line) renames them",
     ),
     Check(
         "joined",

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from scipy import sparse
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.preparation.groups import group_numbers
 from lib.data.sources.annotations import AnnotatedImage
@@ -138,6 +139,11 @@ def split_off(
         grouping = f" in {number} groups" if number < len(samples) else ""
         raise UserError(
             f"{flag} {fraction:g}: leaves one part of {len(samples)} images{grouping} empty"
+        )
+    if abs(chosen.sum() - fraction * len(samples)) > 1:
+        print_line(
+            f"{flag} {fraction:g}: {chosen.sum()} of {len(samples)} images, since groups stay "
+            f"together (the largest has {np.bincount(groups).max()})"
         )
     rest = [sample for sample, away in zip(samples, chosen, strict=True) if not away]
     return rest, [sample for sample, away in zip(samples, chosen, strict=True) if away]

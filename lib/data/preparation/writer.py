@@ -30,6 +30,7 @@ from lib.data.preparation.splits import indicators, split_off
 from lib.data.sources.annotations import AnnotatedImage
 
 MAX_LISTED = 10  # files in an error
+MAX_LABELS = 100  # in the summary
 FILES = ("label.txt", "train.txt", "val.txt", "test.txt", "ignore.npy", "boxes.json")
 
 
@@ -44,7 +45,7 @@ class Options:
     seed: int = 0
     test_share: float | None = None  # of train, where there is no test split
     own_data: bool = False  # groups stay together; difficult labels of train and val are unknown
-    images_flag: str = "--data-dir"  # the flag for the folder of the images
+    images_remedy: str = "pass --data-dir with their folder"  # where no image is found
 
     @classmethod
     def from_arguments(cls, arguments: Namespace, **others: Any) -> "Options":
@@ -163,7 +164,7 @@ def _with_images(
         if len(bad) < len(paths):
             remedy = "pass --skip-missing to leave them out"
         else:
-            remedy = f"pass {options.images_flag} with their folder"
+            remedy = options.images_remedy
         raise UserError(
             f"{len(bad)} of {len(paths)} images are missing or cannot be read: "
             f"{', '.join(list(bad)[:MAX_LISTED])}{more}{similar_names(list(bad))}; paths are "
@@ -198,6 +199,11 @@ def _boxes(samples: Iterable[AnnotatedImage]) -> str:
     return "{\n" + ",\n".join(lines) + "\n}\n"
 
 
+def _listed(texts: Sequence[str]) -> str:
+    more = f", and {len(texts) - MAX_LABELS} more" if len(texts) > MAX_LABELS else ""
+    return ", ".join(texts[:MAX_LABELS]) + more
+
+
 def _print_summary(
     labels: Sequence[str],
     splits: Mapping[str, Sequence[AnnotatedImage]],
@@ -213,11 +219,11 @@ def _print_summary(
             f"{per_image.max()}), {np.count_nonzero(per_image == 0)} without labels"
         )
     rows = zip(labels, *counts.values(), strict=True)
-    positives = ", ".join(f"{row[0]} {'/'.join(map(str, row[1:]))}" for row in rows)
-    print_line(textwrap.fill(f"positives ({'/'.join(counts)}): {positives}", 100))
+    positives = [f"{row[0]} {'/'.join(map(str, row[1:]))}" for row in rows]
+    print_line(textwrap.fill(f"positives ({'/'.join(counts)}): {_listed(positives)}", 100))
     for name, column in counts.items():
         if nothing := [label for label, count in zip(labels, column, strict=True) if not count]:
-            print_line(textwrap.fill(f"without positives in {name}: {', '.join(nothing)}", 100))
+            print_line(textwrap.fill(f"without positives in {name}: {_listed(nothing)}", 100))
     for reason, count in left_out.items():
         if count:
             print_line(f"left out: {count} ({reason})")

@@ -13,8 +13,8 @@ from lib.data.sources.coco import is_coco, read_coco
 from lib.data.sources.cvat import is_cvat, read_cvat
 from lib.data.sources.fiftyone import is_fiftyone, read_fiftyone
 from lib.data.sources.json_files import keys_of
-from lib.data.sources.jsonl import is_jsonl, read_jsonl
 from lib.data.sources.label_studio import is_label_studio, read_label_studio
+from lib.data.sources.records import is_records, read_records
 from lib.data.sources.tables.images import is_image_table, read_image_table
 from lib.data.sources.tables.multi_hot import is_multi_hot_table, read_multi_hot_table
 from lib.data.sources.tables.objects import is_object_table, read_object_table
@@ -39,7 +39,7 @@ FORMS = (
     Form("a COCO .json file", is_coco, read_coco),
     Form("a Label Studio .json file", is_label_studio, read_label_studio),
     Form("FiftyOne's labels.json", is_fiftyone, read_fiftyone),
-    Form("a .jsonl file (Hugging Face's metadata.jsonl)", is_jsonl, read_jsonl),
+    Form("a .jsonl file (Hugging Face's metadata.jsonl) or a .json list", is_records, read_records),
     Form("a YOLO data.yaml", is_yolo, read_yolo),
     Form("a CVAT .xml file", is_cvat, read_cvat),
     Form("a folder of VOC .xml files", is_voc, read_voc),
@@ -47,8 +47,10 @@ FORMS = (
 # files that stand for the folder that holds them
 FILES_OF_FOLDERS = (
     *("metadata.jsonl", "metadata.csv", "_annotations.coco.json", "_annotations.csv"),
-    *("_classes.csv", "data.yaml", "data.yml", "labels.json"),
+    *("_classes.csv", "data.yaml", "data.yml", "labels.json", "annotations.xml", "result.json"),
+    *("annotations/instances_default.json", "annotations.csv", "labels.csv"),
 )
+ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml")
 EXPORT = {
     ".xlsx": "save it as CSV (UTF-8) in the spreadsheet program",
     ".xls": "save it as CSV (UTF-8) in the spreadsheet program",
@@ -70,7 +72,11 @@ def read_source(source: Path, options: ReadOptions | None = None) -> Annotations
     options = options or ReadOptions()
     found = Annotations("", [], [])
     names: list[str] = []
-    for part, split in _parts(source, options):
+    parts = _parts(source, options)
+    if source.is_dir() and len(parts) == 1 and parts[0][0] != source:
+        others = [file.name for file in _annotation_files(source) if file != parts[0][0]]
+        found.notes += [f"{source}: not read: {', '.join(others[:6])}"] if others else []
+    for part, split in parts:
         form = _form(part, options)
         if form is None:
             raise UserError(f"{source}: {_why_not(source, options)}")
@@ -89,16 +95,24 @@ def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
     """The sources that make up a source, and the split of each."""
     if not source.is_dir():
         return [(source, None)]
-    for name in FILES_OF_FOLDERS:
-        if (source / name).is_file():
-            return [(source / name, None)]
+    if found := [source / name for name in FILES_OF_FOLDERS if (source / name).is_file()]:
+        return [(found[0], None)]
     if is_voc(source, options):
         return [(source, None)]
     parts: list[tuple[Path, str | None]] = []
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
         if split := SPLIT_NAMES.get(folder.name.lower()):
             parts += [(part, split) for part, _ in _parts(folder, options)]
-    return [one for one in parts if _form(one[0], options)] or [(source, None)]
+    if parts := [one for one in parts if _form(one[0], options)]:
+        return parts
+    files = _annotation_files(source)
+    return [(files[0] if len(files) == 1 else source, None)]
+
+
+def _annotation_files(folder: Path) -> list[Path]:
+    """The files in a folder that may hold annotations."""
+    files = (file for file in folder.iterdir() if file.suffix.lower() in ANNOTATION_ENDINGS)
+    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
 def _form(source: Path, options: ReadOptions) -> Form | None:
@@ -116,12 +130,19 @@ def _why_not(source: Path, options: ReadOptions) -> str:
     if source.is_dir() and (source / "images").is_dir() and (source / "labels").is_dir():
         return "looks like a YOLO data set without data.yaml: write one with train, val and names"
     if keys := sorted(keys_of(source) or ()):
-        return f"JSON with the keys {', '.join(keys[:8])}; expected a form of {', '.join(_JSON)}"
+        return f"JSON with the keys {', '.join(keys[:8])}; expected a form of {JSON_FORMS}"
+    if source.is_dir():
+        if files := [file.name for file in _annotation_files(source)]:
+            return f"holds several annotation files ({', '.join(files[:6])}): pass one of them"
+        names = ", ".join(sorted(path.name for path in source.iterdir())[:6])
+        return (
+            f"a folder without annotations ({names or 'empty'}); for images alone, write a table "
+            "with a line path,labels for each"
+        )
     return f"not understood; expected {', '.join(form.name for form in FORMS)}"
 
 
-_JSON = (
-    "COCO (images, annotations, categories)",
-    "FiftyOne (classes, labels)",
-    "Label Studio (a list)",
+JSON_FORMS = (
+    "COCO (images, annotations, categories), FiftyOne (classes, labels), or a list of records or "
+    "of Label Studio's tasks"
 )

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from lib.common.errors import UserError
-from lib.data.lists import UNKNOWN, check_label
+from lib.data.lists import UNKNOWN
 from lib.data.sources.cells import split_labels
 
 # keys and column names of an image's file and of its labels, in lower case; the first one counts
@@ -101,13 +101,11 @@ def image_of(
 ) -> AnnotatedImage:
     """An image whose file is at one of `paths`; `?label` is unknown.
 
-    Raises `UserError`, naming `position`, for labels that are not valid.
+    Raises `UserError`, naming `position`, for a label that is both known and unknown.
     """
     names = dict.fromkeys(label.strip() for label in labels if label.strip())
     unknown = [name[len(UNKNOWN) :].strip() for name in names if name.startswith(UNKNOWN)]
     known = [name for name in names if not name.startswith(UNKNOWN)]
-    for label in (*known, *unknown):
-        check_label(label, position)
     if both := sorted(set(known) & set(unknown)):
         raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
     return AnnotatedImage(paths[0], known, unknown=unknown, other_paths=tuple(paths[1:]), **others)
@@ -124,7 +122,7 @@ def text_row(
 ) -> Row:
     """A row from text; several labels in one text are read by `split_labels`.
 
-    Raises `UserError` for labels and splits that are not valid.
+    Raises `UserError` for an empty path and a split that is none.
     """
     if not path.strip():
         raise UserError(f"{position}: no path")
@@ -144,6 +142,26 @@ def split_name(split: object, position: str) -> str | None:
     if name is None:
         raise UserError(f"{position}: split {split!r}: expected train, val or test")
     return name
+
+
+def without_repeats(rows: Sequence[Row], notes: list[str]) -> list[Row]:
+    """Rows without those that say the same of the same image as an earlier one."""
+    kept: dict[tuple[object, ...], Row] = {}
+    for row in rows:
+        image = row.image
+        kept.setdefault((image.path, row.split, *image.labels, "?", *image.unknown), row)
+    if len(kept) < len(rows):
+        notes.append(f"left out: {len(rows) - len(kept)} rows that repeat another one")
+    return list(kept.values())
+
+
+def note_unused(names: Iterable[str], rows: Iterable[Row], notes: list[str]) -> None:
+    """Note the labels that the source names, and no image of it has."""
+    images = [row.image for row in rows]
+    used = {label for one in images for label in (*one.labels, *one.difficult, *one.unknown)}
+    if unused := [name for name in dict.fromkeys(names) if name not in used]:
+        more = f", and {len(unused) - 10} more" if len(unused) > 10 else ""
+        notes.append(f"labels that no image has, left out: {', '.join(unused[:10])}{more}")
 
 
 def joined(rows: Iterable[Row]) -> list[Row]:

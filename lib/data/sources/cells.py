@@ -8,8 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 SEPARATORS = ",;|"
+BRACKETS = {"[": "]", "{": "}", "(": ")"}
 YES = frozenset(("1", "true", "yes", "y", "t", "x"))
 NO = frozenset(("0", "false", "no", "n", "f"))
+BLANKS = frozenset(("", "nan", "na", "n/a", "none", "null"))
 UNKNOWN_MARKS = frozenset(("-1", "u", "?", "unknown", "uncertain"))
 
 
@@ -21,8 +23,10 @@ def split_labels(text: str, separator: str | None = None) -> list[str]:
     (['dog', 'cat'], ['dog', 'cat'], ['dog', 'cat'])
     """
     text = text.strip()
-    if text[:1] in "[{(" and (found := _listed(text)) is not None:
+    if text[:1] in BRACKETS and (found := _listed(text)) is not None:
         return found
+    if separator is not None and len(text) > 1 and BRACKETS.get(text[0]) == text[-1]:
+        text = text[1:-1]
     if separator is not None and not separator.strip():
         return text.split()
     for other in SEPARATORS if separator is None else ():
@@ -70,7 +74,7 @@ def mark(text: str) -> bool | None | str:
         return False
     if value in UNKNOWN_MARKS:
         return None
-    if not value:
+    if value in BLANKS:
         return ""
     raise ValueError(text)
 

@@ -8,8 +8,7 @@ import msgspec
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.lists import check_labels
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row, image_paths
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row, image_paths, note_unused
 from lib.data.sources.json_files import keys_of
 
 MAX_COORDINATE = 1e8  # pixels; larger ones are refused
@@ -58,10 +57,13 @@ def read_coco(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         _drop_without_image(instances, notes)
     samples, _ = samples_of(instances, options.images or file.parent, file, keep_empty=True)
     names = {_key(image.id): image.file_name for image in instances.images}
+    rows = []
     for sample, key in zip(samples, sorted(names, key=_order), strict=True):
         sample.path, *others = image_paths(names[key], options, (file.parent, Path()))
         sample.other_paths = others
-        yield Row(sample, None, str(file))
+        rows.append(Row(sample, None, f"{file}: image {key}"))
+    note_unused((category.name.strip() for category in instances.categories), rows, notes)
+    return iter(rows)
 
 
 def read_instances(file: Path) -> Instances:
@@ -85,8 +87,10 @@ def samples_of(
         key = _key(category.id)
         if key in names:
             raise UserError(f"{file}: categories[{number}]: id {category.id} is a duplicate")
-        names[key] = category.name.strip()
-    check_labels(list(names.values()), lambda row: f"{file}: categories[{row}]")
+        name = category.name.strip()
+        if name in names.values():
+            raise UserError(f"{file}: categories[{number}]: duplicate label {name!r}")
+        names[key] = name
     images: dict[str, CocoImage] = {}
     labels: dict[str, set[str]] = {}
     for number, image in enumerate(instances.images):
@@ -106,7 +110,7 @@ def samples_of(
                 "--skip-missing leaves such annotations out"
             )
         labels.setdefault(key, set()).add(label)
-        if annotation.bbox and not annotation.iscrowd:
+        if annotation.bbox and any(annotation.bbox) and not annotation.iscrowd:
             found = {"label": label, "box": _box(annotation.bbox, place), "difficult": False}
             objects.setdefault(key, []).append(found)
     samples = [

@@ -1,5 +1,6 @@
 """An .xml file of CVAT, in its form "CVAT for images 1.1": a task, a job, or a project."""
 
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -7,7 +8,6 @@ from typing import Any
 from xml.etree.ElementTree import Element
 
 from lib.common.errors import UserError
-from lib.data.lists import check_label
 from lib.data.sources.annotations import SPLIT_NAMES, ReadOptions, Row, image_of, image_paths
 from lib.data.sources.cells import finite
 from lib.data.sources.voc import read_xml
@@ -41,9 +41,12 @@ def read_cvat(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         if subset not in SPLIT_NAMES and subset:
             subsets[subset] += 1
         labels, objects = _labels(element, position)
-        image = image_of(
-            image_paths(name, options, (file.parent, file.parent / "images")), labels, position
-        )
+        folders = [file.parent / "images" / element.get("subset", "").strip()]
+        folders += [file.parent, file.parent / "images"]
+        paths = image_paths(name, options, folders)
+        if options.images and subset:
+            paths.insert(0, (options.images / element.get("subset", "").strip() / name).as_posix())
+        image = image_of(paths, labels, position)
         image.objects, image.size = objects, _size(element, position)
         yield Row(image, SPLIT_NAMES.get(subset), position)
     for subset, count in subsets.items():
@@ -57,7 +60,8 @@ def _labels(image: Element, position: str) -> tuple[list[str], list[dict[str, An
         if element.tag != "tag" and element.tag not in SHAPES:
             continue
         label = element.get("label", "").strip()
-        check_label(label, f"{position}: <{element.tag}>")
+        if not label:
+            raise UserError(f"{position}: <{element.tag}>: empty label")
         labels.append(label)
         try:
             box = _box(element)
@@ -78,7 +82,11 @@ def _box(element: Element) -> list[float] | None:
         return finite(element.get(name))
 
     if element.tag == "box":
-        return [number(edge) for edge in ("xtl", "ytl", "xbr", "ybr")]
+        left, top, right, bottom = (number(edge) for edge in ("xtl", "ytl", "xbr", "ybr"))
+        turn = math.radians(finite(element.get("rotation", "0")))
+        return _around_turned(
+            (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, turn
+        )
     if element.tag == "polygon":
         pairs = [point.split(",") for point in element.get("points", "").split(";")]
         horizontal, vertical = zip(*((finite(x), finite(y)) for x, y in pairs), strict=True)
@@ -90,6 +98,14 @@ def _box(element: Element) -> list[float] | None:
         left, top, width, height = (number(name) for name in ("left", "top", "width", "height"))
         return [left, top, left + width, top + height]
     return None
+
+
+def _around_turned(x: float, y: float, width: float, height: float, turn: float) -> list[float]:
+    """The box around a rectangle that is turned by `turn` radians about its centre (x, y)."""
+    cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
+    horizontal, vertical = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+    edges = [x - horizontal, y - vertical, x + horizontal, y + vertical]
+    return [round(edge, 3) for edge in edges]
 
 
 def _size(image: Element, position: str) -> tuple[int, int] | None:

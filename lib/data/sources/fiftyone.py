@@ -6,7 +6,7 @@ from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.sources.annotations import ReadOptions, Row, image_of, image_paths
+from lib.data.sources.annotations import ReadOptions, Row, image_of, image_paths, note_unused
 from lib.data.sources.json_files import keys_of
 
 
@@ -25,6 +25,7 @@ def read_fiftyone(file: Path, options: ReadOptions, notes: list[str]) -> Iterato
             f'{file}: expected {{"classes": [...], "labels": {{name: label, ...}}}} (read as an '
             "export of FiftyOne)"
         )
+    rows = []
     for name, value in entries.items():
         position = f"{file}: labels[{name!r}]"
         values = value if isinstance(value, list) else [] if value is None else [value]
@@ -32,7 +33,9 @@ def read_fiftyone(file: Path, options: ReadOptions, notes: list[str]) -> Iterato
         paths = image_paths(f"data/{name}", options, (file.parent,))
         if options.images:
             paths = [(options.images / name).as_posix(), *paths]
-        yield Row(image_of(paths, labels, position), None, position)
+        rows.append(Row(image_of(paths, labels, position), None, position))
+    note_unused((one for one in classes if isinstance(one, str)), rows, notes)
+    return iter(rows)
 
 
 def _label(value: Any, classes: list[Any], position: str) -> str:

@@ -1,7 +1,6 @@
 """A .json file of Label Studio, in its form JSON or JSON-MIN."""
 
 import contextlib
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -10,53 +9,91 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.lists import check_label
 from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import LABEL_NAMES, ReadOptions, Row, image_of, image_paths
 from lib.data.sources.cells import finite, split_labels, texts
 from lib.data.sources.json_files import is_json, keys_of
 
 IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
-HASHED = re.compile(r"[0-9a-f]{8}-(.+)")  # as uploaded files are named
+# keys of JSON-MIN that are no controls of the page
+OTHER_KEYS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
 Opinion = tuple[list[str], list[dict[str, Any]]]  # labels and objects of one annotator
 
 
 def is_label_studio(source: Path, options: ReadOptions) -> bool:
-    """Whether `source` is a .json file with a list of objects."""
-    return is_json(source) and keys_of(source) is None
+    """Whether `source` is a .json file with a list of tasks, or of JSON-MIN's rows."""
+    if not is_json(source) or keys_of(source) is not None:
+        return False
+    first = next(iter(decode_json(source, list[Any])), None)
+    keys = set(first) if isinstance(first, dict) else set()
+    return "data" in keys or bool(keys & (OTHER_KEYS - {"id"}))
 
 
 def read_label_studio(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
     """A row for each image. A label counts if more than half of the annotators give it, and is
-    unknown if half of them do; skipped annotations and predictions do not count."""
+    unknown if half of them do. Skipped annotations and predictions do not count, and tasks without
+    an annotation are left out."""
+    content = decode_json(file, list[Any])
+    controls = _controls(content, options)
     tasks: dict[str, tuple[str, list[Opinion]]] = {}
     size_of: dict[str, tuple[int, int]] = {}
+    group_of: dict[str, str] = {}
     ignored: Counter[str] = Counter()
-    for number, task in enumerate(decode_json(file, list[Any])):
+    for number, task in enumerate(content):
         position = f"{file}: [{number}]"
-        data = task.get("data") if isinstance(task, dict) else None
-        name = _image(data if isinstance(data, dict) else task)
+        data = task.get("data", task) if isinstance(task, dict) else {}
+        data = data if isinstance(data, dict) else {}
+        name = _image(data)
         if name is None:
             raise UserError(
                 f'{position}: expected a task with "data": {{"image": ...}} (read as JSON of Label '
                 "Studio), or its form JSON-MIN"
             )
         _, opinions = tasks.setdefault(name, (position, []))
-        for results in _results(task, position):
+        if options.group and data.get(options.group) is not None:
+            group_of[name] = str(data[options.group])
+        for results in _results(task, controls, position):
             labels, objects, size = _opinion(results, position, ignored)
             opinions.append((labels, objects))
             if size:
                 size_of[name] = size
+    empty = sum(not opinions for _, opinions in tasks.values())
+    if empty:
+        notes.append(f"left out: {empty} tasks without an annotation")
     several = sum(len(opinions) > 1 for _, opinions in tasks.values())
     if several:
         notes.append(f"{several} images of several annotators: a label counts by majority")
     for kind, count in ignored.items():
         notes.append(f"left out: {count} results of the type {kind!r}")
+    if others := _other_texts(content, controls):
+        notes.append(f"keys that are no labels: {', '.join(others)}; --labels-column names one")
     for name, (position, opinions) in tasks.items():
-        labels, objects = _majority(opinions)
-        image = image_of(_paths(name, options, file), labels, position)
-        image.objects, image.size, image.has_fractions = objects, size_of.get(name), True
-        yield Row(image, None, position)
+        if opinions:
+            labels, objects = _majority(opinions)
+            image = image_of(_paths(name, options, file), labels, position)
+            image.objects, image.size, image.has_fractions = objects, size_of.get(name), True
+            image.group = group_of.get(name)
+            yield Row(image, None, position)
+
+
+def _controls(content: Sequence[Any], options: ReadOptions) -> set[str]:
+    """The keys of JSON-MIN that hold labels: those of `LABEL_NAMES`, those that hold several
+    choices or shapes in any row, and the one that is given."""
+    found = {options.labels_column} if options.labels_column else set()
+    for row in content:
+        for key, value in row.items() if isinstance(row, dict) and "data" not in row else ():
+            shapes = isinstance(value, list) and any(isinstance(one, dict) for one in value)
+            choices = isinstance(value, dict) and "choices" in value
+            if shapes or choices or key.lower() in LABEL_NAMES:
+                found.add(key)
+    return found
+
+
+def _other_texts(content: Sequence[Any], controls: set[str]) -> list[str]:
+    """The keys of JSON-MIN that hold texts, and are neither the image nor read as labels."""
+    rows = [row for row in content if isinstance(row, dict) and "data" not in row]
+    keys = {key for row in rows for key, value in row.items() if isinstance(value, str)}
+    return sorted(keys - controls - OTHER_KEYS - set(IMAGE_KEYS))
 
 
 def _majority(opinions: Sequence[Opinion]) -> Opinion:
@@ -73,10 +110,8 @@ def _majority(opinions: Sequence[Opinion]) -> Opinion:
     return [*kept, *drawn], objects
 
 
-def _image(data: Any) -> str | None:
+def _image(data: Mapping[str, Any]) -> str | None:
     """The value of the image's key: a usual one, or the only one that looks like an image file."""
-    if not isinstance(data, dict):
-        return None
     named = {key: value for key, value in data.items() if isinstance(value, str)}
     for key in IMAGE_KEYS:
         if named.get(key, "").strip():
@@ -85,10 +120,10 @@ def _image(data: Any) -> str | None:
     return files[0] if len(files) == 1 else None
 
 
-def _results(task: Mapping[str, Any], position: str) -> list[list[Any]]:
+def _results(task: Mapping[str, Any], controls: set[str], position: str) -> list[list[Any]]:
     """The results of each annotator of a task."""
     if "data" not in task:  # JSON-MIN: one annotator, and a key for each control of the page
-        return [[(key, value) for key, value in task.items()]]
+        return [[(key, value) for key, value in task.items() if key in controls]]
     found = []
     given = task.get("annotations", task.get("completions")) or []
     for annotation in given if isinstance(given, list) else [given]:
@@ -117,9 +152,10 @@ def _opinion(
                 ignored[kind] += 1
                 continue
             labels += [name.strip() for name in names]
-            for name in names:
-                check_label(name.strip(), position)
-            if corners := _corners(value, position):
+            corners = _corners(value, position)
+            if corners is None and ({"x", "y"} <= set(value) or "points" in value):
+                ignored["a box of a turned rectangle, a point or another shape"] += 1
+            if corners:
                 objects += [
                     {"label": name.strip(), "box": corners, "difficult": False} for name in names
                 ]
@@ -135,10 +171,7 @@ def _values(result: Any) -> list[tuple[Any, str]]:
     key, value = result if isinstance(result, tuple) else ("", None)
     if isinstance(value, list):
         return [(one, key) for one in value if isinstance(one, dict)]
-    if isinstance(value, dict) and "choices" in value:
-        return [(value, key)]
-    usual = str(key).lower() in LABEL_NAMES
-    return [(value, key)] if usual and isinstance(value, str) else []
+    return [(value, key)] if isinstance(value, (dict, str)) else []
 
 
 def _holds_labels(key: str, value: Any) -> bool:
@@ -152,6 +185,9 @@ def _corners(value: Mapping[str, Any], position: str) -> list[float] | None:
         if isinstance(value.get("points"), list):
             xs, ys = zip(*((finite(x), finite(y)) for x, y in value["points"]), strict=True)
             edges = [min(xs), min(ys), max(xs), max(ys)]
+        elif {"x", "y", "radiusX", "radiusY"} <= set(value) and not value.get("rotation"):
+            x, y, across, down = (finite(value[key]) for key in ("x", "y", "radiusX", "radiusY"))
+            edges = [x - across, y - down, x + across, y + down]
         elif {"x", "y", "width", "height"} <= set(value) and not value.get("rotation"):
             x, y, width, height = (finite(value[key]) for key in ("x", "y", "width", "height"))
             edges = [x, y, x + width, y + height]
@@ -171,8 +207,7 @@ def _size(value: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _paths(name: str, options: ReadOptions, file: Path) -> list[str]:
-    """Where an image may be: below --images by its path in the storage, or by its name, with or
-    without the hash that an upload adds."""
+    """Where an image may be: below --images by its path in the storage, or by its name."""
     path = name
     if "?" in name or "://" in name:
         with contextlib.suppress(ValueError):  # a name that only looks like a URL
@@ -181,7 +216,5 @@ def _paths(name: str, options: ReadOptions, file: Path) -> list[str]:
     path = path.replace("\\", "/")
     bare = path.rsplit("/", 1)[-1]
     names = [path.lstrip("/"), bare, unquote(bare)]
-    if match := HASHED.fullmatch(bare):
-        names.append(match[1])
     found = [one for text in names for one in image_paths(text, options, (file.parent, Path()))]
     return list(dict.fromkeys(found))

@@ -7,7 +7,6 @@ from typing import Any
 from xml.etree import ElementTree
 
 from lib.common.errors import UserError
-from lib.data.lists import check_label
 from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row, image_paths
 from lib.data.sources.cells import finite
 
@@ -78,7 +77,8 @@ def objects_of(
             label = label.lower()
             if label not in labels:
                 raise UserError(f"{file}: {label!r} is not one of the {len(labels)} labels")
-        check_label(label, f"{file}: an object's name")
+        if not label:
+            raise UserError(f"{file}: an object without a name")
         box, frame = None, element.find("bndbox")
         if frame is not None or labels is not None:
             try:

@@ -6,9 +6,8 @@ from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines, read_yaml
-from lib.data.lists import check_labels
 from lib.data.pictures import images_in
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row, note_unused
 
 SPLITS = ("train", "val", "test")
 ROUNDING = 0.01  # beyond the picture's edge that exporters leave, as a fraction of its side
@@ -33,16 +32,21 @@ def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         given["val"] = content.get("valid")
     if not any(given.values()):
         raise UserError(f"{file}: a YOLO data set without train, val or test")
-    without = 0
+    if given["val"] is not None and given["val"] == given["train"]:  # as in small examples
+        notes.append("val is the same as train: read once, as train")
+        given["val"] = None
+    without, rows = 0, []
     for split, places in given.items():
         for place in places if isinstance(places, list) else [places]:
             if place is None or place == "":
                 continue
             for picture in _pictures(_resolved(roots, _text(place, split, file), file, split)):
                 without += not _labels_file(picture).is_file()
-                yield Row(_annotated(picture, names, file), split, str(picture))
+                rows.append(Row(_annotated(picture, names, file), split, str(picture)))
     if without:
         notes.append(f"{without} images without a .txt file: no labels")
+    note_unused(names.values(), rows, notes)
+    return iter(rows)
 
 
 def _labels_file(picture: Path) -> Path:
@@ -117,7 +121,9 @@ def _names(content: Mapping[str, Any], file: Path) -> dict[int, str]:
         found = {int(number): str(name).strip() for number, name in names.items()}
     except (TypeError, ValueError) as error:
         raise UserError(f"{file}: names: expected numbers of classes with their names") from error
-    check_labels(list(found.values()), lambda row: f"{file}: names[{row}]")
+    for number, name in found.items():
+        if not name or any(name == found[other] for other in found if other < number):
+            raise UserError(f"{file}: names[{number}]: duplicate label {name!r}, or none")
     return found
 
 

@@ -1,10 +1,17 @@
 """A table with a row an image and a column a label, of 0 and 1."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lib.common.errors import UserError
-from lib.data.sources.annotations import ReadOptions, Row, image_of, image_paths
+from lib.data.sources.annotations import (
+    ReadOptions,
+    Row,
+    image_of,
+    image_paths,
+    note_unused,
+    without_repeats,
+)
 from lib.data.sources.cells import mark
 from lib.data.sources.tables.table import (
     SPLIT_COLUMNS,
@@ -34,17 +41,27 @@ def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> 
     """Rows of a table; the columns of labels are those that hold marks only, or those given."""
     table = open_table(file, options)
     records = list(table.records())
-    names = _names_as_written(table)
     chosen = _label_columns(table, records, options)
-    given = {*chosen, *_other_columns(table, options)}
-    others = [names[name] for name in table.columns if name and name not in given]
-    table = table._replace(labels=None)
-    notes.append(f"{table.note(others)}; {len(chosen)} columns of labels: {_some(chosen, names)}")
+    given = {*chosen, *_other_columns(table, options)} - {UNLABELED}
+    others = [name for name in table.columns if name and name not in given]
+    names = {column: table.name(column) for column in chosen}
+    how = table._replace(labels=None).note(others)
+    notes.append(f"{how}; a label each: {', '.join(names.values())}")
+    marks = {
+        column: [_mark(record[column], column, at) for at, record in records] for column in chosen
+    }
+    if same := [names[column] for column in chosen if len({*marks[column]}) == 1 < len(records)]:
+        notes.append(f"the same in every row: {', '.join(same)}; --not-labels leaves columns out")
+    everything = {record[column].strip() for _, record in records for column in chosen}
+    if everything == {"1", "-1"}:  # CelebA
+        notes.append("-1 and 1, and neither 0 nor a blank: -1 is read as no")
+        marks = {column: [one or False for one in marks[column]] for column in chosen}
     folders = (Path(), file.parent)
-    for position, record in records:
+    rows = []
+    for number, (position, record) in enumerate(records):
         labels = []
         for column in chosen:
-            value = _mark(record[column], column, position)
+            value = marks[column][number]
             if value is True:
                 labels.append(names[column])
             elif value is None or (value == "" and options.blank_unknown):
@@ -53,7 +70,9 @@ def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> 
             raise UserError(f"{position}: no path")
         paths = image_paths(record[table.path], options, folders)
         image = image_of(paths, labels, position, group=cells_of(record, options.group))
-        yield Row(image, table.split_of(record, position), position)
+        rows.append(Row(image, table.split_of(record, position), position))
+    note_unused(names.values(), rows, notes)
+    return iter(without_repeats(rows, notes))
 
 
 def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions) -> list[str]:
@@ -70,6 +89,12 @@ def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions
         raise UserError(
             f"{table.file}: has no column of labels, and none of 0 and 1 (read as a table with a "
             "column a label); --labels-column or --label-columns name them"
+        )
+    if len(found) == 1:
+        raise UserError(
+            f"{table.file}: has no column of labels, and one column of 0 and 1 ({found[0]!r}), too "
+            f"little for a column a label; --labels-column names the column of labels, or "
+            f"--label-columns {found[0]} says that it is one label"
         )
     return found
 
@@ -105,13 +130,3 @@ def _mark(text: str, column: str, position: str) -> bool | None | str:
         raise UserError(
             f"{position}: column {column!r}: {text!r}: expected 0 or 1 (-1 or u: unknown)"
         ) from None
-
-
-def _names_as_written(table: Table) -> Mapping[str, str]:
-    """Column names in lower case -> as the header has them."""
-    return dict(zip(table.columns, table.written, strict=True))
-
-
-def _some(columns: Sequence[str], names: Mapping[str, str]) -> str:
-    shown = ", ".join(names[column] for column in columns[:5])
-    return shown + (", ..." if len(columns) > 5 else "")

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.errors import UserError
-from lib.data.lists import check_label
 from lib.data.sources.annotations import (
     AnnotatedImage,
     ReadOptions,
@@ -53,8 +52,6 @@ def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Ite
             raise UserError(f"{position}: no path")
         paths = image_paths(record[table.path], options, folders)
         label = record[label_column].strip()
-        if label:
-            check_label(label, position)
         if label and not _is_yes(record, position):
             denied[paths[0]].add(label)
             label = ""
@@ -81,7 +78,8 @@ def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Ite
         for row in merged:
             known = {*row.image.labels, *denied[row.image.path]} - {*row.image.unknown}
             row.image.unknown = sorted(everything - known)
-    notes.append(f"{len(rows)} rows of {len(merged)} images were joined")
+    if len(merged) < len(rows):
+        notes.append(f"{len(rows)} rows of {len(merged)} images were joined")
     return iter(merged)
 
 

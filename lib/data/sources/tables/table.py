@@ -16,6 +16,7 @@ from lib.data.sources.cells import mark
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
 ENDINGS = (".csv", ".tsv")
+VIA = {"region_shape_attributes", "region_attributes"}
 SPLIT_COLUMNS = ("split", "subset", "set")
 VALID_COLUMNS = ("is_valid", "valid", "is_val")
 LONGEST_CELL = 10_000_000  # characters
@@ -38,7 +39,7 @@ class Table(NamedTuple):
     def records(self) -> Iterator[tuple[str, dict[str, str]]]:
         """The position of each row, `file:line`, where the line is its first, and its cells."""
         for line, cells in _rows(self.file, self.delimiter):
-            if line == 1 or not cells:
+            if line == 1 or not "".join(cells).strip():  # spreadsheets leave empty rows
                 continue
             if len(cells) != len(self.columns):
                 raise UserError(
@@ -46,6 +47,10 @@ class Table(NamedTuple):
                     f"comma (found {len(cells)})"
                 )
             yield f"{self.file}:{line}", dict(zip(self.columns, cells, strict=True))
+
+    def name(self, column: str) -> str:
+        """A column as the header has it."""
+        return self.written[list(self.columns).index(column)]
 
     def split_of(self, record: dict[str, str], position: str) -> str | None:
         """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
@@ -64,11 +69,14 @@ class Table(NamedTuple):
 
     def note(self, others: Sequence[str] = ()) -> str:
         """How the table was read, for the summary; `others` are columns that were left out."""
-        parts = [f"columns separated by {DELIMITERS[self.delimiter]}", f"images: {self.path!r}"]
+        parts = [
+            f"columns separated by {DELIMITERS[self.delimiter]}",
+            f"images: {self.name(self.path)!r}",
+        ]
         if self.labels:
-            parts.append(f"labels: {self.labels!r}")
+            parts.append(f"labels: {self.name(self.labels)!r}")
         if others:
-            parts.append(f"left out: {', '.join(map(repr, others))}")
+            parts.append(f"left out: {', '.join(repr(self.name(one)) for one in others)}")
         return "; ".join(parts)
 
 
@@ -91,10 +99,10 @@ def open_table(file: Path, options: ReadOptions) -> Table:
         if options.path_column is None:
             wanted = f"a column of image files ({', '.join(PATH_NAMES[:6])}, ...)"
         remedy = "" if options.path_column else "; --path-column names it"
-        raise UserError(
-            f"{file}:1: expected a header with {wanted}, found {','.join(best.columns) or '-'}"
-            f"{remedy}"
-        )
+        found = ",".join(best.columns) or "an empty file"
+        raise UserError(f"{file}:1: expected a header with {wanted}, found {found}{remedy}")
+    if VIA <= set(known[0].columns):
+        raise UserError(f"{file}: a table of the VGG Image Annotator: export it as COCO instead")
     table = max(known, key=lambda table: (table.labels is not None, len(table.columns)))
     repeated = [name for name in table.columns if name and table.columns.count(name) > 1]
     if repeated:
