@@ -46,7 +46,7 @@ def table(*labels, header="path,labels"):
         (("1.0", "0.0", "1.0"), "a column of labels with nothing but 0 and 1: '0.0' and", (), None),
         (
             ("nan", "cat", "dog;nan"),
-            "labels that mean no label: 'nan' (1 labels); --none WORD",
+            "labels that mean no label: 'nan' (1 label); --none WORD",
             ("--none", "nan"),
             "",
         ),

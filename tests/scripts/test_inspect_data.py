@@ -112,7 +112,7 @@ def test_odd_labels_turned_pictures_and_boxes_outside(here):
     ]
     Path("data/colors/boxes.json").write_text(json.dumps({path: boxes}))
     out = here().out
-    assert "odd labels: 2\n  labels with brackets, braces or quotes: \"['red']\" (1 label" in out
+    assert "odd labels: 2\n  labels with brackets, braces or quotes: \"['red']\" (1 label)" in out
     assert f"pictures with an EXIF turn (read as upright): 1\n  {path}" in out
     assert "boxes outside their pictures: 3\n" in out
     assert f"  {path}: 7 [0, 0, 30, 20] in 20 x 30" in out

@@ -13,6 +13,7 @@ from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import AnnotatedImage
 
 HASHED = re.compile(r"^[0-9a-f]{8}-")  # before a file's name, after an upload to Label Studio
+ANOTHER_NAME = "under another name, which the form gives too"
 MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
@@ -64,14 +65,14 @@ class _Finder:
 
     def find(self, paths: Sequence[str]) -> tuple[str, str] | None:
         """The path of a file and how it differs: "" for not at all. The first path first."""
-        for place, path in enumerate(paths):
+        for path in paths:
             named = path + (self.extension or "") if not _has_ending(path) else path
             if self._is_file(named):
-                same = place == 0 or os.path.basename(path) == os.path.basename(paths[0])
-                return named, "" if same else "under another name that the form gives"
+                return named, "" if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
         for path in paths:
             if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
-                return found
+                same = _stem(path) == _stem(paths[0])
+                return found if same else (found[0], ANOTHER_NAME)
         if not self.images or self._is_below_a_folder(paths[0]):
             return None  # another file of this name in another folder is another picture
         for path in paths:
@@ -192,6 +193,12 @@ def _by_stem(names: dict[str, list[str]]) -> dict[str, list[str]]:
 def _folded(name: str) -> str:
     """The same text for names that differ in letter case or Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
+
+
+def _stem(path: str) -> str:
+    """A file's name without the ending of an image."""
+    name = os.path.basename(path)
+    return _folded(os.path.splitext(name)[0] if _has_ending(name) else name)
 
 
 def _has_ending(path: str) -> bool:

@@ -22,9 +22,8 @@ class Finding(NamedTuple):
     @property
     def line(self) -> str:
         """One line with two examples."""
-        return (
-            f"{self.what}: {' and '.join(map(repr, self.labels[:2]))} ({len(self.labels)} labels)"
-        )
+        examples, number = " and ".join(map(repr, self.labels[:2])), len(self.labels)
+        return f"{self.what}: {examples} ({number} label{'s' * (number > 1)})"
 
 
 def odd_labels(rows: Iterable[Iterable[str]]) -> list[Finding]:

@@ -1,5 +1,6 @@
 """A YOLO data set: `data.yaml`, folders or lists of images, and a .txt file of objects for each."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
             if place is None or place == "":
                 continue
             for picture in _pictures(_resolved(roots, _text(place, split, file), file, split)):
-                without += not _labels_file(picture).is_file()
+                without += not os.path.isfile(_labels_file(picture))
                 rows.append(Row(_annotated(picture, names, file), split, str(picture)))
     if without:
         notes.append(f"{without} images without a .txt file: no labels")
@@ -60,7 +61,7 @@ def _labels_file(picture: Path) -> Path:
 def _annotated(picture: Path, names: Mapping[int, str], source: Path) -> AnnotatedImage:
     """An image with its objects, whose boxes are in fractions of a side."""
     file = _labels_file(picture)
-    lines = numbered_lines(file) if file.is_file() else ()
+    lines = numbered_lines(file) if os.path.isfile(file) else ()
     objects = [_object(line, names, f"{file}:{n}", source) for n, line in lines if line.strip()]
     labels = dict.fromkeys(found["label"] for found in objects)
     return AnnotatedImage(picture.as_posix(), labels, objects=objects, has_fractions=True)
@@ -92,7 +93,7 @@ def _object(line: str, names: Mapping[int, str], position: str, source: Path) ->
 
 def _pictures(place: Path) -> list[Path]:
     """The images of a folder, or of a list of paths."""
-    if place.is_dir():
+    if os.path.isdir(place):
         return images_in(place)
     listed = [Path(line.strip()) for _, line in numbered_lines(place) if line.strip()]
     return [path if path.is_absolute() else place.parent / path for path in listed]
@@ -103,7 +104,7 @@ def _resolved(roots: Sequence[Path], place: str, file: Path, split: str) -> Path
     places = (place, place.removeprefix("../"))
     candidates = [root / one for root in roots for one in places]
     for candidate in candidates:
-        if candidate.exists():
+        if os.path.exists(candidate):  # unlike pathlib's, also false for a name that is too long
             return candidate
     raise UserError(
         f"{file}: {split}: {candidates[0]}: no such folder or list; pass --images with the folder "

@@ -75,8 +75,8 @@ class Table(NamedTuple):
         ]
         if self.labels:
             parts.append(f"labels: {self.name(self.labels)!r}")
-        if others:
-            parts.append(f"left out: {', '.join(repr(self.name(one)) for one in others)}")
+        if named := [repr(self.name(one)) for one in others if one]:
+            parts.append(f"left out: {', '.join(named)}")
         return "; ".join(parts)
 
 
