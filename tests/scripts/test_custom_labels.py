@@ -294,6 +294,14 @@ def test_numbers_and_uploads(custom, listed, file):
     assert labels_of(result)[f"{Path(file).name}.jpg"] == "cat"
 
 
+def test_a_number_that_two_files_have(custom):
+    for number, name in enumerate(("7", "007", "008", "0008")):
+        picture(f"set/{name}.jpg", number)
+    rows = "id,labels\n7,cat\n007,dog\n8,cat\n"
+    line = error_line(custom("own.csv", "--images", "set", content=rows))
+    assert "1 of 3 images are missing or cannot be read: set/8" in line
+
+
 def test_images_with_a_folder_for_each_split(custom):
     for number, folder in enumerate(("train", "test")):
         picture(f"set/{folder}/0.jpg", number)

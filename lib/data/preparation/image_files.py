@@ -105,15 +105,8 @@ class _Finder:
         for stem in dict.fromkeys((name, number)):
             if len(found := self.stems[real].get(_folded(stem), [])) == 1:
                 return os.path.join(real, found[0]), "with the ending that was missing"
-        if number.isdecimal():
-            same = [
-                one
-                for stem, many in self.stems[real].items()
-                for one in many
-                if stem.isdecimal() and int(stem) == int(number)
-            ]
-            if len(same) == 1:
-                return os.path.join(real, same[0]), "by their number"
+        if len(same := self.stems[real].get(_of_number(number), [])) == 1:
+            return os.path.join(real, same[0]), "by their number"
         return None
 
     def _folder(self, path: str) -> str | None:
@@ -186,8 +179,16 @@ def _by_stem(names: dict[str, list[str]]) -> dict[str, list[str]]:
     stems: dict[str, list[str]] = defaultdict(list)
     for name in (one for many in names.values() for one in many):
         if _has_ending(name):
-            stems[_folded(os.path.splitext(name)[0])].append(name)
+            stem = _folded(os.path.splitext(name)[0])
+            stems[stem].append(name)
+            if stem.isdecimal():
+                stems[_of_number(stem)].append(name)
     return stems
+
+
+def _of_number(stem: str) -> str:
+    """The same text for a number with and without leading zeros, and one that no file has."""
+    return f"\0{stem.lstrip('0')}"
 
 
 def _folded(name: str) -> str:
