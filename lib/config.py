@@ -38,9 +38,17 @@ class Config:
 
     # model and data
     model: str = flag("mlic", "network", choices=("mlic",), group="model and data")
-    arch: str = flag("resnet101", "backbone: an architecture of the method or any timm model")
+    arch: str = flag(
+        "resnet101",
+        "backbone: an architecture of the method, any timm model, or on a laptop "
+        "efficientnet_lite0, 1 or 2",
+    )
     data: str = flag("voc2007", "name of a folder under data/, or the path of a data folder")
-    weights: str = flag("pretrained", "backbone weights: pretrained (download), none, or a file")
+    weights: str = flag(
+        "pretrained",
+        "backbone weights: pretrained (cached, of an installed package, or downloaded), none, or a "
+        "file",
+    )
     pretrained_model: str | None = flag(
         None, "checkpoint or experiment to start from, all but its classifiers"
     )
@@ -85,7 +93,7 @@ class Config:
     norm: str | None = flag(
         None,
         "normalisation: ImageNet's mean and std, none (pixels in 0..1), or what the weights "
-        "expect (default: imagenet, or none with --orid-norm)",
+        "expect (default: imagenet; none with --orid-norm; weights for efficientnet_lite)",
         choices=("imagenet", "none", "weights"),
     )
     orid_norm: bool = flag(False, "mean 0 and std 1, TResNet's own normalisation")
@@ -184,9 +192,9 @@ class Config:
             )
 
     @property
-    def normalization(self) -> str:
-        """`imagenet`, `none` or `weights`, from either flag."""
-        return self.norm or ("none" if self.orid_norm else "imagenet")
+    def normalization(self) -> str | None:
+        """`imagenet`, `none` or `weights`, from either flag; None is the architecture's default."""
+        return self.norm or ("none" if self.orid_norm else None)
 
     @property
     def eval_batch_size(self) -> int:

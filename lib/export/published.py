@@ -82,8 +82,9 @@ def _config_text(loaded: LoadedExperiment, data: Path, target: Path) -> str:
 
 def _pixels(config: Config) -> str:
     """The normalisation in the words of the published flags, where they have one for it."""
-    choice = config.normalization
-    return registry.find_arch(config.arch).expects if choice == "weights" else choice
+    arch = registry.find_arch(config.arch)
+    choice = config.normalization or arch.default_norm
+    return arch.expects if choice == "weights" else choice
 
 
 def _in_its_data_folder(loaded: LoadedExperiment) -> bool:

