@@ -32,12 +32,27 @@ RENAMED_KEYS = {
 BEFORE = {"exif": STORED}
 
 
+# flags that belong to one --model, and are refused with another
+FLAGS_OF_MODELS = {
+    "mlic": ("embed_type", "num_layers", "num_heads", "pos", "normalize_before", "tau", "lamda"),
+    "linear": (),
+    "csra": ("csra_heads", "csra_lambda"),
+    "ml_decoder": (),
+    "q2l": ("hidden_dim",),
+}
+
+
 @dataclass(frozen=True)
 class Config:
     """One training run. Raises `UserError`, naming the flag, for values that cannot work."""
 
     # model and data
-    model: str = flag("mlic", "network", choices=("mlic",), group="model and data")
+    model: str = flag(
+        "mlic",
+        "head on the backbone: the method's (mlic), or another one's",
+        choices=("mlic", "linear", "csra", "ml_decoder", "q2l"),
+        group="model and data",
+    )
     arch: str = flag(
         "resnet101",
         "backbone: an architecture of the method, any timm model, or on a laptop "
@@ -114,6 +129,11 @@ class Config:
     normalize_before: bool = flag(False, "pre-norm encoder layers (default: post-norm)")
     rm_cls: bool = flag(False, "drop the class token of a ViT")
     tau: float = flag(1.0, "temperature of the inter-modal attention")
+    csra_heads: int = flag(1, "csra: number of attention heads, 1, 2, 4, 6 or 8")
+    csra_lambda: float = flag(0.1, "csra: weight of the attention")
+    hidden_dim: int | None = flag(
+        None, "q2l: size of the transformer (default: the backbone's, at most 2048)"
+    )
 
     # loss
     loss: str = flag(
@@ -181,6 +201,15 @@ class Config:
                 value = getattr(self, name)
                 if value is not None and not holds(value):
                     raise UserError(f"{flag_name(name)} {value}: must be {text}")
+        for model, names in FLAGS_OF_MODELS.items():
+            changed = [name for name in names if getattr(self, name) != _default(name)]
+            if model != self.model and changed:
+                raise UserError(
+                    f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
+                    f"--model {self.model}: leave it out"
+                )
+        if self.csra_heads not in (1, 2, 4, 6, 8):
+            raise UserError(f"--csra-heads {self.csra_heads}: choose from 1, 2, 4, 6, 8")
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(
                 f"--orid-norm and --norm {self.norm} contradict each other: pass one of them"
@@ -190,6 +219,11 @@ class Config:
                 f"--freeze-backbone and --backbone-lr-scale {self.backbone_lr_scale:g} contradict "
                 "each other: pass one of them"
             )
+
+    @property
+    def has_label_embeddings(self) -> bool:
+        """Whether the network reads label embeddings of the data folder."""
+        return self.model == "mlic" and self.embed_type != "random"
 
     @property
     def normalization(self) -> str | None:
@@ -286,3 +320,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("workers", "ema_epoch", "max_bad_images"), "0 or more", lambda v: v >= 0),
     (("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32),
 )
+
+
+def _default(name: str) -> Any:
+    return next(item.default for item in dataclasses.fields(Config) if item.name == name)

@@ -20,7 +20,7 @@ def fold_norms(model: nn.Module, images: Tensor) -> None:
 
     A forward pass of `images` shows which norm takes the output of which convolution or linear
     layer; the norms' running statistics become part of these layers' weights, and the norms are
-    removed. If a second pass returns other outputs (a tuple of tensors), all of it is undone.
+    removed. If a second pass returns other outputs (a tuple of tensors or None), it is undone.
     """
     pairs, expected = _norms_and_their_sources(model, images)
     if not pairs:
@@ -39,6 +39,7 @@ def fold_norms(model: nn.Module, images: Tensor) -> None:
     same = all(
         (one - other).abs().max() <= TOLERANCE * other.abs().max()
         for one, other in zip(model(images), expected, strict=True)
+        if other is not None
     )
     if not same:
         for source, weight, bias, parent, name, norm in replaced:

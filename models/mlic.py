@@ -4,13 +4,13 @@ Shapes: B images, C labels, N = H * W patches, P prefix tokens, D features, T te
 """
 
 import math
-from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from models.backbones import Backbone
 from models.bilinear import BilinearAttention
+from models.classifier import Classifier
 from models.errors import ModelError
 from models.layers import (
     EncoderLayer,
@@ -19,26 +19,20 @@ from models.layers import (
     patch_classifier,
     position_code,
 )
+from models.output import Output
 
 ATTENTION_SIZE = 1024
 LEARNED_TEXT_SIZE = 768
 
 
-class Output(NamedTuple):
-    """`logits` (B, C) of the patch classifier, `object_logits` (B, C) of the auxiliary object
-    classifier, `attention` (B, C, N): alpha on the patch grid, the heatmaps."""
-
-    logits: Tensor
-    object_logits: Tensor
-    attention: Tensor
-
-
-class MLIC(nn.Module):
+class MLIC(Classifier):
     """Multi-label image classifier with semantic-guided representation enhancement.
 
     `backbone` maps images to tokens (B, P + N, D). `label_embeddings` (C, T) is kept as a fixed
     buffer; None makes a learned one, (C, 768). Raises `ModelError` if the heads do not divide D.
     """
+
+    label_parts = ("object_classifier.", "patch_classifier.")
 
     def __init__(
         self,
@@ -52,7 +46,7 @@ class MLIC(nn.Module):
         pre_norm: bool = False,
         tau: float = 1.0,
     ) -> None:
-        super().__init__()
+        super().__init__(backbone)
         num_features = backbone.num_features
         if num_features % num_heads:
             raise ModelError(
@@ -60,7 +54,6 @@ class MLIC(nn.Module):
             )
         if position and num_features % 2:
             raise ModelError(f"--pos: needs an even feature size, the backbone has {num_features}")
-        self.backbone = backbone
         if label_embeddings is None:
             learned = torch.empty(num_labels, LEARNED_TEXT_SIZE)
             nn.init.kaiming_uniform_(learned, a=math.sqrt(5))
@@ -81,11 +74,6 @@ class MLIC(nn.Module):
         self.object_classifier = ObjectClassifier(num_labels, num_features)
         self.intra_modal = IntraModalAttention(num_features)
         self.patch_classifier = patch_classifier(num_features, num_labels)
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Height and width of the patch grid."""
-        return self.backbone.grid
 
     def forward(self, images: Tensor) -> Output:
         """Normalised images (B, 3, S, S) -> `Output`."""

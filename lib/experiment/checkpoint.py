@@ -17,10 +17,16 @@ from lib.config import Config
 from lib.data.lists import check_labels
 from lib.experiment.untrusted import read_tensors, require_weights
 from models import official
+from models.classifier import Classifier
 from models.mlic import MLIC
 
 # flags that names and shapes in a part of the model depend on
-NAMES_DEPEND_ON = {"backbone.": "--arch", "encoder.": "--num-layers"}
+NAMES_DEPEND_ON = {
+    "backbone.": "--arch",
+    "encoder.": "--num-layers",
+    "head.": "--model",
+    "inter_modal.": "--model",
+}
 SHAPES_DEPEND_ON = {
     "backbone.": "--arch, or --img-size of a ViT",
     "encoder.": "--arch",
@@ -61,18 +67,23 @@ class ModelCheckpoint(NamedTuple):
     def published(self) -> bool:
         return self.config is None
 
-    def state_for(self, model: MLIC) -> dict[str, Tensor]:
-        """The weights under this project's names, and what `model` adds to a published form."""
+    def state_for(self, model: Classifier) -> dict[str, Tensor]:
+        """The weights under this project's names, and what `model` adds to a published form.
+
+        Raises `UserError` for a published one and another network than the method's.
+        """
         if self.published:
+            if not isinstance(model, MLIC):
+                raise UserError(f"{self.file}: a published checkpoint: pass --model mlic")
             return official.from_published(self.weights, model)
         return dict(self.weights)
 
-    def load_into(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
+    def load_into(self, model: Classifier, state: Mapping[str, Tensor]) -> None:
         """Load `state`, made by `state_for`. Raises `UserError` for parts that do not fit."""
         self.require_fit(model, state)
         model.load_state_dict(state)
 
-    def require_fit(self, model: MLIC, state: Mapping[str, Tensor]) -> None:
+    def require_fit(self, model: Classifier, state: Mapping[str, Tensor]) -> None:
         """Raise `UserError` unless `state` has the names and shapes of `model`, which may be on
         the meta device."""
         own = model.state_dict()

@@ -14,7 +14,7 @@ from lib.experiment.checkpoint import ModelCheckpoint, load_model_checkpoint
 from lib.experiment.folder import Experiment
 from lib.experiment.network import build_model
 from models import official
-from models.mlic import MLIC
+from models.classifier import Classifier
 
 # keys of a published config.yaml: those that scores depend on, and those that may be missing
 REQUIRED_KEYS = (
@@ -30,7 +30,7 @@ class LoadedExperiment(NamedTuple):
     experiment: Experiment
     config: Config
     labels: list[str]
-    model: MLIC
+    model: Classifier
 
 
 class Settings(NamedTuple):
@@ -64,7 +64,7 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     return LoadedExperiment(experiment, settings.config, settings.labels, model.eval())
 
 
-def _build(settings: Settings) -> MLIC:
+def _build(settings: Settings) -> Classifier:
     config, labels, label_embeddings = settings
     return build_model(config, len(labels), label_embeddings, weights="none")
 
@@ -82,7 +82,7 @@ def _require_fit(content: ModelCheckpoint, settings: Settings) -> None:
 def _own_settings(content: ModelCheckpoint, values: dict, labels: list[str]) -> Settings:
     """The settings in a checkpoint of this project; the label embeddings are a placeholder."""
     config = Config.from_dict(values, str(content.file))
-    if config.embed_type == "random":
+    if not config.has_label_embeddings:
         return Settings(config, labels, None)
     stored = content.weights.get("label_embeddings")
     if stored is None or stored.ndim != 2:

@@ -7,19 +7,21 @@ import torch
 from torch import Tensor
 
 from lib.common.errors import UserError
-from lib.config import Config
+from lib.config import FLAGS_OF_MODELS, Config
 from lib.data.transforms import Normalizer
 from lib.runtime.device import exact_float32
 from models import registry
 from models.backbones import build_backbone
+from models.classifier import Classifier
 from models.errors import ModelError
 from models.folding import fold_norms
+from models.heads import build_on
 from models.mlic import MLIC
 
 
 def build_model(
     config: Config, num_labels: int, label_embeddings: np.ndarray | Tensor | None, weights: str
-) -> MLIC:
+) -> Classifier:
     """Build the network of `config` on the CPU.
 
     `label_embeddings` (C, T) are fixed; None makes learned ones. `weights` are the backbone's:
@@ -35,6 +37,9 @@ def build_model(
             output_stride=config.output_stride,
             drop_class_token=config.rm_cls,
         )
+        if config.model != "mlic":
+            options = {name: getattr(config, name) for name in FLAGS_OF_MODELS[config.model]}
+            return build_on(backbone, config.model, num_labels, **options)
         return MLIC(
             backbone,
             num_labels,
@@ -49,7 +54,7 @@ def build_model(
         raise UserError(str(error)) from error
 
 
-def prepare_for_inference(model: MLIC, image_size: int) -> MLIC:
+def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
     """Change `model` to give the same scores in less time; it cannot be trained afterwards."""
     model.eval().requires_grad_(False).to(memory_format=torch.channels_last)
     image = torch.zeros(1, 3, image_size, image_size, device=next(model.parameters()).device)
@@ -64,7 +69,7 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
     return Normalizer(*registry.normalization(config.normalization, arch), device)
 
 
-def config_notes(config: Config, model: MLIC) -> Iterator[str]:
+def config_notes(config: Config, model: Classifier) -> Iterator[str]:
     """Settings of `config` that may not do what the user expects."""
     arch = registry.find_arch(config.arch)
     if config.freeze_backbone and config.weights == "none" and not config.pretrained_model:

@@ -15,7 +15,7 @@ from lib.common.errors import UserError
 from lib.data.loader import EvaluationLoader
 from lib.data.transforms import Normalizer
 from lib.runtime.device import autocast, exact_float32, memory_guard
-from models.mlic import Output
+from models.output import Output
 
 
 class Prediction(NamedTuple):

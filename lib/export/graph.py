@@ -26,7 +26,7 @@ from lib.data.pictures import read_image
 from lib.data.transforms import resize
 from lib.predictor import Predictor
 from models import registry
-from models.mlic import MLIC
+from models.classifier import Classifier
 
 TOLERANCE = 1e-4
 ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keeps them beside it
@@ -39,7 +39,7 @@ RunProgram = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 class Program(nn.Module):
     """A network with all the steps from images of its side to scores."""
 
-    def __init__(self, model: MLIC, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+    def __init__(self, model: Classifier, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
         super().__init__()
         self.model, self.grid = model, model.grid
         self.mean: Tensor

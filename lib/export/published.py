@@ -13,6 +13,7 @@ from lib.data.folder import DataFolder, folder_of
 from lib.experiment import checkpoint
 from lib.experiment.loading import LoadedExperiment
 from models import official, registry
+from models.mlic import MLIC
 
 
 def export_published(loaded: LoadedExperiment, target: Path) -> None:
@@ -21,18 +22,28 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
     The published form takes labels and fixed label embeddings from the data folder; they are
     written too, below `target/data/<name>/`. Raises `UserError` where `target` exists.
     """
+    model = _of_the_method(loaded)
     if target.exists():
         raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
     data = folder_of(loaded.config.data)
     with staged_folder(target) as stage:
         write_text(stage / "config.yaml", _config_text(loaded, data, target))
         file = stage / "checkpoints" / "best_ema_model.pth"
-        checkpoint.save(file, official.to_published(loaded.model))
+        checkpoint.save(file, official.to_published(model))
         folder = stage / "data" / data.name
         write_text(folder / "label.txt", "".join(f"{label}\n" for label in loaded.labels))
         if loaded.config.embed_type != "random":
-            embeddings = loaded.model.label_embeddings.numpy()
+            embeddings = model.label_embeddings.numpy()
             write_npy(folder / f"{loaded.config.embed_type}.npy", embeddings)
+
+
+def _of_the_method(loaded: LoadedExperiment) -> MLIC:
+    if isinstance(loaded.model, MLIC):
+        return loaded.model
+    raise UserError(
+        f"--format published: {loaded.experiment.path} has --model {loaded.config.model}, which "
+        "the published code does not know"
+    )
 
 
 def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
@@ -96,5 +107,5 @@ def _in_its_data_folder(loaded: LoadedExperiment) -> bool:
     except UserError:
         return False
     return data.labels == loaded.labels and np.array_equal(
-        embeddings, loaded.model.label_embeddings.numpy()
+        embeddings, _of_the_method(loaded).label_embeddings.numpy()
     )

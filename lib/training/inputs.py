@@ -40,9 +40,10 @@ class Inputs:
         )
 
     def label_embeddings(self) -> np.ndarray | None:
-        """The vectors (C, T) of `--embed-type`; None for learned ones."""
-        kind = self.config.embed_type
-        return None if kind == "random" else self.data.label_embeddings(kind)
+        """The vectors (C, T) of `--embed-type`; None for learned ones, and for other heads."""
+        if not self.config.has_label_embeddings:
+            return None
+        return self.data.label_embeddings(self.config.embed_type)
 
     def loaders(self) -> tuple[TrainingLoader, EvaluationLoader]:
         """This rank's loaders for training and validation."""

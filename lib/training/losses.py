@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.output import Output
+
 EPSILON = 1e-5
 ASL_FACTOR = 1000
 
@@ -65,6 +67,18 @@ def sum_loss(losses: Tensor, ignore: Tensor | None) -> LossSum:
     if ignore is None:
         return LossSum(losses.sum(), torch.tensor(losses.numel(), device=losses.device))
     return LossSum(losses.masked_fill(ignore, 0).sum(), (~ignore).sum())
+
+
+def objective(
+    loss: LossFunction, output: Output, targets: Tensor, ignore: Tensor, lamda: float
+) -> LossSum:
+    """The loss of the prediction, and `lamda` times that of the auxiliary object classifier, where
+    the network has one."""
+    found = loss(output.logits, targets, ignore)
+    if output.object_logits is None:
+        return found
+    auxiliary = loss(output.object_logits, targets, ignore)
+    return LossSum(found.total + lamda * auxiliary.total, found.num_entries)
 
 
 # the choices of --loss

@@ -3,19 +3,16 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-
 from lib.common.errors import UserError
 from lib.experiment.checkpoint import load_model_checkpoint
+from models.classifier import Classifier
 from models.errors import ModelError
-from models.mlic import MLIC
 
 POSITION_TABLE = "backbone.trunk.pos_embed"  # of a ViT
-CLASSIFIERS = ("object_classifier.", "patch_classifier.")
 
 
-def start_from(model: MLIC, labels: Sequence[str], path: str) -> None:
-    """Load all but the two classifiers from another experiment, whatever its labels.
+def start_from(model: Classifier, labels: Sequence[str], path: str) -> None:
+    """Load all that does not belong to the labels from another experiment of the same `--model`.
 
     `path` is a checkpoint or an experiment folder, in this project's form or the published one.
     Fixed label embeddings stay those of the present labels; learned ones are loaded only from the
@@ -32,9 +29,9 @@ def start_from(model: MLIC, labels: Sequence[str], path: str) -> None:
             state[POSITION_TABLE] = model.backbone.resize_position_table(state[POSITION_TABLE])
         except ModelError as error:
             raise UserError(f"{file}: {error}") from error
-    kept = [name for name in own if name.startswith(CLASSIFIERS)]
-    learned = isinstance(model.label_embeddings, torch.nn.Parameter)
-    if not (learned and content.labels == list(labels)):
+    kept = [name for name in own if name.startswith(model.label_parts)]
+    learned = "label_embeddings" in dict(model.named_parameters())
+    if "label_embeddings" in own and not (learned and content.labels == list(labels)):
         kept.append("label_embeddings")
     state |= {name: own[name] for name in kept}
     content.load_into(model, state)

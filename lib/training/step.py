@@ -20,10 +20,10 @@ from lib.data.transforms import Normalizer
 from lib.runtime.device import autocast, memory_guard
 from lib.runtime.world import World, maybe_no_sync
 from lib.training.ema import Ema
-from lib.training.losses import LossFunction
+from lib.training.losses import LossFunction, objective
 from lib.training.schedules import Schedule
 from models.backbones import freeze_bn_statistics
-from models.mlic import MLIC
+from models.classifier import Classifier
 
 
 @dataclass
@@ -34,9 +34,9 @@ class TrainState:
     `step` is the number of optimiser steps so far.
     """
 
-    model: MLIC
+    model: Classifier
     ddp_model: nn.Module
-    ema: Ema[MLIC]
+    ema: Ema[Classifier]
     loss: LossFunction
     optimizer: torch.optim.Optimizer
     schedule: Schedule
@@ -150,14 +150,11 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 
 
 def forward_loss(state: TrainState, batch: Batch, config: Config) -> Tensor:
-    """The loss summed over a batch: the patch classifier's, and --lamda times the auxiliary object
-    classifier's."""
+    """The loss summed over a batch: see `objective`."""
     device = state.world.device
     images = state.normalizer(batch.pixels.to(device, non_blocking=True))
     targets = batch.targets.to(device, non_blocking=True)
     ignore = batch.ignore.to(device, non_blocking=True)
     with autocast(device, config.amp):
         output = state.ddp_model(images)
-    patch_loss = state.loss(output.logits, targets, ignore)
-    object_loss = state.loss(output.object_logits, targets, ignore)
-    return patch_loss.total + config.lamda * object_loss.total
+    return objective(state.loss, output, targets, ignore, config.lamda).total

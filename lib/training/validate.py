@@ -16,6 +16,7 @@ from lib.experiment.network import prepare_for_inference
 from lib.experiment.predict import Prediction, collect_scores, predict
 from lib.runtime.device import memory_guard
 from lib.scoring.metrics import EPOCH_METRICS
+from lib.training.losses import objective
 from lib.training.prepare import Run
 
 SUFFIXES = ("", "_ema")  # of the raw model's metrics, and of the EMA model's
@@ -61,10 +62,6 @@ def _measure_losses(
         targets = torch.from_numpy(split.targets[prediction.rows]).to(device).float()
         ignore = torch.from_numpy(split.ignore[prediction.rows]).to(device)
         for row, output in zip(losses, prediction.outputs, strict=True):
-            patch = run.state.loss(output.logits, targets, ignore)
-            auxiliary = run.state.loss(output.object_logits, targets, ignore)
-            row += (
-                (patch.total + run.config.lamda * auxiliary.total).item(),
-                patch.num_entries.item(),
-            )
+            found = objective(run.state.loss, output, targets, ignore, run.config.lamda)
+            row += (found.total.item(), found.num_entries.item())
         yield prediction

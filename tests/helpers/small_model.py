@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from models.mlic import Output
+from models.output import Output
 
 
 class SmallModel(nn.Module):

@@ -1,0 +1,42 @@
+"""What all networks have in common: a backbone, a grid of patches, and `Output`.
+
+Shapes: B images, S image side.
+"""
+
+from typing import Any
+
+from torch import Tensor, nn
+
+from models.backbones import Backbone
+from models.output import Output
+
+
+class Classifier(nn.Module):
+    """A network on the patch tokens of `backbone`, from normalised images (B, 3, S, S) to `Output`.
+
+    `label_parts` begin the names of those parts of the state that belong to the labels.
+    """
+
+    label_parts: tuple[str, ...] = ()
+
+    def __init__(self, backbone: Backbone) -> None:
+        super().__init__()
+        self.backbone = backbone
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Height and width of the patch grid."""
+        return self.backbone.grid
+
+
+class HeadOnBackbone(Classifier):
+    """A head that maps tokens (B, P + N, D) to `Output`, on a backbone."""
+
+    def __init__(self, backbone: Backbone, head: Any) -> None:
+        super().__init__(backbone)
+        self.head = head
+        self.label_parts = tuple(f"head.{part}" for part in head.label_parts)
+
+    def forward(self, images: Tensor) -> Output:
+        """Normalised images (B, 3, S, S) -> `Output`."""
+        return self.head(self.backbone(images))

@@ -1,0 +1,70 @@
+"""Runs with the heads of other methods, from training to heatmaps."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.commands import TINY, error_line, make_data, run_here
+
+FLAGS = tuple(
+    flag
+    for flag in (*TINY, *"--data colors --batch-size 4 --max-epochs 1 --img-size 64 --lr-scheduler StepLR".split())
+    if flag not in ("--embed-type", "random", "--pos")
+)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys, no_curves):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    return lambda *command: run_here(monkeypatch, capsys, *command)
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("linear",), ("csra", "--csra-heads", "4"), ("ml_decoder",), ("q2l", "--hidden-dim", "16")],
+)
+def test_a_head_from_training_to_heatmaps(here, flags):
+    result = here("train.py", *FLAGS, "--model", *flags)
+    assert result.code == 0, result.err
+    folder = f"experiments/{flags[0]}_colors/exp1"
+    assert here("evaluate.py", "--exp-dir", folder, "--workers", "0").code == 0
+    results = json.loads((Path(folder) / "results.json").read_text())
+    assert 0 <= results["mAP"] <= 1
+    assert here("infer.py", "--exp-dir", folder, "--limit", "2", "--workers", "0").code == 0
+    assert (Path(folder) / "visualization/index.html").is_file()
+    again = (*FLAGS, "--model", *flags, "--pretrained-model", folder)
+    assert here("train.py", *again).code == 0
+    resumed = here("train.py", "--resume", folder, "--max-epochs", "2")
+    assert resumed.code == 0, resumed.err
+    line = error_line(here("scripts/export.py", "--exp-dir", folder, "--format", "published"))
+    assert f"has --model {flags[0]}, which the published code does not know" in line
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (
+            ("--model", "csra", "--lamda", "0.4"),
+            "--lamda: belongs to --model mlic, and has no effect",
+        ),
+        (("--model", "linear", "--pos"), "--pos: belongs to --model mlic"),
+        (("--csra-heads", "4"), "--csra-heads: belongs to --model csra"),
+        (("--model", "csra", "--csra-heads", "3"), "--csra-heads 3: choose from 1, 2, 4, 6, 8"),
+        (("--model", "q2l", "--hidden-dim", "18"), "--hidden-dim 18: must be a multiple of 4"),
+        (("--model", "mlp"), "invalid choice: 'mlp'"),
+    ],
+)
+def test_flags_of_other_heads_are_refused(here, flags, says):
+    assert says in error_line(here("train.py", *FLAGS, *flags))
+    assert not Path("experiments").exists()
+
+
+def test_an_experiment_of_another_head_is_refused(here):
+    assert here("train.py", *FLAGS, "--model", "linear").code == 0
+    start = ("--pretrained-model", "experiments/linear_colors/exp1")
+    line = error_line(here("train.py", *FLAGS, "--model", "csra", *start))
+    assert "a checkpoint of another --model: it has head.classifier.weight" in line
+    line = error_line(here("train.py", *TINY, *"--data colors --batch-size 4".split(), *start))
+    assert "a checkpoint of another " in line

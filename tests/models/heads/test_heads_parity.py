@@ -1,0 +1,138 @@
+"""The peers' heads against golden values, and against their formulas written out."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+
+from models.heads.csra import CSRAHead
+from models.heads.linear import LinearHead
+from models.heads.ml_decoder import MLDecoderHead
+from models.heads.q2l import Q2LHead
+from tests.helpers import goldens
+
+DECODER_NAMES = {
+    "multihead_attn": "cross_attention",
+    "linear1": "feed_forward.0",
+    "linear2": "feed_forward.3",
+}
+HEADS = {
+    "linear": lambda: LinearHead(24, 6),
+    "csra.1": lambda: CSRAHead(24, 6, num_heads=1, lam=0.1),
+    "csra.4": lambda: CSRAHead(24, 6, num_heads=4, lam=0.5),
+    "ml_decoder.6": lambda: MLDecoderHead(24, 6, embedding_size=32),
+    "ml_decoder.4": lambda: MLDecoderHead(24, 6, num_groups=4, embedding_size=32),
+    "q2l": lambda: Q2LHead(24, 6, (3, 3), hidden_dim=32, feed_forward_size=64),
+}
+
+
+def own_name(tag, name):
+    """A published name in the names of this project."""
+    if tag == "linear":
+        return name.replace("head.", "classifier.")
+    if tag.startswith("csra"):
+        return re.sub(r"multi_head\.(\d)\.head", r"classifiers.\1", name)
+    for old, new in DECODER_NAMES.items():
+        name = name.replace(f".{old}.", f".{new}.")
+    if tag.startswith("ml_decoder"):
+        name = name.removeprefix("decoder.").removeprefix("layers.0.")
+        for old, new in {
+            "duplicate_pooling_bias": "output_bias",
+            "duplicate_pooling": "output",
+            "embed_standart": "embedding",
+            "query_embed.weight": "queries",
+            "norm1": "query_norm",
+            "norm2": "attention_norm",
+            "norm3": "feed_forward_norm",
+        }.items():
+            name = re.sub(rf"^{re.escape(old)}(?=\.|$)", new, name)
+        return name
+    name = name.removeprefix("transformer.").replace(".layers.", ".")
+    if name.startswith("encoder"):
+        name = name.replace("self_attn", "self_attention")
+        return name.replace("norm1", "attention_norm").replace("norm2", "feed_forward_norm")
+    name = name.replace("norm2", "attention_norm").replace("norm3", "feed_forward_norm")
+    return {
+        "input_proj.weight": "projection.weight",
+        "input_proj.bias": "projection.bias",
+        "query_embed.weight": "queries",
+        "decoder.norm.weight": "norm.weight",
+        "decoder.norm.bias": "norm.bias",
+        "fc.W": "classifier.weight",
+        "fc.b": "classifier.bias",
+    }.get(name, name)
+
+
+def golden_head(tag):
+    """A head with the goldens' weights, and the goldens' seed."""
+    seed = int(goldens.arrays("heads")["seed"])
+    state = goldens.published_state(goldens.shapes("heads_keys")[tag], seed)
+    head = HEADS[tag]().eval()
+    own = head.state_dict()
+    renamed = {own_name(tag, name): tensor for name, tensor in state.items()}
+    head.load_state_dict({name: one.view(own[name].shape) for name, one in renamed.items()})
+    return head, seed
+
+
+def normal(seed, shape):
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape).astype(np.float32))
+
+
+@pytest.mark.parametrize("tag", HEADS)
+def test_logits_and_gradients_of_the_golden_values(tag):
+    values = goldens.arrays("heads")
+    head, seed = golden_head(tag)
+    x = normal(seed + 3000, (2, 9, 24)).requires_grad_()
+    output = head(x)
+    (output.logits * normal(seed + 4000, (2, 6))).sum().backward()
+    np.testing.assert_allclose(output.logits.detach(), values[f"{tag}.logits"], atol=1e-5)
+    np.testing.assert_allclose(x.grad, values[f"{tag}.grad_x"], atol=1e-5)
+    assert output.object_logits is None and output.attention.shape == (2, 6, 9)
+    torch.testing.assert_close(output.attention.sum(dim=-1), torch.ones(2, 6))
+
+
+@pytest.mark.parametrize("tag", HEADS)
+def test_prefix_tokens_have_no_cell_in_the_heatmap(tag):
+    head, _ = golden_head(tag)
+    x = normal(1, (2, 10, 24))
+    head.prefix_tokens = 1
+    if tag == "q2l":
+        head.position = torch.cat([torch.zeros(1, 32), head.position])
+    output = head(x)
+    assert output.attention.shape == (2, 6, 9)
+    if tag in ("linear", "csra.1", "csra.4"):  # they pool the patches alone
+        head.prefix_tokens = 0
+        torch.testing.assert_close(output.logits, head(x[:, 1:]).logits)
+
+
+def test_heatmap_of_csra_written_out():
+    head, seed = golden_head("csra.4")
+    x = normal(seed, (1, 9, 24))
+    expected = torch.zeros(6, 9)
+    for classifier, temperature in zip(head.classifiers, (1, 2, 4, None), strict=True):
+        for label in range(6):
+            w = classifier.weight[label]
+            scores = x[0] @ w / w.norm()
+            if temperature is None:
+                expected[label, scores.argmax()] += 1 / 4
+            else:
+                expected[label] += torch.softmax(temperature * scores, 0) / 4
+    torch.testing.assert_close(head(x).attention[0], expected)
+
+
+def test_heatmap_of_a_group_is_that_of_its_labels():
+    head, seed = golden_head("ml_decoder.4")
+    attention = head(normal(seed, (1, 9, 24))).attention[0]
+    assert torch.equal(attention[0], attention[1]) and torch.equal(attention[4], attention[5])
+    assert not torch.equal(attention[1], attention[2])
+
+
+@pytest.mark.parametrize("tag", HEADS)
+def test_heads_train(tag):
+    """Every parameter gets a gradient, and dropout draws in training alone."""
+    head = HEADS[tag]().train()
+    output = head(torch.randn(2, 9, 24))
+    output.logits.square().sum().backward()
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
