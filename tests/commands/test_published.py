@@ -182,7 +182,7 @@ def test_learned_label_embeddings_are_in_the_export(here):
 def test_nothing_is_downloaded_to_evaluate(here, monkeypatch):
     """Though the config, as the published ones do, trained from downloaded weights."""
     download = mock.Mock(side_effect=AssertionError)
-    monkeypatch.setattr(backbones, "download", download)
+    monkeypatch.setattr(backbones, "pretrained_weights", download)
     change_config(weights="pretrained")
     assert here("evaluate.py", "--exp-dir", EXPORTED, "--workers", "0").code == 0
     assert not download.called
