@@ -6,12 +6,11 @@ folder with train, valid and test. Without a test part, a fraction of the images
 same for every label.
 """
 
+import argparse
 import dataclasses
-import os
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -27,19 +26,29 @@ from lib.common.cli import (
     run_main,
 )
 from lib.common.errors import UserError
+from lib.common.flags import flag_name
 
 NUM_EXAMPLES = 3  # images in the summary
+TEST_SHARE = 0.2
 
 
 def main() -> None:
     parser = preprocess_parser(__doc__, data_dir=None, save_dir=None)
     add_flags(parser)
     arguments = parser.parse_args()
+    require_consistent(arguments)
     if len(arguments.name.parts) != 1 or arguments.name.name in ("", ".."):
         raise UserError(f"--name {arguments.name}: must be the name of a folder")
 
     from lib.common.console import print_line
     from lib.data.preparation.labels import LabelChanges, change_labels
+    from lib.data.preparation.own_data import (
+        check_files,
+        chosen_fields,
+        read_label_order,
+        read_sources,
+        require_plausible,
+    )
     from lib.data.preparation.writer import Options, write_data_folder
 
     rows, notes = read_sources(arguments)
@@ -54,14 +63,18 @@ def main() -> None:
         raise UserError(f"{arguments.train}: names no train image")
     if arguments.val and "val" in splits:
         raise UserError(f"--val {arguments.val:g}: there are validation images already")
+    if arguments.test_share is not None and "test" in splits:
+        raise UserError(f"--test-share {arguments.test_share:g}: there are test images already")
     for note in notes:
         print_line(note)
     labels = read_label_order(arguments.labels, samples)
     arguments.save_dir = Path("data") / arguments.name
     remedy = "pass --images with their folder"
     if arguments.images:
-        remedy = f"none of them is below --images {arguments.images}: pass another folder"
+        remedy = f"none of them is found in --images {arguments.images}: pass another folder"
     options = Options.from_arguments(arguments, images_remedy=remedy, own_data=True)
+    if arguments.test_share is None:
+        options = dataclasses.replace(options, test_share=TEST_SHARE)
     write_data_folder(options, labels, splits, {}, NUM_EXAMPLES)
 
 
@@ -75,7 +88,11 @@ def add_flags(parser: Parser) -> None:
     add("--images", type=folder_path, help="folder of the image files (default: by the form)")
     add("--test-images", type=folder_path, help="the one of --test (default: as --images)")
     add("--val-images", type=folder_path, help="the one of --val-from (default: as --images)")
-    add("--extension", help="ending of image files whose names have none, such as .jpg")
+    add(
+        "--extension",
+        type=image_ending,
+        help="ending of image files whose names have none, such as .jpg",
+    )
     add("--recursive", action="store_true", help="read VOC .xml files in sub-folders too")
     add(
         "--exif",
@@ -87,7 +104,11 @@ def add_flags(parser: Parser) -> None:
     add = parser.add_argument_group("tables").add_argument
     add("--path-column", help="column of the image files (default: by its name)")
     add("--labels-column", help="column of the labels (default: by its name)")
-    add("--separator", help='what separates labels in a cell, such as " " (default: , ; or |)')
+    add(
+        "--separator",
+        type=label_separator,
+        help='what separates labels in a cell, such as " " (default: , ; or |)',
+    )
     add(
         "--label-columns",
         type=comma_separated,
@@ -158,8 +179,7 @@ def add_flags(parser: Parser) -> None:
     add(
         "--test-share",
         type=fraction,
-        default=0.2,
-        help="fraction of test images, without a test part (default: %(default)s)",
+        help=f"fraction of test images, without a test part (default: {TEST_SHARE})",
     )
     add(
         "--group",
@@ -169,122 +189,33 @@ def add_flags(parser: Parser) -> None:
     )
 
 
-def chosen_fields(kind: type, arguments: Namespace, **others: Any) -> Any:
-    """A dataclass from the arguments that have the names of its fields."""
-    names = {item.name for item in dataclasses.fields(kind)} & set(vars(arguments))
-    return kind(**{name: getattr(arguments, name) for name in names} | others)
+def require_consistent(arguments: Namespace) -> None:
+    """Raise `UserError` for flags that have no effect without others, and for folders that are not
+    there."""
+    for name, other in (("test_images", "test"), ("val_images", "val_from")):
+        if getattr(arguments, name) and not getattr(arguments, other):
+            raise UserError(f"{flag_name(name)}: has no effect without {flag_name(other)}")
+    if arguments.labels_column and arguments.label_columns:
+        raise UserError("--labels-column and --label-columns contradict each other: pass one")
+    for name in ("images", "test_images", "val_images"):
+        if (folder := getattr(arguments, name)) and not folder.is_dir():
+            raise UserError(f"{flag_name(name)} {folder}: no such folder")
+    for name in ("group", "separator"):
+        if getattr(arguments, name) == "":
+            raise UserError(f"{flag_name(name)}: must not be empty")
 
 
-def read_sources(arguments: Namespace) -> tuple[list, list[str]]:
-    """(split, row) of all images, the folder of each source's image files in `row`'s options."""
-    from lib.data.preparation.groups import group_by_pattern
-    from lib.data.preparation.image_files import find_images
-    from lib.data.sources import read_source
-    from lib.data.sources.annotations import ReadOptions
-
-    sources = {
-        "train": (arguments.train, arguments.images),
-        "val": (arguments.val_from, arguments.val_images or arguments.images),
-        "test": (arguments.test, arguments.test_images or arguments.images),
-    }
-    rows, notes = [], []
-    for split, (source, images) in sources.items():
-        if source is None:
-            continue
-        unknown = arguments.blank == "unknown"
-        options = chosen_fields(ReadOptions, arguments, images=images, blank_unknown=unknown)
-        found = read_source(source, options)
-        samples = [row.image for row in found.rows]
-        for row in found.rows if images else ():
-            row.image.other_paths = [*row.image.other_paths, *in_split(row, split, images)]
-        notes += [f"{source}: read as {found.form}", *found.notes]
-        notes += find_images(samples, images, arguments.extension)
-        rows += [(split, row) for row in found.rows]
-    samples = [row.image for _, row in rows]
-    groups = {sample.group for sample in samples if sample.group}
-    if groups:
-        notes.append(f"--group {arguments.group}: {len(groups)} groups")
-    elif arguments.group:
-        notes += group_by_pattern(samples, arguments.group)
-    return rows, notes
+def image_ending(text: str) -> str:
+    """Type of a flag: the ending of a file name, with or without its point."""
+    ending = f".{text.removeprefix('.')}"
+    if not ending[1:].isalnum():
+        raise argparse.ArgumentTypeError(f"{text!r}: must be an ending such as .jpg")
+    return ending
 
 
-def in_split(row: Any, split: str, images: Path) -> list[str]:
-    """Where the file of a row may be in `images`, if it has a folder for each split."""
-    from lib.data.sources.annotations import SPLIT_NAMES
-
-    folders = [name for name, found in SPLIT_NAMES.items() if found == (row.split or split)]
-    inner = row.image.path.removeprefix(f"{images.as_posix()}/")
-    return [(images / folder / inner).as_posix() for folder in folders]
-
-
-def require_plausible(rows: list, allowed: list[str]) -> None:
-    """Raise `UserError` for labels that a line cannot hold, or that are probably no labels, unless
-    --allow names the check."""
-    from lib.data.lists import check_label
-    from lib.data.preparation.label_checks import ALLOWED, odd_labels
-
-    if strange := set(allowed) - set(ALLOWED):
-        raise UserError(f"--allow {strange.pop()}: expected {', '.join(ALLOWED)}")
-    labels = [(*one.image.labels, *one.image.difficult, *one.image.unknown) for one in rows]
-    position_of: dict[str, str] = {}
-    for row, given in zip(rows, labels, strict=True):
-        for label in given:
-            position_of.setdefault(label, row.position)
-    for label, position in position_of.items():
-        try:
-            check_label(label, position)
-        except UserError as error:
-            raise UserError(f"{error}; --map FILE (old,new a line) renames it") from error
-    for finding in odd_labels(labels):
-        if finding.name not in allowed:
-            raise UserError(
-                f"{position_of[finding.labels[0]]}: {finding.line}; {finding.remedy}; --allow "
-                f"{finding.name} accepts them as they are"
-            )
-
-
-def check_files(rows: list, arguments: Namespace) -> list[str]:
-    """Check that each file is one row's, that groups are not parted, and bring boxes into the
-    pixels of their pictures; gives notes."""
-    from lib.data.preparation.boxes import place_boxes
-
-    position_of: dict[str, str] = {}
-    splits_of: dict[str, set[str]] = {}
-    for split, row in rows:
-        if (path := os.path.normpath(row.image.path)) in position_of:
-            other = "; --test-images and --val-images name other folders" if arguments.test else ""
-            raise UserError(
-                f"{row.position}: {row.image.path} is a duplicate of {position_of[path]}: list "
-                f"each image once, with all of its labels{other}"
-            )
-        position_of[path] = row.position
-        if row.image.group:
-            splits_of.setdefault(row.image.group, set()).add(row.split or split)
-    parted = [group for group, splits in splits_of.items() if len(splits) > 1]
-    if parted and arguments.group:
-        raise UserError(
-            f"--group {arguments.group}: the splits that are given part {len(parted)} groups, such "
-            f"as {parted[0]!r}, which is in {' and '.join(sorted(splits_of[parted[0]]))}: leave "
-            "the given splits out, or --group"
-        )
-    return place_boxes([row.image for _, row in rows], arguments.exif)
-
-
-def read_label_order(file: Path | None, samples: list) -> list[str]:
-    """The labels of `file`, or all that the images have, in alphabetical order."""
-    from lib.common.readers import require_list
-
-    parts = [part for one in samples for part in (one.labels, one.difficult, one.unknown)]
-    used = {label for part in parts for label in part}
-    if not used:
-        raise UserError("no image has a label: nothing can be learned")
-    if file is None:
-        return sorted(used)
-    labels = require_list(file, "--labels takes a text file with a label a line")
-    if strange := sorted(used - set(labels)):
-        raise UserError(f"{file}: lacks the label {strange[0]!r}, which the images have")
-    return labels
+def label_separator(text: str) -> str:
+    """Type of a flag: text in which \\n and \\t stand for a line end and a tab."""
+    return text.replace("\\n", "\n").replace("\\t", "\t")
 
 
 if __name__ == "__main__":

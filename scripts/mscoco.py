@@ -39,7 +39,10 @@ def main() -> None:
         if labels and found != labels:
             raise UserError(f"{file}: other categories than in the train annotations")
         labels = found
-        splits[split], left_out = samples_of(instances, arguments.data_dir / name, file)
+        folder = arguments.data_dir / name
+        if not folder.is_dir() and (arguments.data_dir / "images" / name).is_dir():
+            folder = arguments.data_dir / "images" / name
+        splits[split], left_out = samples_of(instances, folder, file)
         without += left_out
     options = Options.from_arguments(arguments)
     write_data_folder(options, labels, splits, {"no annotations": without})

@@ -7,9 +7,13 @@ import pytest
 
 from tests.helpers.commands import TINY, error_line, make_data, run_here
 
+OTHERS = "--data colors --batch-size 4 --max-epochs 1 --img-size 64 --lr-scheduler StepLR"
 FLAGS = tuple(
     flag
-    for flag in (*TINY, *"--data colors --batch-size 4 --max-epochs 1 --img-size 64 --lr-scheduler StepLR".split())
+    for flag in (
+        *TINY,
+        *"--data colors --batch-size 4 --max-epochs 1 --img-size 64 --lr-scheduler StepLR".split(),
+    )
     if flag not in ("--embed-type", "random", "--pos")
 )
 

@@ -565,7 +565,7 @@ def test_a_table_of_1_and_minus_1(custom):
     result = custom("own.csv", *IMAGES, "--test-share", "0.34", content=text)
     assert labels_of(result) == {"a.jpg": "Bald", "b.jpg": "Smiling", "c.jpg": "Bald,Smiling"}
     assert "neither 0 nor a blank: -1 is read as no" in result.out
-    assert "labels that no image has, left out: Wig" in result.out
+    assert "labels that no image of it has: Wig" in result.out
 
 
 def test_rows_that_repeat_another_and_empty_rows(custom):
@@ -642,7 +642,7 @@ def test_shapes_of_label_studio(custom):
     result = custom("own.json", *IMAGES, "--test-share", "0.5", content=content)
     assert labels_of(result)["a.jpg"] == "cat,dog"
     assert boxes()["a.jpg"] == [("cat", [16, 15, 24, 35])]
-    assert "left out: 1 results of the type 'a box of a turned rectangle, a point" in result.out
+    assert "1 turned rectangles, points or other shapes: labels without a box" in result.out
 
 
 def test_other_records(custom):
@@ -670,7 +670,7 @@ def test_boxes_without_an_area_and_labels_without_images(custom):
     result = custom("own.json", *IMAGES, content=content)
     assert labels_of(result) == ROWS and boxes()["a.jpg"] == []
     assert "left out: 1 boxes without an area; their labels stay" in result.out
-    assert "labels that no image has, left out: cow" in result.out
+    assert "labels that no image of it has: cow" in result.out
 
 
 def test_yolo_whose_val_is_train(custom):
@@ -680,4 +680,70 @@ def test_yolo_whose_val_is_train(custom):
     write("set/data.yaml", "train: images/all\nval: images/all\nnames: [cat, owl]\n")
     result = custom("set")
     assert result.code == 0 and "val is the same as train: read once, as train" in result.out
-    assert "labels that no image has, left out: owl" in result.out
+    assert "labels that no image of it has: owl" in result.out
+
+
+def test_edges_of_other_names(custom):
+    """VinBigData's."""
+    text = "image_id,class_name,class_id,x_min,y_min,x_max,y_max\n"
+    text += "a,Nodule,1,1,2,30,40\na,Mass,0,1,1,5,5\nb,No finding,14,,,,\n"
+    flags = (*IMAGES, "--none", "No finding", "--test-share", "0.5")
+    result = custom("own.csv", *flags, content=text)
+    assert labels_of(result) == {"a.jpg": "Mass,Nodule", "b.jpg": ""}
+    assert boxes()["a.jpg"] == [("Nodule", [1, 2, 30, 40]), ("Mass", [1, 1, 5, 5])]
+
+
+def test_a_table_without_a_header(custom):
+    line = error_line(custom("own.csv", content="0.jpg,cat\n1.jpg,dog\n"))
+    assert "own.csv:1: has no header, but 0.jpg,cat: add a first line such as path,labels" in line
+
+
+def test_splits_of_yolo_that_are_the_same(custom):
+    for number, name in enumerate("abcde"):
+        picture(f"set/images/{'train' if number < 3 else 'rest'}/{name}.jpg", number)
+        write(f"set/labels/{'train' if number < 3 else 'rest'}/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
+    write(
+        "set/VOC.yaml", "train: images/train\nval: [images/rest]\ntest: images/rest\nnames: [cat]\n"
+    )
+    result = custom("set")
+    assert result.code == 0 and len(split("test")) == 2 and not split("val"), result.err
+    assert "val is the same as test: read once, as test" in result.out
+    Path("set/VOC.yaml").unlink()
+    assert "looks like a YOLO data set without data.yaml" in error_line(custom("set"))
+
+
+def test_what_cvat_has_more(custom):
+    more = CVAT.replace(
+        '<tag label="cat"/>', '<tag label="cat"><attribute name="k">x</attribute></tag>'
+    )
+    result = custom("own.xml", *IMAGES, content=more)
+    assert "left out: 1 attributes of labels" in result.out
+    assert "1 points: labels without a box" in result.out
+
+
+def test_nan_in_lists(custom):
+    rows = "".join(
+        f"{name}.jpg,\"['cat', {value}]\"\n"
+        for name, value in zip("abc", ("nan", "None", "'dog'"), strict=True)
+    )
+    line = error_line(custom("own.csv", *IMAGES, content=f"image,labels\n{rows}"))
+    assert "labels that mean no label: 'None' and 'nan' (2 labels); --none" in line
+    flags = ("--none", "nan", "--none", "none", "--test-share", "0.34")
+    found = labels_of(custom("own.csv", *IMAGES, *flags))
+    assert found == {"a.jpg": "cat", "b.jpg": "cat", "c.jpg": "cat,dog"}
+
+
+def test_names_of_numbers_in_other_files(custom):
+    text = "id,label\na,0\nb,1\nc,1\n"
+    for file, content in (
+        ("n.csv", "attribute_id,attribute_name\n0,cat\n1,dog\n"),
+        ("n.json", {"cat": 0, "dog": 1}),
+        ("config.json", {"id2label": {"0": "cat", "1": "dog"}, "x": 3}),
+    ):
+        write(file, content)
+        flags = (*IMAGES, "--label-names", file, "--test-share", "0.34")
+        assert labels_of(custom("own.csv", *flags, content=text))["a.jpg"] == "cat"
+    write("n.json", {"0": ["cat"]})
+    assert "n.json: expected names of numbers" in error_line(
+        custom("own.csv", *IMAGES, "--label-names", "n.json")
+    )

@@ -39,11 +39,11 @@ def table(*labels, header="path,labels"):
         ),
         (
             ("1", "0", "1"),
-            "with nothing but 0 and 1: '0' and '1' (2 labels); --label-columns",
+            "nothing but 0 and 1, or no and yes: '0' and '1' (2 labels); --label-columns",
             (),
             None,
         ),
-        (("1.0", "0.0", "1.0"), "a column of labels with nothing but 0 and 1: '0.0' and", (), None),
+        (("1.0", "0.0", "1.0"), "nothing but 0 and 1, or no and yes: '0.0' and '1.0' (2", (), None),
         (
             ("nan", "cat", "dog;nan"),
             "labels that mean no label: 'nan' (1 label); --none WORD",
@@ -60,6 +60,13 @@ def table(*labels, header="path,labels"):
         (
             ("dog.", "dog", "cat"),
             "but for punctuation around them: 'dog' and 'dog.' (2 labels); --map",
+            (),
+            None,
+        ),
+        (("True", "False", "True"), "or no and yes: 'False' and 'True' (2 labels)", (), None),
+        (
+            ("16 0", "5", "7 1 2"),
+            "several, joined by spaces: '16 0' and '7 1 2' (2 labels); --separator",
             (),
             None,
         ),
@@ -109,13 +116,13 @@ def test_labels_are_renamed_kept_and_dropped(custom):
         "",
         "cow",
     ]
-    assert "labels left out (--map): thing (2)" in result.out
+    assert "labels left out (--map): thing (1)" in result.out
     assert "map.csv: 1 of its labels are nowhere: 'ghost'" in result.out
     result = custom("own.csv", *IMAGES, *share, "--keep", "dog,cat")
-    assert "labels left out (--keep): kitten (2), thing (2), cow (1)" in result.out
+    assert "labels left out (--keep): cow (1), kitten (1), thing (1)" in result.out
     assert Path("data/mine/label.txt").read_text() == "cat\ndog\n"
     result = custom("own.csv", *IMAGES, *share, "--min-count", "2")
-    assert "labels left out (--min-count): cow (1)" in result.out
+    assert "labels left out (--min-count): cow (1), kitten (1), thing (1)" in result.out
     assert "--keep cats: no image has this label; there are cat (2)" in error_line(
         custom("own.csv", "--keep", "cats")
     )
@@ -327,3 +334,87 @@ def test_allow_can_be_repeated(custom):
     content = table("7;[x", "8", "7", "Cat;cat")
     flags = ("--allow", "numbers", "--allow", "brackets,case")
     assert custom("own.csv", *IMAGES, *flags, content=content).code == 0
+
+
+def test_labels_in_one_unicode_form_and_with_single_spaces(custom):
+    names = (
+        unicodedata.normalize("NFD", "Käfer"),
+        "Käfer",
+        "hot  dog",
+        "hot\u00a0dog;x\u200b",
+        "x",
+    )
+    write("order.txt", unicodedata.normalize("NFD", "hot dog\nKäfer\nx\n"))
+    result = custom("own.csv", *IMAGES, "--labels", "order.txt", content=table(*names))
+    assert result.code == 0, result.err
+    assert Path("data/mine/label.txt").read_text() == "hot dog\nKäfer\nx\n"
+
+
+def test_min_count_counts_positives(custom):
+    content = table(*["cat;?fox"] * 6)
+    result = custom("own.csv", *IMAGES, "--min-count", "3", content=content)
+    assert "labels left out (--min-count): fox (0)" in result.out
+    assert Path("data/mine/label.txt").read_text() == "cat\n"
+
+
+@pytest.mark.parametrize("ending", ["png", ".png", ".PNG"])
+def test_endings_with_and_without_a_point(custom, ending):
+    for number, name in enumerate(("p.jpg", "p.png", "q.png", "r.png")):
+        picture(f"set/{name}", number)
+    rows = "id,labels\np,cat\nq,dog\nr,cat\n"
+    result = custom("own.csv", "--images", "set", "--extension", ending, content=rows)
+    assert set(labels_of(result)) == {"p.png", "q.png", "r.png"}
+
+
+def test_names_that_are_there_twice_are_said(custom):
+    for number, name in enumerate(("a/0", "b/0", "a/1", "b/1")):
+        picture(f"set/{name}.jpg", number)
+    result = custom("own.csv", "--images", "set", content="path,labels\n0.jpg,cat\n1.jpg,dog\n")
+    assert "2 of 2 images are missing" in error_line(result)
+    assert "2 names are there several times below --images, for example '0.jpg' at set/a/0.jpg" in (
+        result.out
+    )
+
+
+def test_missing_test_images_name_the_flag(custom):
+    write("test.csv", "path,labels\nx.jpg,cat\ny.jpg,dog\n")
+    flags = (*IMAGES, "--test", "test.csv")
+    line = error_line(custom("own.csv", *flags, content=table("cat", "dog", "cat")))
+    assert "pass --test-images with the folder of the test images" in line
+    for number, name in enumerate("xy"):
+        picture(f"other/{name}.jpg", 50 + number)
+    assert custom("own.csv", *flags, "--test-images", "other").code == 0
+
+
+def test_a_group_in_the_path_that_the_source_names(custom):
+    rows = [f"C:\\me\\pat_{number // 2}\\{name}.jpg,cat" for number, name in enumerate("abcdefgh")]
+    content = "\n".join(["path,labels", *rows])
+    for pattern in ("pat_(\\d+)", "me/pat_(\\d+)", "me\\\\pat_(\\d+)"):
+        result = custom("own.csv", *IMAGES, "--group", pattern, content=content)
+        assert ": 4 groups of 8 of 8 images" in result.out, result.err
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--labels-column", "a", "--label-columns", "b"), "contradict each other: pass one"),
+        (("--test-images", "photos"), "--test-images: has no effect without --test"),
+        (("--val-images", "photos"), "--val-images: has no effect without --val-from"),
+        (("--group", ""), "--group: must not be empty"),
+        (("--separator", ""), "--separator: must not be empty"),
+        (("--images", "gone"), "--images gone: no such folder"),
+        (("--extension", "a/b"), "must be an ending such as .jpg"),
+        (("--blank", "unknown"), "--blank: has no effect on a CSV table with a row an image"),
+        (("--not-labels", "x"), "--not-labels: has no effect on a CSV table with a row an image"),
+        (("--recursive",), "--recursive: has no effect on a CSV table with a row an image"),
+        (("--test", "own.csv", "--test-share", "0.5"), "is a duplicate of"),
+    ],
+)
+def test_flags_without_effect_are_refused(custom, flags, says):
+    assert says in error_line(custom("own.csv", *flags, content=table("cat", "dog")))
+
+
+def test_a_share_beside_given_test_images(custom):
+    content = table("cat,train", "dog,test", "cat,train", header="path,labels,split")
+    line = error_line(custom("own.csv", *IMAGES, "--test-share", "0.5", content=content))
+    assert "--test-share 0.5: there are test images already" in line

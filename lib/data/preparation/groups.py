@@ -17,15 +17,19 @@ SIBLING = re.compile(r"(.+)_[a-z]{3,4}\.rf\.\w+", re.IGNORECASE)
 
 
 def group_by_pattern(samples: Sequence[AnnotatedImage], pattern: str) -> list[str]:
-    """Set the group of each sample by a regular expression, searched in its path: its first group,
-    or all that it matches. Gives a note; raises `UserError` for a pattern that matches no image."""
+    """Set the group of each sample by a regular expression, searched in its path, as found and as
+    listed: its first group, or all that it matches.
+
+    Gives a note; raises `UserError` for a pattern that matches no image.
+    """
     try:
         expression = re.compile(pattern)
     except re.error as error:
         raise UserError(f"--group {pattern}: no column, and not a pattern: {error}") from error
     found = 0
     for sample in samples:
-        if match := expression.search(sample.path):
+        places = sample.path, sample.listed, sample.listed.replace("/", "\\")
+        if match := next(filter(None, map(expression.search, places)), None):
             sample.group = match[1] if expression.groups else match[0]
             found += 1
     if not found:

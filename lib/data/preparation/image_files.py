@@ -35,11 +35,17 @@ def find_images(
         if difference:
             how[difference] += 1
             examples.setdefault(difference, f"{os.path.basename(paths[0])!r} is {path}")
-        sample.path, sample.other_paths = path, ()
-    return [
+        sample.listed, sample.path, sample.other_paths = paths[0], path, ()
+    notes = [
         f"{count} image files found {name}, for example {examples[name]}"
         for name, count in how.items()
     ]
+    for name, (one, other, *_) in list(finder.ambiguous.items())[:1]:
+        notes.append(
+            f"{len(finder.ambiguous)} names are there several times below --images, for example "
+            f"{name!r} at {one} and {other}: the source must name their folders"
+        )
+    return notes
 
 
 def similar_names(missing: Sequence[str]) -> str:
@@ -62,13 +68,15 @@ class _Finder:
         self.folders: dict[str, dict[str, list[str]]] = {}  # folder -> folded name -> names
         self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> folded stem -> image files
         self.below: dict[str, list[str]] | None = None  # folded name -> paths below `images`
+        self.ambiguous: dict[str, list[str]] = {}  # name -> its paths below `images`
 
     def find(self, paths: Sequence[str]) -> tuple[str, str] | None:
         """The path of a file and how it differs: "" for not at all. The first path first."""
+        if self.extension:
+            paths = [path if _has_ending(path) else path + self.extension for path in paths]
         for path in paths:
-            named = path + (self.extension or "") if not _has_ending(path) else path
-            if self._is_file(named):
-                return named, "" if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
+            if self._is_file(path):
+                return path, "" if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
         for path in paths:
             if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
                 same = _stem(path) == _stem(paths[0])
@@ -153,6 +161,8 @@ class _Finder:
         for one in dict.fromkeys((name, HASHED.sub("", name))):
             if len(found := self.below.get(_folded(one), [])) == 1:
                 return found[0]
+            if found:
+                self.ambiguous[name] = sorted(found)
         return None
 
     def _is_file(self, path: str) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 NULLS = {"nan", "none", "null", "n/a", "<na>"}
+NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(\s+[+-]?\d+(\.\d+)?)+")
+NO_AND_YES = ({"0", "1"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"})
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
 AROUND = " .,;:!?*\"'`()[]{}<>/\\_|"  # without + - and #, as in A+ and C#
 
@@ -48,8 +50,8 @@ class Check(NamedTuple):
 
 
 def _binary(labels: Sequence[str], most: int) -> Sequence[str]:
-    values = {re.sub(r"\.0$", "", label) for label in labels}
-    return labels if values and values <= {"0", "1"} else ()
+    values = {re.sub(r"\.0$", "", label.lower()) for label in labels}
+    return labels if values and any(values <= pair for pair in NO_AND_YES) else ()
 
 
 def _numbers(labels: Sequence[str], most: int) -> Sequence[str]:
@@ -92,7 +94,10 @@ def _folded(label: str) -> str:
 
 
 def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
-    """Labels of several words, if no image has two labels, and few words make up many labels."""
+    """Labels of several numbers; or of several words, if no image has two labels, and few words
+    make up many labels."""
+    if numbers := [label for label in labels if NUMBERS.fullmatch(label)]:
+        return numbers
     several = [label for label in labels if len(label.split()) > 1]
     words = {word for label in labels for word in label.split()}
     uses = sum(len(label.split()) for label in labels)
@@ -103,7 +108,7 @@ def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
 CHECKS = (
     Check(
         "binary",
-        "a column of labels with nothing but 0 and 1",
+        "a column of labels with nothing but 0 and 1, or no and yes",
         _binary,
         "--label-columns A,B reads a column a label, --labels-column names another column, "
         "--label-names FILE gives names to 0 and 1",
@@ -116,6 +121,12 @@ CHECKS = (
         "renames them",
     ),
     Check("null", "labels that mean no label", _nulls, "--none WORD reads such a word as no label"),
+    Check(
+        "joined",
+        "labels that look like several, joined by spaces",
+        _joined,
+        '--separator " " reads them as several',
+    ),
     Check(
         "numbers",
         "labels that are only numbers",
@@ -133,12 +144,6 @@ CHECKS = (
         "labels that are equal but for punctuation around them",
         _punctuation,
         "--map FILE (old,new a line) renames them",
-    ),
-    Check(
-        "joined",
-        "labels that look like several, joined by spaces",
-        _joined,
-        '--separator " " reads them as several',
     ),
 )
 ALLOWED = tuple(check.name for check in CHECKS)

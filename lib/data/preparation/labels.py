@@ -1,17 +1,28 @@
 """Changes of label names between the annotations and the data folder, by the flags of custom.py."""
 
 import csv
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json, numbered_lines
 from lib.data.lists import check_label
 from lib.data.sources.annotations import AnnotatedImage
 
-HEADERS = {("labelname", "displayname"), ("old", "new")}
+NUMBER = re.compile(r"-?\d+(\.0)?")
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
+HEADERS = {
+    ("attribute_id", "attribute_name"),
+    ("id", "name"),
+    ("code", "name"),
+    ("labelname", "displayname"),
+    ("old", "new"),
+}
 
 
 @dataclass(frozen=True)
@@ -33,13 +44,18 @@ def change_labels(samples: Sequence[AnnotatedImage], changes: LabelChanges) -> l
     Raises `UserError` for a number or code without a name.
     """
     notes: list[str] = []
+    _rename(samples, clean)
     if changes.class_descriptions:
         names = read_map(changes.class_descriptions)
         missing = [one for one in _counts(samples) if one.startswith("/") and one not in names]
         if missing:
             raise UserError(f"{changes.class_descriptions}: lacks the code {missing[0]!r}")
+        if not any(label in names for label in _counts(samples)):
+            notes.append(f"--class-descriptions {changes.class_descriptions}: no label is in it")
         _rename(samples, lambda label: names.get(label, label))
     if changes.label_names:
+        if not any(NUMBER.fullmatch(label) for label in _counts(samples)):
+            notes.append(f"--label-names {changes.label_names}: no label is a number")
         _rename(samples, _numbered(changes.label_names))
     if changes.none:
         words = {word.strip().casefold() for word in changes.none}
@@ -69,11 +85,18 @@ def change_labels(samples: Sequence[AnnotatedImage], changes: LabelChanges) -> l
     return notes
 
 
+def clean(label: str) -> str:
+    """A label in one Unicode form, with single spaces, without invisible characters."""
+    text = unicodedata.normalize("NFC", label).translate(INVISIBLE)
+    return re.sub("[ \u00a0\u2009]+", " ", text).strip()
+
+
 def read_map(file: Path) -> dict[str, str]:
     """Read lines of `old,new`; a header of `HEADERS` is passed over. Raises `UserError` for others,
     and for an old name that comes twice."""
-    lines = (line + "\n" for _, line in numbered_lines(file))
-    reader = csv.reader(lines, strict=True, skipinitialspace=True)
+    lines = [line + "\n" for _, line in numbered_lines(file)]
+    delimiter = "," if any("," in line for line in lines) else ";"  # of a spreadsheet
+    reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=delimiter)
     found: dict[str, str] = {}
     try:
         for cells in reader:
@@ -82,7 +105,7 @@ def read_map(file: Path) -> dict[str, str]:
                 continue
             if len(cells) != 2:
                 raise UserError(f"{position}: expected old,new; found {len(cells)} fields")
-            old, new = (cell.strip() for cell in cells)
+            old, new = (clean(cell) for cell in cells)
             if new:
                 check_label(new, position)
             if old in found:
@@ -94,12 +117,20 @@ def read_map(file: Path) -> dict[str, str]:
 
 
 def _numbered(file: Path) -> Callable[[str], str]:
-    """From the numbers of labels to their names: the lines of a text file, counted from 0, or the
-    list or the object of a .json file."""
+    """From the numbers of labels to their names: the lines of a text file, counted from 0, lines of
+    number,name in a .csv file, or the list or the object of a .json file (also name -> number, and
+    Hugging Face's `id2label`)."""
     names: Mapping[str, str]
     if file.suffix.lower() == ".json":
-        content = decode_json(file, list[str] | dict[str, str])
+        content = decode_json(file, list[str] | dict[str, Any])
+        content = content.get("id2label", content) if isinstance(content, dict) else content
+        if isinstance(content, dict) and all(type(value) is int for value in content.values()):
+            content = {str(number): name for name, number in content.items()}
         names = content if isinstance(content, dict) else _by_number(content)
+        if not all(isinstance(name, str) for name in names.values()):
+            raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
+    elif file.suffix.lower() == ".csv":
+        names = read_map(file)
     else:
         names = _by_number([line.strip() for _, line in numbered_lines(file)])
     for number, name in names.items():
@@ -132,23 +163,22 @@ def _rename(samples: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> 
 
 def _drop(samples: Iterable[AnnotatedImage], drops: Callable[[str], bool]) -> Counter[str]:
     """Drop labels; gives the number of images of each."""
-    dropped: Counter[str] = Counter()
+    dropped = Counter({one: count for one, count in _counts(samples).items() if drops(one)})
     for sample in samples:
         for name in ("labels", "difficult", "unknown"):
             present = list(getattr(sample, name))
-            dropped.update(filter(drops, present))
             setattr(sample, name, [label for label in present if not drops(label)])
         sample.objects = [one for one in sample.objects if not drops(one["label"])]
     return dropped
 
 
 def _counts(samples: Iterable[AnnotatedImage]) -> Counter[str]:
-    """Images of each label, those where it is difficult or unknown too."""
-    return Counter(
-        label
-        for sample in samples
-        for label in (*sample.labels, *sample.difficult, *sample.unknown)
-    )
+    """Images that have each label; 0 for one that is unknown where it is named."""
+    found: Counter[str] = Counter()
+    for sample in samples:
+        found.update((*sample.labels, *sample.difficult))
+        found.update(dict.fromkeys(sample.unknown, 0))
+    return found
 
 
 def _listed(counts: Mapping[str, int]) -> str:

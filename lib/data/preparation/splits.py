@@ -140,6 +140,8 @@ def split_off(
         raise UserError(
             f"{flag} {fraction:g}: leaves one part of {len(samples)} images{grouping} empty"
         )
+    if len(np.unique(groups)) < len(samples):
+        print_line(f"{flag}: {len(samples)} images in {len(np.unique(groups))} groups, with copies")
     if abs(chosen.sum() - fraction * len(samples)) > 1:
         print_line(
             f"{flag} {fraction:g}: {chosen.sum()} of {len(samples)} images, since groups stay "

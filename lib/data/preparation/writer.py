@@ -79,6 +79,7 @@ def write_data_folder(
                 f"{reasons or 'none'})"
             )
     _add_splits(parts, labels, options)
+    parts = {name: parts[name] for name in ("train", "val", "test") if name in parts}
     with staged_folder(options.save_dir, replaces=FILES) as stage:
         write_text(stage / "label.txt", "".join(f"{label}\n" for label in labels))
         for name, samples in parts.items():
@@ -161,7 +162,10 @@ def _with_images(
         bad |= dict.fromkeys(broken, "file cannot be read")
     if bad and not options.skip_missing:
         more = f", and {len(bad) - MAX_LISTED} more" if len(bad) > MAX_LISTED else ""
-        if len(bad) < len(paths):
+        gone = [name for name in ("test", "val") if _all_bad(splits.get(name, ()), bad)]
+        if gone and len(bad) < len(paths) and options.own_data:
+            remedy = f"pass --{gone[0]}-images with the folder of the {gone[0]} images"
+        elif len(bad) < len(paths):
             remedy = "pass --skip-missing to leave them out"
         else:
             remedy = options.images_remedy
@@ -172,10 +176,16 @@ def _with_images(
         )
     for reason, count in Counter(bad.values()).items():
         left_out[reason] = left_out.get(reason, 0) + count
+        found = [path for path, one in bad.items() if one == reason]
+        print_line(f"{reason}: {', '.join(found[:MAX_LISTED])}{' ...' * (count > MAX_LISTED)}")
     return {
         name: [sample for sample in samples if sample.path not in bad]
         for name, samples in splits.items()
     }
+
+
+def _all_bad(samples: Sequence[AnnotatedImage], bad: Mapping[str, str]) -> bool:
+    return bool(samples) and all(sample.path in bad for sample in samples)
 
 
 def _line(sample: AnnotatedImage, labels: Sequence[str]) -> str:

@@ -23,26 +23,52 @@ from lib.data.sources.yolo import is_yolo, read_yolo
 
 
 class Form(NamedTuple):
-    """A form of annotations: its name in messages, its test, and its reader, which adds notes on
-    how it reads the source."""
+    """A form of annotations: its name in messages, its test, its reader, which adds notes on how it
+    reads the source, and those of `SPECIAL_OPTIONS` that the reader heeds."""
 
     name: str
     matches: Callable[[Path, ReadOptions], bool]
     read: Callable[[Path, ReadOptions, list[str]], Iterator[Row]]
+    options: tuple[str, ...] = ()
 
 
 # the first form that matches a source reads it
 FORMS = (
-    Form("a CSV table with a row an object", is_object_table, read_object_table),
-    Form("a CSV table with a column a label", is_multi_hot_table, read_multi_hot_table),
-    Form("a CSV table with a row an image", is_image_table, read_image_table),
+    Form(
+        "a CSV table with a row an object",
+        is_object_table,
+        read_object_table,
+        ("path_column", "labels_column", "blank_unknown"),
+    ),
+    Form(
+        "a CSV table with a column a label",
+        is_multi_hot_table,
+        read_multi_hot_table,
+        ("path_column", "label_columns", "not_labels", "blank_unknown"),
+    ),
+    Form(
+        "a CSV table with a row an image",
+        is_image_table,
+        read_image_table,
+        ("path_column", "labels_column", "separator"),
+    ),
     Form("a COCO .json file", is_coco, read_coco),
-    Form("a Label Studio .json file", is_label_studio, read_label_studio),
+    Form("a Label Studio .json file", is_label_studio, read_label_studio, ("labels_column",)),
     Form("FiftyOne's labels.json", is_fiftyone, read_fiftyone),
-    Form("a .jsonl file (Hugging Face's metadata.jsonl) or a .json list", is_records, read_records),
+    Form(
+        "a .jsonl file (Hugging Face's metadata.jsonl) or a .json list",
+        is_records,
+        read_records,
+        ("path_column", "labels_column", "separator"),
+    ),
     Form("a YOLO data.yaml", is_yolo, read_yolo),
     Form("a CVAT .xml file", is_cvat, read_cvat),
-    Form("a folder of VOC .xml files", is_voc, read_voc),
+    Form("a folder of VOC .xml files", is_voc, read_voc, ("recursive",)),
+)
+# the fields of `ReadOptions` that only some forms heed
+SPECIAL_OPTIONS = (
+    *("path_column", "labels_column", "label_columns", "not_labels", "separator"),
+    *("blank_unknown", "recursive"),
 )
 # files that stand for the folder that holds them
 FILES_OF_FOLDERS = (
@@ -71,7 +97,7 @@ def read_source(source: Path, options: ReadOptions | None = None) -> Annotations
     """
     options = options or ReadOptions()
     found = Annotations("", [], [])
-    names: list[str] = []
+    forms: list[Form] = []
     parts = _parts(source, options)
     if source.is_dir() and len(parts) == 1 and parts[0][0] != source:
         others = [file.name for file in _annotation_files(source) if file != parts[0][0]]
@@ -80,14 +106,15 @@ def read_source(source: Path, options: ReadOptions | None = None) -> Annotations
         form = _form(part, options)
         if form is None:
             raise UserError(f"{source}: {_why_not(source, options)}")
-        names.append(form.name)
+        forms.append(form)
         notes: list[str] = []
         for row in form.read(part, options, notes):
             found.rows.append(row if row.split or not split else row._replace(split=split))
         found.notes += [f"{part}: {note}" for note in notes]
+    found.form = ", ".join(dict.fromkeys(form.name for form in forms))
+    found.heeded = {name for form in forms for name in form.options}
     if not found.rows:
-        raise UserError(f"{source}: names no image (read as {', '.join(dict.fromkeys(names))})")
-    found.form = ", ".join(dict.fromkeys(names))
+        raise UserError(f"{source}: names no image (read as {found.form})")
     return found
 
 
@@ -106,7 +133,15 @@ def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
     if parts := [one for one in parts if _form(one[0], options)]:
         return parts
     files = _annotation_files(source)
-    return [(files[0] if len(files) == 1 else source, None)]
+    yaml = [file for file in files if file.suffix.lower() in (".yaml", ".yml")]
+    if not yaml and _has_yolo_folders(source):
+        return [(source, None)]
+    only = yaml if len(yaml) == 1 else files
+    return [(only[0] if len(only) == 1 else source, None)]
+
+
+def _has_yolo_folders(source: Path) -> bool:
+    return (source / "images").is_dir() and (source / "labels").is_dir()
 
 
 def _annotation_files(folder: Path) -> list[Path]:
@@ -127,21 +162,24 @@ def _why_not(source: Path, options: ReadOptions) -> str:
         return f"a {source.suffix} file is not read; {remedy}"
     if source.is_dir() and any(source.glob("*/*.[xX][mM][lL]")):
         return "has .xml files in sub-folders only; --recursive reads them"
-    if source.is_dir() and (source / "images").is_dir() and (source / "labels").is_dir():
+    if _has_yolo_folders(source):
         return "looks like a YOLO data set without data.yaml: write one with train, val and names"
     if keys := sorted(keys_of(source) or ()):
         return f"JSON with the keys {', '.join(keys[:8])}; expected a form of {JSON_FORMS}"
     if source.is_dir():
         if files := [file.name for file in _annotation_files(source)]:
+            if len(files) == 1:
+                return f"holds {files[0]}, which is in no form that is read: {_NAMES}"
             return f"holds several annotation files ({', '.join(files[:6])}): pass one of them"
         names = ", ".join(sorted(path.name for path in source.iterdir())[:6])
         return (
             f"a folder without annotations ({names or 'empty'}); for images alone, write a table "
             "with a line path,labels for each"
         )
-    return f"not understood; expected {', '.join(form.name for form in FORMS)}"
+    return f"not understood; expected {_NAMES}"
 
 
+_NAMES = ", ".join(form.name for form in FORMS)
 JSON_FORMS = (
     "COCO (images, annotations, categories), FiftyOne (classes, labels), or a list of records or "
     "of Label Studio's tasks"

@@ -16,7 +16,7 @@ PATH_NAMES = (
 )
 LABEL_NAMES = (
     *("labels", "label", "tags", "finding labels", "class", "classes", "genre", "genres"),
-    *("categories", "category", "choices", "choice"),
+    *("categories", "category", "choices", "choice", "class_name", "label_name", "category_name"),
 )
 SPLIT_NAMES = {
     "train": "train",
@@ -55,8 +55,8 @@ class AnnotatedImage:
 
     `difficult` labels of test images are marked in `ignore.npy`, `unknown` ones written `?label`.
     Images of one `group` stay in one split. `other_paths` are tried where there is no file at
-    `path`. Boxes are in pixels, or in fractions of a side; `size` is the picture's width and height
-    as the source says.
+    `path`; `listed` is the path that the source names. Boxes are in pixels, or in fractions of a
+    side; `size` is the picture's width and height as the source says.
     """
 
     path: str
@@ -66,6 +66,7 @@ class AnnotatedImage:
     objects: list[dict[str, Any]] = field(default_factory=list)
     group: str | None = None
     other_paths: Sequence[str] = ()
+    listed: str = ""
     size: tuple[int, int] | None = None
     has_fractions: bool = False
 
@@ -81,11 +82,13 @@ class Row(NamedTuple):
 
 @dataclass
 class Annotations:
-    """The images of a source, the form in which it was read, and notes on how."""
+    """The images of a source, the form in which it was read, notes on how, and the options that
+    this form heeds."""
 
     form: str
     rows: list[Row]
     notes: list[str]
+    heeded: set[str] = field(default_factory=set)
 
 
 def image_paths(name: str, options: ReadOptions, folders: Sequence[Path]) -> list[str]:
@@ -140,7 +143,10 @@ def split_name(split: object, position: str) -> str | None:
         return None
     name = SPLIT_NAMES.get(str(split).strip().lower())
     if name is None:
-        raise UserError(f"{position}: split {split!r}: expected train, val or test")
+        raise UserError(
+            f"{position}: split {split!r}: expected train, val or test; correct it, or rename the "
+            "column, so that it is not read"
+        )
     return name
 
 
@@ -161,7 +167,7 @@ def note_unused(names: Iterable[str], rows: Iterable[Row], notes: list[str]) -> 
     used = {label for one in images for label in (*one.labels, *one.difficult, *one.unknown)}
     if unused := [name for name in dict.fromkeys(names) if name not in used]:
         more = f", and {len(unused) - 10} more" if len(unused) > 10 else ""
-        notes.append(f"labels that no image has, left out: {', '.join(unused[:10])}{more}")
+        notes.append(f"labels that no image of it has: {', '.join(unused[:10])}{more}")
 
 
 def joined(rows: Iterable[Row]) -> list[Row]:

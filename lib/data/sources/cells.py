@@ -37,6 +37,7 @@ def split_labels(text: str, separator: str | None = None) -> list[str]:
 def _listed(text: str) -> list[str] | None:
     """The texts of a list, or of an object that holds one list; None for another text."""
     # NumPy prints no commas, which Python would read as one long text
+    text = re.sub(r"(?<=[\[,(\s])(nan|NaN|None|null)(?=\s*[\],)])", r'"\1"', text)
     with_commas = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", text)
     for read, content in ((json.loads, text), (ast.literal_eval, with_commas)):
         try:

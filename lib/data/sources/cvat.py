@@ -12,6 +12,7 @@ from lib.data.sources.annotations import SPLIT_NAMES, ReadOptions, Row, image_of
 from lib.data.sources.cells import finite
 from lib.data.sources.voc import read_xml
 
+BOXLESS = ("polyline", "points", "cuboid", "skeleton")
 SHAPES = {"box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
 
 
@@ -49,6 +50,11 @@ def read_cvat(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         image = image_of(paths, labels, position)
         image.objects, image.size = objects, _size(element, position)
         yield Row(image, SPLIT_NAMES.get(subset), position)
+    if attributes := len(root.findall("image/*/attribute")):
+        notes.append(f"left out: {attributes} attributes of labels")
+    shapes = Counter(element.tag for element in root.iterfind("image/*") if element.tag in BOXLESS)
+    for tag, count in shapes.items():
+        notes.append(f"{count} {tag}: labels without a box")
     for subset, count in subsets.items():
         notes.append(f"subset {subset!r}: {count} images without a split")
 

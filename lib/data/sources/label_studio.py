@@ -17,6 +17,7 @@ from lib.data.sources.json_files import is_json, keys_of
 IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
 # keys of JSON-MIN that are no controls of the page
 OTHER_KEYS = {"id", "annotator", "annotation_id", "created_at", "updated_at", "lead_time"}
+NO_BOX = "shape without a box"
 Opinion = tuple[list[str], list[dict[str, Any]]]  # labels and objects of one annotator
 
 
@@ -63,6 +64,8 @@ def read_label_studio(file: Path, options: ReadOptions, notes: list[str]) -> Ite
     several = sum(len(opinions) > 1 for _, opinions in tasks.values())
     if several:
         notes.append(f"{several} images of several annotators: a label counts by majority")
+    if boxless := ignored.pop(NO_BOX, 0):
+        notes.append(f"{boxless} turned rectangles, points or other shapes: labels without a box")
     for kind, count in ignored.items():
         notes.append(f"left out: {count} results of the type {kind!r}")
     if others := _other_texts(content, controls):
@@ -154,7 +157,7 @@ def _opinion(
             labels += [name.strip() for name in names]
             corners = _corners(value, position)
             if corners is None and ({"x", "y"} <= set(value) or "points" in value):
-                ignored["a box of a turned rectangle, a point or another shape"] += 1
+                ignored[NO_BOX] += 1
             if corners:
                 objects += [
                     {"label": name.strip(), "box": corners, "difficult": False} for name in names

@@ -18,6 +18,8 @@ from lib.data.sources.annotations import (
 from lib.data.sources.cells import finite, texts
 from lib.data.sources.json_files import is_json, keys_of
 
+OBJECT_NAMES = (*LABEL_NAMES, "category_id", "name")
+
 
 def is_records(source: Path, options: ReadOptions) -> bool:
     """Whether `source` is a .jsonl file, or a .json file with a list."""
@@ -105,10 +107,10 @@ def _objects(value: Any, position: str) -> list[tuple[str, list[float] | None]]:
     for each."""
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         boxes = [one.get("bbox") for one in value]
-        labels = texts([_first(one, None, LABEL_NAMES) for one in value])
+        labels = texts([_first(one, None, OBJECT_NAMES) for one in value])
     else:
         value = value if isinstance(value, dict) else {}
-        boxes, found = value.get("bbox", []), _first(value, None, LABEL_NAMES) or []
+        boxes, found = value.get("bbox", []), _first(value, None, OBJECT_NAMES) or []
         labels = texts(found) if isinstance(found, list) else None
     if labels is None or not isinstance(boxes, list) or len(boxes) not in (0, len(labels)):
         raise UserError(

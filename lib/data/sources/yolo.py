@@ -33,12 +33,13 @@ def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         given["val"] = content.get("valid")
     if not any(given.values()):
         raise UserError(f"{file}: a YOLO data set without train, val or test")
-    if given["val"] is not None and given["val"] == given["train"]:  # as in small examples
-        notes.append("val is the same as train: read once, as train")
-        given["val"] = None
+    for split, other in (("val", "train"), ("test", "train"), ("val", "test")):
+        if given[split] and _listed(given[split]) == _listed(given[other]):
+            notes.append(f"{split} is the same as {other}: read once, as {other}")
+            given[split] = None
     without, rows = 0, []
     for split, places in given.items():
-        for place in places if isinstance(places, list) else [places]:
+        for place in _listed(places):
             if place is None or place == "":
                 continue
             for picture in _pictures(_resolved(roots, _text(place, split, file), file, split)):
@@ -48,6 +49,10 @@ def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Ro
         notes.append(f"{without} images without a .txt file: no labels")
     note_unused(names.values(), rows, notes)
     return iter(rows)
+
+
+def _listed(places: Any) -> list[Any]:
+    return places if isinstance(places, list) else [places]
 
 
 def _labels_file(picture: Path) -> Path:

@@ -32,7 +32,7 @@ def is_multi_hot_table(source: Path, options: ReadOptions) -> bool:
     """Whether `source` is a table without a column of labels, or label columns are given."""
     if not is_table(source) or options.labels_column:
         return False
-    if options.label_columns or options.not_labels:
+    if options.label_columns:
         return True
     return open_table(source, options).labels is None
 

@@ -1,7 +1,7 @@
 """A table with a row an object: TensorFlow's and Roboflow's boxes, and Open Images."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,10 @@ from lib.data.sources.annotations import (
     joined,
 )
 from lib.data.sources.cells import finite
-from lib.data.sources.tables.table import cells_of, is_table, open_table
+from lib.data.sources.tables.table import Table, cells_of, is_table, open_table
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
+ALL_EDGES = (EDGES, ("x_min", "y_min", "x_max", "y_max"), ("x1", "y1", "x2", "y2"))
 OPEN_IMAGES = ("imageid", "labelname")
 
 
@@ -25,7 +26,7 @@ def is_object_table(source: Path, options: ReadOptions) -> bool:
     if not is_table(source):
         return False
     table = open_table(source, options)
-    return set(EDGES) <= set(table.columns) or set(OPEN_IMAGES) <= set(table.columns)
+    return bool(_edges(table)) or set(OPEN_IMAGES) <= set(table.columns)
 
 
 def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
@@ -43,7 +44,8 @@ def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Ite
         )
     table = table._replace(labels=label_column)
     is_open_images = set(OPEN_IMAGES) <= set(table.columns)
-    used = {table.path, label_column, "confidence", "width", "height", *EDGES, options.group}
+    edges = _edges(table)
+    used = {table.path, label_column, "confidence", "width", "height", *edges, options.group}
     notes.append(table.note([name for name in table.columns if name not in used | {"split"}]))
     folders = (Path(), file.parent)
     rows, denied = [], defaultdict(set)
@@ -55,7 +57,7 @@ def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Ite
         if label and not _is_yes(record, position):
             denied[paths[0]].add(label)
             label = ""
-        objects = _objects(record, label, position) if label else []
+        objects = _objects(record, label, edges, position) if label else []
         image = AnnotatedImage(
             paths[0],
             [label] if label else [],
@@ -91,8 +93,15 @@ def _is_yes(record: Mapping[str, str], position: str) -> bool:
         raise UserError(f"{position}: Confidence {text!r}: expected a number, 0 to 1") from None
 
 
-def _objects(record: Mapping[str, str], label: str, position: str) -> list[dict[str, Any]]:
-    edges = [record.get(edge, "").strip() for edge in EDGES]
+def _edges(table: Table) -> Sequence[str]:
+    """The columns of a box's edges; none where there are none."""
+    return next((names for names in ALL_EDGES if set(names) <= set(table.columns)), ())
+
+
+def _objects(
+    record: Mapping[str, str], label: str, columns: Sequence[str], position: str
+) -> list[dict[str, Any]]:
+    edges = [record[column].strip() for column in columns]
     if not any(edges):
         return []
     try:

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
+from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import LABEL_NAMES, PATH_NAMES, ReadOptions, split_name
 from lib.data.sources.cells import mark
 
@@ -44,7 +45,7 @@ class Table(NamedTuple):
             if len(cells) != len(self.columns):
                 raise UserError(
                     f"{self.file}:{line}: {len(self.columns)} fields expected; quote what has a "
-                    f"comma (found {len(cells)})"
+                    f"{DELIMITERS[self.delimiter]} (found {len(cells)})"
                 )
             yield f"{self.file}:{line}", dict(zip(self.columns, cells, strict=True))
 
@@ -99,6 +100,11 @@ def open_table(file: Path, options: ReadOptions) -> Table:
         if options.path_column is None:
             wanted = f"a column of image files ({', '.join(PATH_NAMES[:6])}, ...)"
         remedy = "" if options.path_column else "; --path-column names it"
+        if any(Path(cell).suffix.lower() in IMAGE_ENDINGS for cell in best.columns):
+            raise UserError(
+                f"{file}:1: has no header, but {','.join(best.written)}: add a first line such as "
+                "path,labels"
+            )
         found = ",".join(best.columns) or "an empty file"
         raise UserError(f"{file}:1: expected a header with {wanted}, found {found}{remedy}")
     if VIA <= set(known[0].columns):
