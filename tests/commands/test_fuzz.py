@@ -139,7 +139,7 @@ COCO = json.dumps(
     }
 ).encode()
 TABLES = {
-    "a.csv": b'path,labels,split\na.png,red;blue,train\nb.png,"red,?blue",train\nc.png,,test\n',
+    "a.csv": b'path,labels,split\na.png,red;blue,train\nb.png,"red,?blue",train\nc.png,,val\n',
     "hot.csv": b"filename, red, blue, age\na.png, 1, 0, 33\nb.png, -1, 1, 4\nc.png, , u, 5\n",
     "objects.csv": b"filename,width,height,class,xmin,ymin,xmax,ymax\na.png,40,50,red,1,2,3,4\n"
     b"a.png,40,50,blue,1,2.5,30,40\nb.png,40,50,red,0,0,40,50\n",

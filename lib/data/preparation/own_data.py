@@ -1,4 +1,4 @@
-"""A user's own annotations: from the arguments of scripts/custom.py to checked images and labels."""
+"""A user's own annotations: from the arguments of custom.py to checked images and labels."""
 
 import dataclasses
 import os
