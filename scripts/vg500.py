@@ -125,8 +125,8 @@ def read_objects(file: Path, images: list[str]) -> dict[str, tuple]:
     names: list[Any] = [("names", tuple[str, ...] | None, None), ("name", str | None, None)]
     fields: list[Any] = [*numbers, *names]
     object_type: Any = msgspec.defstruct("Object", fields, gc=False)
-    numbers = [(name, int | None, None) for name in ("image_id", "id")]
-    fields = [("objects", tuple[object_type, ...]), *numbers]
+    ids: list[Any] = [(name, int | None, None) for name in ("image_id", "id")]
+    fields = [("objects", tuple[object_type, ...]), *ids]
     record_type: Any = msgspec.defstruct("Record", fields, gc=False)
     listed = {Path(image).stem: image for image in images}
     found: dict[str, tuple] = {}

@@ -69,18 +69,6 @@ def sum_loss(losses: Tensor, ignore: Tensor | None) -> LossSum:
     return LossSum(losses.masked_fill(ignore, 0).sum(), (~ignore).sum())
 
 
-def objective(
-    loss: LossFunction, output: Output, targets: Tensor, ignore: Tensor, lamda: float
-) -> LossSum:
-    """The loss of the prediction, and `lamda` times that of the auxiliary object classifier, where
-    the network has one."""
-    found = loss(output.logits, targets, ignore)
-    if output.object_logits is None:
-        return found
-    auxiliary = loss(output.object_logits, targets, ignore)
-    return LossSum(found.total + lamda * auxiliary.total, found.num_entries)
-
-
 # the choices of --loss
 LOSSES: dict[str, Callable[..., LossSum]] = {"asl": asymmetric_loss, "bce": binary_cross_entropy}
 
@@ -94,3 +82,15 @@ def make_loss(name: str, settings: Mapping[str, Any]) -> LossFunction:
     parameters = inspect.signature(function).parameters.values()
     keywords = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY]
     return partial(function, **{keyword: settings[keyword] for keyword in keywords})
+
+
+def objective(
+    loss: LossFunction, output: Output, targets: Tensor, ignore: Tensor, lamda: float
+) -> LossSum:
+    """The loss of the prediction, and `lamda` times that of the auxiliary object classifier, where
+    the network has one."""
+    found = loss(output.logits, targets, ignore)
+    if output.object_logits is None:
+        return found
+    auxiliary = loss(output.object_logits, targets, ignore)
+    return LossSum(found.total + lamda * auxiliary.total, found.num_entries)
