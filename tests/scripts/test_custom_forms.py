@@ -344,6 +344,15 @@ def test_voc_as_programs_write_it(custom):
     assert "xml/a.xml: an object (cat) without a full box" in error_line(custom("xml", *IMAGES))
 
 
+def test_voc_in_folders_of_splits(custom):
+    for number, name in enumerate(("train/a", "train/b", "test/c")):
+        picture(f"set/{name}.jpg", number)
+        write(f"set/{name}.xml", xml(f"{Path(name).name}.jpg", OBJECT.format("cat", BOX)))
+    for flags in ((), ("--recursive",)):
+        assert len(labels_of(custom("set", *flags))) == 3
+        assert split("test") == ["set/test/c.jpg\tcat"]
+
+
 def test_difficult_labels_are_unknown_in_train_and_val(custom):
     difficult = OBJECT.format("dog", BOX + "<difficult>1</difficult>")
     for name in "abcdefgh":

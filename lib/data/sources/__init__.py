@@ -4,6 +4,7 @@ A form is two functions: whether a source is of this form, and its rows.
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -124,7 +125,7 @@ def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
         return [(source, None)]
     if found := [source / name for name in FILES_OF_FOLDERS if (source / name).is_file()]:
         return [(found[0], None)]
-    if is_voc(source, options):
+    if is_voc(source, replace(options, recursive=False)):
         return [(source, None)]
     parts: list[tuple[Path, str | None]] = []
     for folder in sorted(path for path in source.iterdir() if path.is_dir()):
@@ -132,6 +133,8 @@ def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
             parts += [(part, split) for part, _ in _parts(folder, options)]
     if parts := [one for one in parts if _form(one[0], options)]:
         return parts
+    if is_voc(source, options):
+        return [(source, None)]
     files = _annotation_files(source)
     yaml = [file for file in files if file.suffix.lower() in (".yaml", ".yml")]
     if not yaml and _has_yolo_folders(source):
