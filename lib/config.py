@@ -202,7 +202,7 @@ class Config:
                 if value is not None and not holds(value):
                     raise UserError(f"{flag_name(name)} {value}: must be {text}")
         for model, names in FLAGS_OF_MODELS.items():
-            changed = [name for name in names if getattr(self, name) != _default(name)]
+            changed = [name for name in names if getattr(self, name) != getattr(Config, name)]
             if model != self.model and changed:
                 raise UserError(
                     f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
@@ -320,7 +320,3 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("workers", "ema_epoch", "max_bad_images"), "0 or more", lambda v: v >= 0),
     (("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32),
 )
-
-
-def _default(name: str) -> Any:
-    return next(item.default for item in dataclasses.fields(Config) if item.name == name)

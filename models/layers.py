@@ -30,6 +30,13 @@ def position_code(height: int, width: int, num_features: int) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
+def feed_forward(size: int, hidden_size: int, dropout: float) -> nn.Sequential:
+    """The feed-forward of a transformer layer, with dropout inside."""
+    return nn.Sequential(
+        nn.Linear(size, hidden_size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_size, size)
+    )
+
+
 class EncoderLayer(nn.Module):
     """One transformer layer; the position code enters queries and keys only."""
 
@@ -46,12 +53,7 @@ class EncoderLayer(nn.Module):
         self.self_attention = nn.MultiheadAttention(
             num_features, num_heads, dropout=dropout, batch_first=True
         )
-        self.feed_forward = nn.Sequential(
-            nn.Linear(num_features, feed_forward_size),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(feed_forward_size, num_features),
-        )
+        self.feed_forward = feed_forward(num_features, feed_forward_size, dropout)
         self.attention_norm = nn.LayerNorm(num_features)
         self.feed_forward_norm = nn.LayerNorm(num_features)
         self.dropout = nn.Dropout(dropout)

@@ -26,7 +26,7 @@ from lib.common.cli import (
     run_main,
 )
 from lib.common.errors import UserError
-from lib.common.flags import flag_name
+from lib.common.flags import flag_name, from_arguments
 
 NUM_EXAMPLES = 3  # images in the summary
 TEST_SHARE = 0.2
@@ -44,7 +44,6 @@ def main() -> None:
     from lib.data.preparation.labels import LabelChanges, change_labels
     from lib.data.preparation.own_data import (
         check_files,
-        chosen_fields,
         read_label_order,
         read_sources,
         require_plausible,
@@ -53,7 +52,7 @@ def main() -> None:
 
     rows, notes = read_sources(arguments)
     samples = [row.image for _, row in rows]
-    notes += change_labels(samples, chosen_fields(LabelChanges, arguments))
+    notes += change_labels(samples, from_arguments(LabelChanges, arguments))
     require_plausible([row for _, row in rows], arguments.allow)
     notes += check_files(rows, arguments)
     splits: dict[str, list] = {}
@@ -72,7 +71,7 @@ def main() -> None:
     remedy = "pass --images with their folder"
     if arguments.images:
         remedy = f"none of them is found in --images {arguments.images}: pass another folder"
-    options = Options.from_arguments(arguments, images_remedy=remedy, own_data=True)
+    options = from_arguments(Options, arguments, images_remedy=remedy, own_data=True)
     if arguments.test_share is None:
         options = dataclasses.replace(options, test_share=TEST_SHARE)
     write_data_folder(options, labels, splits, {}, NUM_EXAMPLES)

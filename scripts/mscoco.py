@@ -12,6 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import parse_with_year, preprocess_parser, run_main
 from lib.common.errors import UserError
+from lib.common.flags import from_arguments
 
 YEARS = {
     "2014": ("datasets/MSCOCO", "data/mscoco"),
@@ -44,7 +45,7 @@ def main() -> None:
             folder = arguments.data_dir / "images" / name
         splits[split], left_out = samples_of(instances, folder, file)
         without += left_out
-    options = Options.from_arguments(arguments)
+    options = from_arguments(Options, arguments)
     write_data_folder(options, labels, splits, {"no annotations": without})
 
 

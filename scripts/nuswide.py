@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import folder_path, preprocess_parser, run_main
 from lib.common.errors import UserError
+from lib.common.flags import from_arguments
 
 REMEDY = "--data-dir takes the folder with Flickr, Groundtruth, ImageList and Concepts81.txt"
 SPLITS = {"train": "TrainImagelist", "test": "TestImagelist"}
@@ -68,7 +69,7 @@ def main() -> None:
         for split, rows in rows_of.items()
     }
     flag = "--images" if arguments.images else "--data-dir"
-    options = Options.from_arguments(arguments, images_remedy=f"pass {flag} with their folder")
+    options = from_arguments(Options, arguments, images_remedy=f"pass {flag} with their folder")
     write_data_folder(options, labels, splits, {"no labels": without})
 
 

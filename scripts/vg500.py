@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import preprocess_parser, run_main
 from lib.common.errors import UserError
+from lib.common.flags import from_arguments
 
 NUM_LABELS = 500
 WEAK = 0.5  # overlap below which a name says little
@@ -63,7 +64,7 @@ def main() -> None:
         ]
         for split, listed in lists.items()
     }
-    write_data_folder(Options.from_arguments(arguments), labels, splits, {})
+    write_data_folder(from_arguments(Options, arguments), labels, splits, {})
 
 
 def name_labels(file: Path, images: list[str], index: dict[str, list[int]]):

@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import parse_with_year, preprocess_parser, run_main
+from lib.common.flags import from_arguments
 
 LABELS = (
     "aeroplane bicycle bird boat bottle bus car cat chair cow diningtable dog horse motorbike "
@@ -36,7 +37,7 @@ def main() -> None:
         split: read_split(arguments.data_dir, list_name)
         for split, list_name in SPLITS[arguments.year].items()
     }
-    write_data_folder(Options.from_arguments(arguments), LABELS, splits, {})
+    write_data_folder(from_arguments(Options, arguments), LABELS, splits, {})
 
 
 def read_split(source: Path, list_name: str) -> list:

@@ -68,6 +68,12 @@ def read_values(dataclass: type, values: Mapping[str, Any], source: str) -> dict
     }
 
 
+def from_arguments(dataclass: Any, arguments: argparse.Namespace, **others: Any) -> Any:
+    """A `dataclass` of those arguments of a script that are its fields, and of `others`."""
+    names = {item.name for item in dataclasses.fields(dataclass)} & set(vars(arguments))
+    return dataclass(**{name: getattr(arguments, name) for name in names} | others)
+
+
 def _base_type(hint: Any) -> type:
     """`int | None` -> `int`."""
     if isinstance(hint, types.UnionType):

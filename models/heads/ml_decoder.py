@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from models.heads.decoder import DecoderLayer
 from models.output import Output
 
 LARGEST_NUMBER_OF_GROUPS = 100
@@ -40,17 +41,7 @@ class MLDecoderHead(nn.Module):
         self.embedding = nn.Linear(num_features, embedding_size)
         self.register_buffer("queries", torch.randn(num_groups, embedding_size))
         self.query_norm = nn.LayerNorm(embedding_size)
-        self.cross_attention = nn.MultiheadAttention(
-            embedding_size, num_heads, dropout=dropout, batch_first=True
-        )
-        self.attention_norm = nn.LayerNorm(embedding_size)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(embedding_size, feed_forward_size),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(feed_forward_size, embedding_size),
-        )
-        self.feed_forward_norm = nn.LayerNorm(embedding_size)
+        self.decoder = DecoderLayer(embedding_size, num_heads, feed_forward_size, dropout)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Parameter(torch.empty(num_groups, embedding_size, self.labels_of_group))
         self.output_bias = nn.Parameter(torch.zeros(num_labels))
@@ -61,9 +52,7 @@ class MLDecoderHead(nn.Module):
         memory = F.relu(self.embedding(tokens))
         queries = self.query_norm(self.queries + self.dropout(self.queries))
         queries = queries.to(memory.dtype).expand(len(memory), -1, -1)
-        mixed, attention = self.cross_attention(queries, memory, memory)
-        groups = self.attention_norm(queries + self.dropout(mixed))
-        groups = self.feed_forward_norm(groups + self.dropout(self.feed_forward(groups)))
+        groups, attention = self.decoder(queries, queries, memory, memory)
         outputs = torch.einsum("bge,gec->bgc", groups, self.output.to(groups.dtype)).flatten(1)
         logits = outputs[:, : self.num_labels] + self.output_bias
         by_label = attention.float().repeat_interleave(self.labels_of_group, dim=1)

@@ -7,37 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from models.errors import ModelError
+from models.heads.decoder import DecoderLayer
 from models.layers import EncoderLayer, ObjectClassifier, position_code
 from models.output import Output
-
-
-class DecoderLayer(nn.Module):
-    """Cross-attention of label queries to patches and a feed-forward, without self-attention."""
-
-    def __init__(self, size: int, num_heads: int, feed_forward_size: int, dropout: float) -> None:
-        super().__init__()
-        self.cross_attention = nn.MultiheadAttention(
-            size, num_heads, dropout=dropout, batch_first=True
-        )
-        self.attention_norm = nn.LayerNorm(size)
-        self.feed_forward = nn.Sequential(
-            nn.Linear(size, feed_forward_size),
-            nn.ReLU(),
-            nn.Dropout(dropout),
-            nn.Linear(feed_forward_size, size),
-        )
-        self.feed_forward_norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(
-        self, labels: Tensor, queries: Tensor, keys: Tensor, values: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Label states (B, C, E), queries (C, E), keys and values (B, N, E) -> states (B, C, E) and
-        attention (B, C, N), averaged over the attention heads."""
-        mixed, attention = self.cross_attention(labels + queries, keys, values)
-        labels = self.attention_norm(labels + self.dropout(mixed))
-        labels = self.feed_forward_norm(labels + self.dropout(self.feed_forward(labels)))
-        return labels, attention
 
 
 class Q2LHead(nn.Module):
@@ -90,6 +62,6 @@ class Q2LHead(nn.Module):
         keys = patches + self.position
         labels = torch.zeros_like(self.queries).expand(len(tokens), -1, -1)
         for layer in self.decoder:
-            labels, attention = layer(labels, self.queries, keys, patches)
+            labels, attention = layer(labels, labels + self.queries, keys, patches)
         logits = self.classifier(self.norm(labels))
         return Output(logits, None, attention[..., self.prefix_tokens :].float())

@@ -1,13 +1,12 @@
 """A user's own annotations: from the arguments of custom.py to checked images and labels."""
 
-import dataclasses
 import os
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
 from lib.common.errors import UserError
-from lib.common.flags import flag_name
+from lib.common.flags import flag_name, from_arguments
 from lib.common.readers import require_list
 from lib.data.lists import check_label
 from lib.data.preparation.boxes import place_boxes
@@ -17,12 +16,6 @@ from lib.data.preparation.label_checks import ALLOWED, odd_labels
 from lib.data.preparation.labels import clean
 from lib.data.sources import SPECIAL_OPTIONS, read_source
 from lib.data.sources.annotations import SPLIT_NAMES, ReadOptions
-
-
-def chosen_fields(kind: type, arguments: Namespace, **others: Any) -> Any:
-    """A dataclass from the arguments that have the names of its fields."""
-    names = {item.name for item in dataclasses.fields(kind)} & set(vars(arguments))
-    return kind(**{name: getattr(arguments, name) for name in names} | others)
 
 
 def read_sources(arguments: Namespace) -> tuple[list, list[str]]:
@@ -37,7 +30,7 @@ def read_sources(arguments: Namespace) -> tuple[list, list[str]]:
         if source is None:
             continue
         unknown = arguments.blank == "unknown"
-        options = chosen_fields(ReadOptions, arguments, images=images, blank_unknown=unknown)
+        options = from_arguments(ReadOptions, arguments, images=images, blank_unknown=unknown)
         found = read_source(source, options)
         heeded |= found.heeded
         forms.append(found.form)

@@ -9,13 +9,11 @@ Shapes: N images of a split, C labels.
 import json
 import os
 import textwrap
-from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -46,12 +44,6 @@ class Options:
     test_share: float | None = None  # of train, where there is no test split
     own_data: bool = False  # groups stay together; difficult labels of train and val are unknown
     images_remedy: str = "pass --data-dir with their folder"  # where no image is found
-
-    @classmethod
-    def from_arguments(cls, arguments: Namespace, **others: Any) -> "Options":
-        """The options among the arguments of a script, and `others`."""
-        known = {item.name for item in fields(cls)} & set(vars(arguments))
-        return cls(**{name: getattr(arguments, name) for name in known}, **others)
 
 
 def write_data_folder(

@@ -21,3 +21,15 @@ def keys_of(source: Path) -> set[str] | None:
         return None
     value = decode_json(source, dict[str, msgspec.Raw] | list[msgspec.Raw])
     return set(value) if isinstance(value, dict) else None
+
+
+def keys_of_first(source: Path) -> set[str]:
+    """The keys of the first object of the list in a .json file; none where there is no such."""
+    if not is_json(source):
+        return set()
+    value = decode_json(source, dict[str, msgspec.Raw] | list[msgspec.Raw])
+    try:
+        first = msgspec.json.decode(value[0]) if isinstance(value, list) and value else None
+    except (msgspec.DecodeError, RecursionError):
+        first = None
+    return set(first) if isinstance(first, dict) else set()

@@ -12,7 +12,7 @@ from lib.common.readers import decode_json
 from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import LABEL_NAMES, ReadOptions, Row, image_of, image_paths
 from lib.data.sources.cells import finite, split_labels, texts
-from lib.data.sources.json_files import is_json, keys_of
+from lib.data.sources.json_files import keys_of_first
 
 IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
 # keys of JSON-MIN that are no controls of the page
@@ -23,10 +23,7 @@ Opinion = tuple[list[str], list[dict[str, Any]]]  # labels and objects of one an
 
 def is_label_studio(source: Path, options: ReadOptions) -> bool:
     """Whether `source` is a .json file with a list of tasks, or of JSON-MIN's rows."""
-    if not is_json(source) or keys_of(source) is not None:
-        return False
-    first = next(iter(decode_json(source, list[Any])), None)
-    keys = set(first) if isinstance(first, dict) else set()
+    keys = keys_of_first(source)
     return "data" in keys or bool(keys & (OTHER_KEYS - {"id"}))
 
 

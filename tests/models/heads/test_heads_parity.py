@@ -36,15 +36,15 @@ def own_name(tag, name):
     for old, new in DECODER_NAMES.items():
         name = name.replace(f".{old}.", f".{new}.")
     if tag.startswith("ml_decoder"):
-        name = name.removeprefix("decoder.").removeprefix("layers.0.")
+        name = name.removeprefix("decoder.").replace("layers.0.", "decoder.")
         for old, new in {
             "duplicate_pooling_bias": "output_bias",
             "duplicate_pooling": "output",
             "embed_standart": "embedding",
             "query_embed.weight": "queries",
-            "norm1": "query_norm",
-            "norm2": "attention_norm",
-            "norm3": "feed_forward_norm",
+            "decoder.norm1": "query_norm",
+            "decoder.norm2": "decoder.attention_norm",
+            "decoder.norm3": "decoder.feed_forward_norm",
         }.items():
             name = re.sub(rf"^{re.escape(old)}(?=\.|$)", new, name)
         return name

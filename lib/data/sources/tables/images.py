@@ -6,8 +6,6 @@ from pathlib import Path
 from lib.data.sources.annotations import ReadOptions, Row, joined, text_row, without_repeats
 from lib.data.sources.cells import BRACKETS, SEPARATORS
 from lib.data.sources.tables.table import (
-    SPLIT_COLUMNS,
-    VALID_COLUMNS,
     cells_of,
     is_table,
     open_table,
@@ -27,8 +25,7 @@ def read_image_table(file: Path, options: ReadOptions, notes: list[str]) -> Iter
     """
     table = open_table(file, options)
     assert table.labels
-    used = {table.path, table.labels, *SPLIT_COLUMNS, *VALID_COLUMNS, (options.group or "").lower()}
-    notes.append(table.note([name for name in table.columns if name not in used]))
+    notes.append(table.note(table.unread(options)))
     folders = (Path(), file.parent)
     rows = []
     records = list(table.records())

@@ -14,8 +14,6 @@ from lib.data.sources.annotations import (
 )
 from lib.data.sources.cells import mark
 from lib.data.sources.tables.table import (
-    SPLIT_COLUMNS,
-    VALID_COLUMNS,
     Table,
     cells_of,
     is_table,
@@ -26,6 +24,7 @@ UNLABELED = "unlabeled"  # Roboflow's column for images without a label
 INDEX = "unnamed: 0"  # pandas' column of row numbers
 NEARLY = 0.9  # fraction of marks from which a column is one of labels, with mistakes in it
 Record = tuple[str, dict[str, str]]
+Mark = bool | None | str  # of `cells.mark`
 
 
 def is_multi_hot_table(source: Path, options: ReadOptions) -> bool:
@@ -41,26 +40,22 @@ def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> 
     """Rows of a table; the columns of labels are those that hold marks only, or those given."""
     table = open_table(file, options)
     records = list(table.records())
-    chosen = _label_columns(table, records, options)
-    given = {*chosen, *_other_columns(table, options)} - {UNLABELED}
-    others = [name for name in table.columns if name and name not in given]
-    names = {column: table.name(column) for column in chosen}
-    how = table._replace(labels=None).note(others)
-    notes.append(f"{how}; a label each: {', '.join(names.values())}")
-    marks = {
-        column: [_mark(record[column], column, at) for at, record in records] for column in chosen
-    }
-    if same := [names[column] for column in chosen if len({*marks[column]}) == 1 < len(records)]:
+    marks = _label_columns(table, records, options)
+    names = {column: table.name(column) for column in marks}
+    how = table._replace(labels=None)
+    others = how.unread(options, marks)
+    notes.append(f"{how.note(others)}; a label each: {', '.join(names.values())}")
+    if same := [names[column] for column in marks if len({*marks[column]}) == 1 < len(records)]:
         notes.append(f"the same in every row: {', '.join(same)}; --not-labels leaves columns out")
-    everything = {record[column].strip() for _, record in records for column in chosen}
+    everything = {record[column].strip() for _, record in records for column in marks}
     if everything == {"1", "-1"}:  # CelebA
         notes.append("-1 and 1, and neither 0 nor a blank: -1 is read as no")
-        marks = {column: [one or False for one in marks[column]] for column in chosen}
+        marks = {column: [one or False for one in marks[column]] for column in marks}
     folders = (Path(), file.parent)
     rows = []
     for number, (position, record) in enumerate(records):
         labels = []
-        for column in chosen:
+        for column in marks:
             value = marks[column][number]
             if value is True:
                 labels.append(names[column])
@@ -75,55 +70,60 @@ def read_multi_hot_table(file: Path, options: ReadOptions, notes: list[str]) -> 
     return iter(without_repeats(rows, notes))
 
 
-def _label_columns(table: Table, records: Sequence[Record], options: ReadOptions) -> list[str]:
-    """The columns of labels, in order: those given, or those that hold marks and no other text."""
+def _label_columns(
+    table: Table, records: Sequence[Record], options: ReadOptions
+) -> dict[str, list[Mark]]:
+    """The columns of labels with the mark of each record, in order: those given, or those that hold
+    marks and no other text."""
     for name in (*options.label_columns, *options.not_labels):
         if name.strip().lower() not in table.columns:
             raise UserError(f"{table.file}:1: no column {name!r}, but {', '.join(table.columns)}")
     if options.label_columns:
-        return [name.strip().lower() for name in options.label_columns]
-    without = _other_columns(table, options) | {one.strip().lower() for one in options.not_labels}
-    found = [name for name in table.columns if name and name not in without]
-    found = [name for name in found if _holds_marks(name, records)]
+        given = [name.strip().lower() for name in options.label_columns]
+        return {name: [_mark(record[name], name, at) for at, record in records] for name in given}
+    without = (UNLABELED, INDEX, *(name.strip().lower() for name in options.not_labels))
+    candidates = table.unread(options, without)
+    found = {name: marks for name in candidates if (marks := _marks_of(name, records))}
     if not found:
         raise UserError(
             f"{table.file}: has no column of labels, and none of 0 and 1 (read as a table with a "
             "column a label); --labels-column or --label-columns name them"
         )
     if len(found) == 1:
+        only = next(iter(found))
         raise UserError(
-            f"{table.file}: has no column of labels, and one column of 0 and 1 ({found[0]!r}), too "
+            f"{table.file}: has no column of labels, and one column of 0 and 1 ({only!r}), too "
             f"little for a column a label; --labels-column names the column of labels, or "
-            f"--label-columns {found[0]} says that it is one label"
+            f"--label-columns {only} says that it is one label"
         )
     return found
 
 
-def _other_columns(table: Table, options: ReadOptions) -> set[str]:
-    """The columns with another meaning than a label."""
-    known = {table.path, *SPLIT_COLUMNS, *VALID_COLUMNS, UNLABELED, INDEX}
-    return known | {options.group.strip().lower()} if options.group else known
+def _marks_of(column: str, records: Sequence[Record]) -> list[Mark] | None:
+    """The marks of a column of labels; None for one of blanks, and for one of other texts.
 
-
-def _holds_marks(column: str, records: Sequence[Record]) -> bool:
-    """Whether a column holds marks, and not only blanks; raises `UserError` for a few other texts
-    among many marks."""
-    marks, wrong = 0, []
+    Raises `UserError` for a few other texts among many marks.
+    """
+    found: list[Mark] = []
+    wrong = []
     for position, record in records:
         try:
-            marks += mark(record[column]) != ""
+            found.append(mark(record[column]))
         except ValueError:
             wrong.append((position, record[column]))
-    if not wrong or marks < NEARLY * (marks + len(wrong)):
-        return marks > 0 and not wrong
+    number = sum(one != "" for one in found)
+    if not wrong:
+        return found if number else None
+    if number < NEARLY * (number + len(wrong)):
+        return None
     position, text = wrong[0]
     raise UserError(
-        f"{position}: column {column!r}: {text!r} is neither 0 nor 1, as {marks} others are; "
+        f"{position}: column {column!r}: {text!r} is neither 0 nor 1, as {number} others are; "
         f"correct it, or leave the column out: --not-labels {column!r}"
     )
 
 
-def _mark(text: str, column: str, position: str) -> bool | None | str:
+def _mark(text: str, column: str, position: str) -> Mark:
     try:
         return mark(text)
     except ValueError:

@@ -45,8 +45,7 @@ def read_object_table(file: Path, options: ReadOptions, notes: list[str]) -> Ite
     table = table._replace(labels=label_column)
     is_open_images = set(OPEN_IMAGES) <= set(table.columns)
     edges = _edges(table)
-    used = {table.path, label_column, "confidence", "width", "height", *edges, options.group}
-    notes.append(table.note([name for name in table.columns if name not in used | {"split"}]))
+    notes.append(table.note(table.unread(options, ("confidence", "width", "height", *edges))))
     folders = (Path(), file.parent)
     rows, denied = [], defaultdict(set)
     for position, record in table.records():

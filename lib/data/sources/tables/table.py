@@ -5,7 +5,7 @@ Which of the forms of a table it is, its header decides: `images.py`, `multi_hot
 """
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -53,6 +53,12 @@ class Table(NamedTuple):
         """A column as the header has it."""
         return self.written[list(self.columns).index(column)]
 
+    def unread(self, options: ReadOptions, used: Iterable[str] = ()) -> list[str]:
+        """The columns that have a name, and no meaning beside `used`."""
+        group = (options.group or "").strip().lower()
+        known = {"", self.path, self.labels, group, *SPLIT_COLUMNS, *VALID_COLUMNS, *used}
+        return [name for name in self.columns if name not in known]
+
     def split_of(self, record: dict[str, str], position: str) -> str | None:
         """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
         for column in SPLIT_COLUMNS:
@@ -76,8 +82,8 @@ class Table(NamedTuple):
         ]
         if self.labels:
             parts.append(f"labels: {self.name(self.labels)!r}")
-        if named := [repr(self.name(one)) for one in others if one]:
-            parts.append(f"left out: {', '.join(named)}")
+        if others:
+            parts.append(f"left out: {', '.join(repr(self.name(one)) for one in others)}")
         return "; ".join(parts)
 
 
