@@ -120,7 +120,7 @@ def measure(config: Config, device, amp: bool, repeats: int) -> tuple[Speed, Spe
     config = replace(config, amp=amp)
     state = make_train_state(config, NUM_LABELS, device)
     batch = make_batch(config.batch_size, NUM_LABELS, config.img_size)
-    images = state.normalizer(batch.pixels.to(device))
+    images = state.normalizer(batch.inputs.to(device))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):

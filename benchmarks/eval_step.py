@@ -33,12 +33,12 @@ def main() -> None:
 
     def plain() -> None:
         with torch.no_grad():
-            pixels = batch.pixels.to(device).float() / 255
+            pixels = batch.inputs.to(device).float() / 255
             slow((pixels - normalizer.mean) / normalizer.std)
 
     def run(model: torch.nn.Module) -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
-            model(normalizer(batch.pixels.to(device)))
+            model(normalizer(batch.inputs.to(device)))
 
     forms = {"literal": plain, "method": lambda: run(quick), "backbone": lambda: run(bare)}
     if arguments.compile:

@@ -178,7 +178,6 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
         loader = BatchLoader(
             ImageDataset(split, view, UPRIGHT, images),
             batches,
-            image_size=size,
             workers=workers,
             device=torch.device("cpu"),
             persistent=True,

@@ -20,8 +20,8 @@ from lib.common.readers import read_settings
 
 # flags that no number of a run depends on
 RUNTIME_FLAGS = (
-    *("device", "workers", "resume", "save_every", "timeout", "cache", "cache_limit"),
-    "max_bad_images",
+    *("device", "workers", "resume", "save_every", "timeout", "max_bad_images"),
+    *("cache", "cache_limit", "cache_features"),
 )
 # keys of this project's earlier config.yaml and checkpoints -> fields
 RENAMED_KEYS = {
@@ -87,7 +87,14 @@ class Config:
     cache: str | None = flag(
         None, "folder for resized images, so that an image is decoded once and not in every epoch"
     )
-    cache_limit: float = flag(100.0, "gigabytes that a split may take in --cache")
+    cache_features: str | None = flag(
+        None,
+        "with --freeze-backbone: folder for the backbone's features of each image and its mirror "
+        "image, so that only the head runs in training",
+    )
+    cache_limit: float = flag(
+        100.0, "gigabytes that a split may take in --cache or --cache-features"
+    )
     limit: int | None = flag(
         None, "images per epoch, in training and validation alike, for a dry run (default: all)"
     )
@@ -100,9 +107,10 @@ class Config:
         "stored, as published",
         choices=EXIF,
     )
-    augment: str = flag(
-        "published",
-        "train transform: flip, cut-out and random policy; only the flip; or none",
+    augment: str | None = flag(
+        None,
+        "train transform: flip, cut-out and random policy; only the flip; or none (default: "
+        "published; flip with --cache-features)",
         choices=("published", "flip", "none"),
     )
     norm: str | None = flag(
@@ -208,6 +216,21 @@ class Config:
                     f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
                     f"--model {self.model}: leave it out"
                 )
+        if self.cache_features and not self.freeze_backbone:
+            raise UserError(
+                "--cache-features: the features of a backbone in training change with every step: "
+                "pass --freeze-backbone too"
+            )
+        if self.cache_features and self.cache:
+            raise UserError(
+                "--cache has no effect with --cache-features, which reads each image once: leave "
+                "it out"
+            )
+        if self.cache_features and self.augment == "published":
+            raise UserError(
+                "--augment published: --cache-features has the features of each image and its "
+                "mirror image alone: pass --augment flip or none"
+            )
         if self.csra_heads not in (1, 2, 4, 6, 8):
             raise UserError(f"--csra-heads {self.csra_heads}: choose from 1, 2, 4, 6, 8")
         if self.orid_norm and self.norm not in (None, "none"):
@@ -224,6 +247,11 @@ class Config:
     def has_label_embeddings(self) -> bool:
         """Whether the network reads label embeddings of the data folder."""
         return self.model == "mlic" and self.embed_type != "random"
+
+    @property
+    def augmentation(self) -> str:
+        """`published`, `flip` or `none`."""
+        return self.augment or ("flip" if self.cache_features else "published")
 
     @property
     def normalization(self) -> str | None:

@@ -12,6 +12,7 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
+from lib.data.dataset import evaluation_images
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
 from lib.data.pictures import decode, read_image
@@ -103,9 +104,7 @@ class Predictor:
         Unreadable images are left out and added to `bad_images`.
         """
         loader = EvaluationLoader(
-            split,
-            image_size=self.config.img_size,
-            exif=self.config.exif,
+            evaluation_images(split, image_size=self.config.img_size, exif=self.config.exif),
             batch_size=batch_size or self.config.eval_batch_size,
             workers=workers,
             world=self.world,

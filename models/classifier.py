@@ -23,10 +23,24 @@ class Classifier(nn.Module):
         super().__init__()
         self.backbone = backbone
 
+    def forward(self, images: Tensor) -> Output:
+        """Normalised images (B, 3, S, S) -> `Output`."""
+        return self.classify(self.backbone(images))
+
+    def classify(self, tokens: Tensor) -> Output:
+        """The backbone's tokens (B, P + N, D) -> `Output`."""
+        raise NotImplementedError
+
     @property
     def grid(self) -> tuple[int, int]:
         """Height and width of the patch grid."""
         return self.backbone.grid
+
+    @property
+    def token_shape(self) -> tuple[int, int]:
+        """P + N tokens, D features."""
+        height, width = self.grid
+        return self.backbone.prefix_tokens + height * width, self.backbone.num_features
 
 
 class HeadOnBackbone(Classifier):
@@ -37,6 +51,18 @@ class HeadOnBackbone(Classifier):
         self.head = head
         self.label_parts = tuple(f"head.{part}" for part in head.label_parts)
 
-    def forward(self, images: Tensor) -> Output:
-        """Normalised images (B, 3, S, S) -> `Output`."""
-        return self.head(self.backbone(images))
+    def classify(self, tokens: Tensor) -> Output:
+        """The backbone's tokens (B, P + N, D) -> `Output`."""
+        return self.head(tokens)
+
+
+class OnTokens(nn.Module):
+    """`model` without its backbone: tokens (B, P + N, D) -> `Output`."""
+
+    def __init__(self, model: Classifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, tokens: Tensor) -> Output:
+        """The backbone's tokens (B, P + N, D) -> `Output`."""
+        return self.model.classify(tokens)

@@ -75,9 +75,9 @@ class MLIC(Classifier):
         self.intra_modal = IntraModalAttention(num_features)
         self.patch_classifier = patch_classifier(num_features, num_labels)
 
-    def forward(self, images: Tensor) -> Output:
-        """Normalised images (B, 3, S, S) -> `Output`."""
-        patches = self.backbone(images)
+    def classify(self, tokens: Tensor) -> Output:
+        """The backbone's tokens (B, P + N, D) -> `Output`."""
+        patches = tokens
         for layer in self.encoder:
             patches = layer(patches, self.position)
         alpha = self.inter_modal(patches, self.label_embeddings)

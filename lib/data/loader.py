@@ -4,16 +4,13 @@ Random draws depend on (seed, epoch) alone, not on workers or ranks.
 """
 
 from collections.abc import Iterator
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 from torch.utils.data import Sampler
 
 from lib.data.bad_images import BadImages
-from lib.data.cache import ImageCache
-from lib.data.dataset import Batch, ImageDataset, SampleKey, evaluation_view, training_view
-from lib.data.folder import Split
+from lib.data.dataset import Batch, SampleKey, SplitDataset
 from lib.data.workers import BatchLoader
 from lib.runtime.world import World
 
@@ -110,30 +107,20 @@ class Shard(NamedTuple):
 
 
 class TrainingLoader:
-    """Reads this rank's shards of `batches`, the training batches of `split`."""
+    """Reads this rank's shards of `batches`, the training batches of `dataset`."""
 
     def __init__(
         self,
-        split: Split,
+        dataset: SplitDataset,
         batches: TrainingBatches,
         *,
-        image_size: int,
-        exif: str,
-        augment: str,
         workers: int | None,
         world: World,
         bad_images: BadImages,
-        cache: ImageCache | None = None,
     ) -> None:
-        view = partial(training_view, size=image_size, augment=augment, seed=batches.seed)
         self.batches, self.world, self.bad_images = batches, world, bad_images
         self.loader = BatchLoader(
-            ImageDataset(split, view, exif, cache),
-            batches,
-            image_size=image_size,
-            workers=workers,
-            device=world.device,
-            persistent=True,
+            dataset, batches, workers=workers, device=world.device, persistent=True
         )
 
     def shards(self, epoch: int, first_batch: int = 0) -> Iterator[Shard]:
@@ -159,32 +146,25 @@ class TrainingLoader:
 
 
 class EvaluationLoader:
-    """Reads this rank's images of `split` in file order, through the eval transform.
+    """Reads this rank's images of `dataset` in file order.
 
     Unreadable images are left out and added to `bad_images`.
     """
 
     def __init__(
         self,
-        split: Split,
+        dataset: SplitDataset,
         *,
-        image_size: int,
-        exif: str,
         batch_size: int,
         workers: int | None,
         world: World,
         bad_images: BadImages,
-        cache: ImageCache | None = None,
     ) -> None:
-        view = partial(evaluation_view, size=image_size)
-        dataset = ImageDataset(split, view, exif, cache)
         batches = EvaluationBatches(
-            len(split), batch_size, rank=world.rank, world_size=world.world_size
+            len(dataset), batch_size, rank=world.rank, world_size=world.world_size
         )
         self.bad_images = bad_images
-        self.loader = BatchLoader(
-            dataset, batches, image_size=image_size, workers=workers, device=world.device
-        )
+        self.loader = BatchLoader(dataset, batches, workers=workers, device=world.device)
 
     def __len__(self) -> int:
         return len(self.loader)

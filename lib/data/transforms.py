@@ -35,7 +35,12 @@ def no_augmentation(image: Image.Image, random: np.random.Generator) -> Image.Im
 
 def flip(image: Image.Image, random: np.random.Generator) -> Image.Image:
     """Flip from left to right with probability 0.5."""
-    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if random.random() < 0.5 else image
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw_flip(random) else image
+
+
+def draw_flip(random: np.random.Generator) -> bool:
+    """Whether an image is flipped: the first draw of its generator."""
+    return random.random() < 0.5
 
 
 def published_augmentation(image: Image.Image, random: np.random.Generator) -> Image.Image:
@@ -63,7 +68,8 @@ def to_pixels(image: Image.Image) -> Tensor:
 class Normalizer:
     """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`.
 
-    In the memory order of channels last, in which convolutions are fastest.
+    In the memory order of channels last, in which convolutions are fastest. Features, which are
+    float32, are returned as they are.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
@@ -71,5 +77,7 @@ class Normalizer:
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
+        if pixels.dtype != torch.uint8:
+            return pixels
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return (pixels.float() / 255 - self.mean) / self.std

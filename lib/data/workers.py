@@ -23,7 +23,7 @@ from lib.common.console import print_note
 from lib.common.errors import UserError
 from lib.common.failures import explain, require_open_files
 from lib.common.rank_info import rank_info
-from lib.data.dataset import Batch, ImageDataset, LoadedSample, SampleKey, collate
+from lib.data.dataset import Batch, LoadedSample, SampleKey, SplitDataset, collate
 
 MAX_WORKERS = 16  # a rank, unless --workers says more
 PREFETCH = 2  # batches that a worker has ready
@@ -52,9 +52,9 @@ class SharedBatch:
     while the queue between the processes would lose it, and the batch."""
 
     def __init__(self, batch: Batch) -> None:
-        # the pixels alone: each tensor in shared memory takes an open file of both processes
+        # the inputs alone: each tensor in shared memory takes an open file of both processes
         arrays = batch.apply(torch.Tensor.numpy)
-        self.data = bytes(ForkingPickler.dumps(arrays._replace(pixels=batch.pixels)))
+        self.data = bytes(ForkingPickler.dumps(arrays._replace(inputs=batch.inputs)))
 
     def unpack(self) -> Batch:
         """The batch; only once."""
@@ -92,7 +92,7 @@ class BatchLoader:
     """Reads the `batches` of `dataset`, in `workers` processes (None: one per core, at most
     `MAX_WORKERS`) or in this one (0).
 
-    Images are `image_size` pixels wide. `persistent` workers live on between passes.
+    `persistent` workers live on between passes.
     """
 
     has_noted = False  # that batches go through pipes
@@ -101,10 +101,9 @@ class BatchLoader:
 
     def __init__(
         self,
-        dataset: ImageDataset,
+        dataset: SplitDataset,
         batches: BatchSampler,
         *,
-        image_size: int,
         workers: int | None,
         device: torch.device,
         persistent: bool = False,
@@ -114,7 +113,7 @@ class BatchLoader:
         if workers:
             require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
             ready = (workers * PREFETCH + IN_USE) * rank_info().local_world_size
-            through_pipe = _is_short(ready * batches.images_per_batch * 3 * image_size**2)
+            through_pipe = _is_short(ready * batches.images_per_batch * dataset.sample_bytes)
         with _unwarned():
             self.loader = DataLoader(
                 dataset,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lib.common.errors import UserError
 from lib.config import FLAGS_OF_MODELS, Config
@@ -12,7 +12,7 @@ from lib.data.transforms import Normalizer
 from lib.runtime.device import exact_float32
 from models import registry
 from models.backbones import build_backbone
-from models.classifier import Classifier
+from models.classifier import Classifier, OnTokens
 from models.errors import ModelError
 from models.folding import fold_norms
 from models.heads import build_on
@@ -61,6 +61,11 @@ def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
     with exact_float32():
         fold_norms(model, image.contiguous(memory_format=torch.channels_last))
     return model
+
+
+def on_inputs(model: Classifier, config: Config) -> nn.Module:
+    """`model` on what a training with `config` reads: images, or features of `--cache-features`."""
+    return OnTokens(model) if config.cache_features else model
 
 
 def build_normalizer(config: Config, device: torch.device) -> Normalizer:

@@ -45,7 +45,7 @@ def predict(
         for batch in batches:
             # inference mode ends before the yield: it must not apply to the consumer's code
             with torch.inference_mode(), exact_float32(), memory_guard(len(batch.rows)):
-                images = normalizer(batch.pixels.to(device, non_blocking=True))
+                images = normalizer(batch.inputs.to(device, non_blocking=True))
                 with autocast(device, amp):
                     outputs = [model(images) for model in models]
                 logits = torch.stack([output.logits.float() for output in outputs])

@@ -129,17 +129,20 @@ class World:
             return None
         return self.store.get(name).decode()
 
-    def wrap_ddp(self, model: nn.Module, image_size: int) -> nn.Module:
-        """`model` in DistributedDataParallel, which averages gradients over the ranks."""
+    def wrap_ddp(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
+        """`model` in DistributedDataParallel, which averages gradients over the ranks.
+
+        `input_shape` is that of one image, or of its tokens.
+        """
         if not self.store:
             return model
-        image = torch.zeros(1, 3, image_size, image_size, device=self.device)
+        example = torch.zeros(1, *input_shape, device=self.device)
         options: dict[str, Any] = {BUFFER_OPTION: False}
         return DistributedDataParallel(
             model,
             device_ids=[self.device] if self.device.type == "cuda" else None,
             **options,
-            find_unused_parameters=has_unused_parameters(model, image),
+            find_unused_parameters=has_unused_parameters(model, example),
             gradient_as_bucket_view=True,
         )
 
@@ -177,14 +180,15 @@ class World:
             statistic.copy_(mean.view_as(statistic))
 
 
-def has_unused_parameters(model: nn.Module, images: Tensor) -> bool:
+def has_unused_parameters(model: nn.Module, inputs: Tensor) -> bool:
     """Whether some parameters get no gradient, as those of a backbone's layer that is not used.
 
     If there are any, DistributedDataParallel must search for them in every step.
     """
     training = model.training
     # not by a call, which would compile a compiled network for this one image
-    sum(output.sum() for output in model.eval().forward(images)).backward()
+    outputs = model.eval().forward(inputs)
+    sum(output.sum() for output in outputs if output is not None).backward()
     found = any(p.grad is None for p in model.parameters() if p.requires_grad)
     model.zero_grad(set_to_none=True)
     model.train(training)

@@ -1,6 +1,8 @@
 """What a run reads: its labels and splits, and the loaders of one of its ranks."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -9,10 +11,16 @@ from lib.common.rank_info import rank_info
 from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.cache import ImageCache, cached_images
+from lib.data.dataset import SplitDataset, evaluation_images, training_images
 from lib.data.folder import DataFolder, Split
 from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
+from lib.data.transforms import Normalizer
 from lib.data.workers import machine_cores
+from lib.experiment.features import Encoder, FeatureDataset, cached_features
 from lib.runtime.world import World
+from models.classifier import Classifier
+
+T = TypeVar("T")
 
 
 class Inputs:
@@ -45,45 +53,71 @@ class Inputs:
             return None
         return self.data.label_embeddings(self.config.embed_type)
 
-    def loaders(self) -> tuple[TrainingLoader, EvaluationLoader]:
-        """This rank's loaders for training and validation."""
-        config = self.config
+    def loaders(
+        self, model: Classifier, normalizer: Normalizer
+    ) -> tuple[TrainingLoader, EvaluationLoader]:
+        """This rank's loaders for training and validation: of images, or with `--cache-features` of
+        what the backbone of `model` makes of them."""
+        config, world, bad_images = self.config, self.world, self.bad_images
+        train_set: SplitDataset
+        validation_set: SplitDataset
+        if config.cache_features:
+            encoder = Encoder(model, normalizer, config, world.device)
+            seed = config.seed if config.augmentation == "flip" else None
+            train_set = self._features(encoder, self.train_split, seed)
+            validation_set = self._features(encoder, self.validation_split)
+        else:
+            train_set = training_images(
+                self.train_split,
+                image_size=config.img_size,
+                exif=config.exif,
+                augment=config.augmentation,
+                seed=config.seed,
+                cache=self._cache(self.train_split),
+            )
+            validation_set = evaluation_images(
+                self.validation_split,
+                image_size=config.img_size,
+                exif=config.exif,
+                cache=self._cache(self.validation_split),
+            )
+        # rows of a mapped file need no decoding
+        workers = 0 if config.cache_features else config.workers
         train = TrainingLoader(
-            self.train_split,
-            self.train_batches,
-            image_size=config.img_size,
-            exif=config.exif,
-            augment=config.augment,
-            workers=config.workers,
-            world=self.world,
-            bad_images=self.bad_images,
-            cache=self._cache(self.train_split),
+            train_set, self.train_batches, workers=workers, world=world, bad_images=bad_images
         )
         validation = EvaluationLoader(
-            self.validation_split,
-            image_size=config.img_size,
-            exif=config.exif,
+            validation_set,
             batch_size=config.eval_batch_size,
-            workers=config.workers,
-            world=self.world,
-            bad_images=self.bad_images,
-            cache=self._cache(self.validation_split),
+            workers=workers,
+            world=world,
+            bad_images=bad_images,
         )
         return train, validation
 
+    def _features(self, encoder: Encoder, split: Split, seed: int | None = None) -> FeatureDataset:
+        """The features of a split, with those of mirror images if there is a `seed`."""
+        config = self.config
+        images = evaluation_images(split, image_size=config.img_size, exif=config.exif)
+        views = 1 if seed is None else 2
+        cache = self._once_per_machine(
+            lambda: cached_features(encoder, images, config, self.bad_images, views=views)
+        )
+        return FeatureDataset(split, cache, seed)
+
     def _cache(self, split: Split) -> ImageCache | None:
-        """The resized images of `--cache`, made by the first process of each machine."""
+        """The resized images of `--cache`."""
         config = self.config
         if config.cache is None:
             return None
-        folder, made = Path(config.cache), []
+        folder = Path(config.cache)
         # those of all ranks of the machine, since the others wait
         workers = machine_cores()
         if config.workers is not None:
             workers = config.workers * rank_info().local_world_size
 
-        def make() -> ImageCache:
-            return cached_images(
+        return self._once_per_machine(
+            lambda: cached_images(
                 split.paths,
                 config.img_size,
                 config.exif,
@@ -92,7 +126,11 @@ class Inputs:
                 workers,
                 self.bad_images,
             )
+        )
 
+    def _once_per_machine(self, make: Callable[[], T]) -> T:
+        """The cache that `make` returns, whose file the first process of each machine writes."""
+        made: list[T] = []
         self.world.once_per_machine(lambda: made.append(make()))
         with self.world.raise_on_all_ranks():
             return made[0] if made else make()

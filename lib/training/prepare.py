@@ -14,7 +14,7 @@ from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
 from lib.experiment.folder import Experiment
-from lib.experiment.network import build_model, build_normalizer, config_notes
+from lib.experiment.network import build_model, build_normalizer, config_notes, on_inputs
 from lib.experiment.provenance import command_line
 from lib.runtime.device import (
     allow_tf32,
@@ -96,12 +96,14 @@ def prepare(config: Config, world: World) -> Run:
             require_position(saved, config, len(inputs.train_batches), file)
             inputs.bad_images.load_state_dict(saved.bad_images)
     with memory_guard():
-        state.ddp_model = world.wrap_ddp(state.model, config.img_size)
+        image_shape = (3, config.img_size, config.img_size)
+        shape = state.model.token_shape if config.cache_features else image_shape
+        state.ddp_model = world.wrap_ddp(state.ddp_model, shape)
     if saved and found:
         print_line(f"resumed from step {state.step} of {found.path}")
     _set_random_state(config, world, state.step, saved, file)
 
-    train_loader, validation_loader = inputs.loaders()
+    train_loader, validation_loader = inputs.loaders(state.model, state.normalizer)
     experiment = found or _on_main(world, lambda: Experiment.create(config, inputs.data.name))
     assert experiment  # created, where none was found
     run = Run(config, world, inputs, train_loader, validation_loader, state, progress, experiment)
@@ -162,11 +164,12 @@ def build_train_state(
         step_size=config.step_size,
     )
     ema = Ema(model, config.ema_decay)
+    part = on_inputs(model, config)
     if config.compile:
-        model.compile()  # its state keeps its names, and copies of it are not compiled
+        part.compile()  # its state keeps its names, and copies of it are not compiled
     return TrainState(
         model=model,
-        ddp_model=model,
+        ddp_model=part,
         ema=ema,
         loss=make_loss(config.loss, config.to_dict()),
         optimizer=optimizer,

@@ -152,7 +152,7 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 def forward_loss(state: TrainState, batch: Batch, config: Config) -> Tensor:
     """The loss summed over a batch: see `objective`."""
     device = state.world.device
-    images = state.normalizer(batch.pixels.to(device, non_blocking=True))
+    images = state.normalizer(batch.inputs.to(device, non_blocking=True))
     targets = batch.targets.to(device, non_blocking=True)
     ignore = batch.ignore.to(device, non_blocking=True)
     with autocast(device, config.amp):

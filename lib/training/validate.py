@@ -12,7 +12,7 @@ import torch
 
 from lib.common.signals import StopRequest
 from lib.data.bad_images import ignore_unread
-from lib.experiment.network import prepare_for_inference
+from lib.experiment.network import on_inputs, prepare_for_inference
 from lib.experiment.predict import Prediction, collect_scores, predict
 from lib.runtime.device import memory_guard
 from lib.scoring.metrics import EPOCH_METRICS
@@ -30,7 +30,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     split, config, world = run.inputs.validation_split, run.config, run.world
     with memory_guard():
         models = [
-            prepare_for_inference(copy.deepcopy(model), config.img_size)
+            on_inputs(prepare_for_inference(copy.deepcopy(model), config.img_size), config)
             for model in (run.state.model, run.state.ema.model)
         ]
     losses = np.zeros((len(models), 2))  # sum and number of entries

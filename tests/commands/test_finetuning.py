@@ -99,9 +99,10 @@ def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
 
 
 @pytest.mark.slow
-def test_a_frozen_backbone_in_two_processes(here, colors):
+@pytest.mark.parametrize("cache", [(), ("--cache-features", "features")])
+def test_a_frozen_backbone_in_two_processes(here, colors, cache):
     folder = colors.parents[2]
     start = parts(state(1)["model"], backbone=True)
-    results = run_together(2, "train.py", *FLAGS, "--freeze-backbone", cwd=folder)
+    results = run_together(2, "train.py", *FLAGS, "--freeze-backbone", *cache, cwd=folder)
     assert [result.code for result in results] == [0, 0], results[0].err
     assert same(parts(state(2, "last")["model"], backbone=True), start)

@@ -35,7 +35,6 @@ def read_batches(dataset, batches, workers, **options):
     return BatchLoader(
         dataset,
         batches,
-        image_size=8,
         workers=workers,
         device=device,
         **options,

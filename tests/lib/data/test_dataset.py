@@ -24,7 +24,7 @@ def test_padding_is_ignored(split):
 def test_batch_holds_targets_and_ignore(split):
     dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
     batch = next(iter(read_batches(dataset, EvaluationBatches(7, 4), 0)))
-    assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (4, 3, 8, 8)
+    assert batch.inputs.dtype == torch.uint8 and batch.inputs.shape == (4, 3, 8, 8)
     assert batch.targets.tolist() == split.targets[:4].tolist()
     assert batch.ignore.tolist() == split.ignore[:4].tolist()
 
@@ -43,9 +43,9 @@ def test_an_unreadable_image_is_reported_and_replaced(split, workers):
         and not whole.errors
     )
     assert batch.rows.tolist() == [-1, 5, 6] and batch.ignore[0].all()
-    assert torch.equal(batch.pixels[0], batch.pixels[1])
+    assert torch.equal(batch.inputs[0], batch.inputs[1])
     kept = batch.without_padding()
-    assert kept.rows.tolist() == [5, 6] and torch.equal(kept.pixels, batch.pixels[1:])
+    assert kept.rows.tolist() == [5, 6] and torch.equal(kept.inputs, batch.inputs[1:])
 
 
 def test_padding_reports_no_error(split):

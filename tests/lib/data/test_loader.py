@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
+from lib.data.dataset import training_images
 from lib.data.loader import (
     EvaluationBatches,
     TrainingBatches,
@@ -87,9 +88,8 @@ def test_ranks_divide_an_evaluation(length, batch_size, size):
 
 def training_loader(split, bad_images, accum_steps=1):
     batches = TrainingBatches(len(split), 3, seed=4, accum_steps=accum_steps)
-    options = {"image_size": 8, "augment": "none", "workers": 0, "world": World(CPU)}
-    options["exif"] = "upright"
-    return TrainingLoader(split, batches, bad_images=bad_images, **options)
+    dataset = training_images(split, image_size=8, exif="upright", augment="none", seed=4)
+    return TrainingLoader(dataset, batches, workers=0, world=World(CPU), bad_images=bad_images)
 
 
 def test_shards_know_the_totals_of_their_batch(split):

@@ -25,7 +25,7 @@ def load(split, workers, epoch, seed=4):
     loader = read_batches(ImageDataset(split, view, "upright"), batches, workers)
     found = list(loader)
     rows = torch.cat([batch.rows for batch in found])
-    pixels = torch.cat([batch.pixels for batch in found])
+    pixels = torch.cat([batch.inputs for batch in found])
     return rows, pixels
 
 
@@ -51,7 +51,7 @@ def test_persistent_workers_follow_the_epoch(split):
     loader = read_batches(ImageDataset(split, view, "upright"), batches, 2, persistent=True)
     for epoch in (0, 1):
         batches.start(epoch)
-        pixels = torch.cat([batch.pixels for batch in loader])
+        pixels = torch.cat([batch.inputs for batch in loader])
         assert torch.equal(pixels, load(split, 0, epoch)[1])
 
 
@@ -176,7 +176,7 @@ def main():
     split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
     batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
     dataset = ImageDataset(split, view, "upright")
-    for batch in BatchLoader(dataset, batches, image_size=8, workers=2, device=cpu):
+    for batch in BatchLoader(dataset, batches, workers=2, device=cpu):
         print(batch.rows.tolist())
 
 run_main(main)

@@ -7,6 +7,7 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
+from lib.data.dataset import evaluation_images
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
 from lib.data.transforms import Normalizer
@@ -26,9 +27,7 @@ def loader(tmp_path):
         Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
     split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
     return EvaluationLoader(
-        split,
-        image_size=4,
-        exif="upright",
+        evaluation_images(split, image_size=4, exif="upright"),
         batch_size=2,
         workers=0,
         world=World(CPU),
@@ -46,7 +45,7 @@ def test_predictions_of_several_models_come_from_one_pass(loader):
     assert read.tolist() == [1] * 5
     for batch, prediction in zip(loader, stream, strict=True):
         for which, model in enumerate(models):
-            expected = model(batch.pixels.float() / 255).logits.sigmoid().detach()
+            expected = model(batch.inputs.float() / 255).logits.sigmoid().detach()
             np.testing.assert_allclose(scores[which, prediction.rows], expected, rtol=1e-6)
 
 

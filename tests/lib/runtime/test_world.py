@@ -99,7 +99,7 @@ def test_alone_every_exchange_is_free():
     assert world.is_main_process and world.sum(3, 4) == [3, 4] and world.gather("a") == ["a"]
     assert rows.tolist() == [[1, 1], [1, 1]] and norm.running_mean.tolist() == [0, 0]
     assert world.broadcast_from_main(lambda: 7) == 7
-    assert world.wrap_ddp(model, 8) is model and world.convert_sync_bn(model) is model
+    assert world.wrap_ddp(model, (3, 8, 8)) is model and world.convert_sync_bn(model) is model
     with pytest.raises(UserError, match="^here$"), world.raise_on_all_ranks():
         raise UserError("here")
 
@@ -111,7 +111,9 @@ def test_parameters_without_a_gradient_are_found():
             self.layers, self.used = nn.ModuleList([nn.Linear(3, 2), nn.Linear(3, 2)]), used
 
         def forward(self, images):
-            return [self.layers[number](images.mean((2, 3))) for number in range(self.used)]
+            return [self.layers[number](images.mean((2, 3))) for number in range(self.used)] + [
+                None
+            ]
 
     for used, expected in ((1, True), (2, False)):
         model = Partly(used).train()

@@ -71,7 +71,7 @@ def step(one, data, epoch):
 
 def test_loss_is_the_patch_loss_and_lamda_times_the_object_loss():
     one, data = Learner(lamda=0.25), batch()
-    output = one.model(data.pixels.float() / 255)
+    output = one.model(data.inputs.float() / 255)
     patch, count = asymmetric_loss(output.logits, data.targets, data.ignore)
     auxiliary, _ = asymmetric_loss(output.object_logits, data.targets, data.ignore)
     value, found = step(one, data, epoch=0)
@@ -190,7 +190,7 @@ def trained(**flags):
     torch.manual_seed(0)
     one = build_train_state(config, ["a", "b"], None, WORLD, steps_per_epoch=9)
     one.model.train()
-    data = batch()._replace(pixels=torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
+    data = batch()._replace(inputs=torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
     kept = {}
 
     def keep(tensor):

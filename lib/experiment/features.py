@@ -1,0 +1,113 @@
+"""`--cache-features`: what a frozen backbone makes of each image, computed once, so that only the
+head runs in training.
+
+Shapes: N images, V views, B images of a batch, P + N tokens, D features.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lib.config import Config
+from lib.data.bad_images import BadImages, Unreadable
+from lib.data.cache import RowCache, image_digest
+from lib.data.dataset import ImageDataset, SampleKey, SplitDataset, generator_of
+from lib.data.folder import Split
+from lib.data.loader import EvaluationBatches
+from lib.data.transforms import Normalizer, draw_flip
+from lib.data.workers import BatchLoader
+from lib.runtime.device import autocast, exact_float32, memory_guard
+from models.classifier import Classifier
+
+
+class Encoder:
+    """The frozen backbone of `model` on `device`: uint8 pixels (B, 3, S, S) -> the tokens
+    (B, P + N, D) that training with `config` computes.
+
+    `shape` is (P + N, D); `digest` a hash of all that tokens depend on but the images.
+    """
+
+    def __init__(
+        self, model: Classifier, normalizer: Normalizer, config: Config, device: torch.device
+    ) -> None:
+        self.normalizer, self.device, self.amp = normalizer, device, config.amp
+        self.backbone = model.backbone  # frozen, and so in eval mode
+        self.shape = model.token_shape
+        settings = (config.arch, config.output_stride, config.rm_cls, config.amp, self.shape)
+        mean, std = normalizer.mean.flatten().tolist(), normalizer.std.flatten().tolist()
+        content = hashlib.sha256(repr((*settings, mean, std)).encode())
+        for name, tensor in model.backbone.state_dict().items():
+            content.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
+        self.digest = content.hexdigest()[:20]
+
+    def __call__(self, pixels: Tensor) -> np.ndarray:
+        """Tokens, float32."""
+        with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
+            images = self.normalizer(pixels.to(self.device, non_blocking=True))
+            with autocast(self.device, self.amp):
+                return self.backbone(images).float().cpu().numpy()
+
+
+class FeatureCache(RowCache):
+    """Tokens, float32 (N, V, P + N, D), of each image and, if V is 2, of its mirror image."""
+
+    kind, flag, dtype = "features", "--cache-features", np.float32
+
+
+class FeatureDataset(SplitDataset):
+    """The tokens of a split, float32 (P + N, D). With a `seed`, an image is mirrored where
+    `--augment flip` flips it."""
+
+    def __init__(self, split: Split, cache: FeatureCache, seed: int | None = None) -> None:
+        super().__init__(split)
+        self.cache, self.seed = cache, seed
+
+    def read(self, key: SampleKey) -> Tensor:
+        """The tokens of one image."""
+        views = self.cache.row(key.row)
+        mirrored = self.seed is not None and draw_flip(generator_of(key, self.seed))
+        return torch.from_numpy(np.array(views[int(mirrored)]))
+
+    def blank(self, key: SampleKey) -> Tensor:
+        """Zeros."""
+        return torch.zeros(self.cache.shape[2:])
+
+
+def cached_features(
+    encoder: Encoder,
+    dataset: ImageDataset,
+    config: Config,
+    bad_images: BadImages,
+    *,
+    views: int,
+) -> FeatureCache:
+    """The tokens of the images of `dataset`, and with 2 `views` of their mirror images, in a file
+    in `--cache-features`; computed where it is missing. See `RowCache.get`."""
+    images = image_digest(dataset.split.paths, config.img_size, config.exif)
+    digest = hashlib.sha256(f"{images} {encoder.digest}".encode()).hexdigest()[:20]
+    return FeatureCache.get(
+        Path(config.cache_features or "") / f"{digest}-features-{views}.npy",
+        (len(dataset), views, *encoder.shape),
+        limit=config.cache_limit,
+        bad_images=bad_images,
+        write_rows=partial(_write_features, encoder, dataset, config, views),
+    )
+
+
+def _write_features(
+    encoder: Encoder, dataset: ImageDataset, config: Config, views: int, name: str
+) -> Iterator[Unreadable | None]:
+    features = np.load(name, mmap_mode="r+", allow_pickle=False)
+    batches = EvaluationBatches(len(dataset), config.eval_batch_size)
+    for batch in BatchLoader(dataset, batches, workers=config.workers, device=encoder.device):
+        yield from batch.errors
+        batch = batch.without_padding()
+        for view in range(views if len(batch.rows) else 0):
+            pixels = batch.inputs.flip(-1) if view else batch.inputs
+            features[batch.rows.numpy(), view] = encoder(pixels)
+        yield from (None for _ in batch.rows)
