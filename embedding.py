@@ -1,23 +1,23 @@
-"""Entry point: make the label embeddings of a data folder, bert.npy and glove.npy."""
+"""Entry point: make the label embeddings of a data folder: bert.npy, text.npy and glove.npy."""
 
 from pathlib import Path
 
 from lib.common.cli import Parser, run_main
 from lib.common.errors import UserError
-from lib.data.label_embeddings import OUT_OF_VOCABULARY
-
-TEXT_MODEL = "bert-base-uncased"
+from lib.data.label_embeddings import BERT, OUT_OF_VOCABULARY
 
 
 def main() -> None:
     parser = Parser(
-        description="Write label embeddings into data/<name>/: bert.npy (needs the package "
-        "transformers) and, with --glove, glove.npy. Either is made without the other."
+        description="Write label embeddings into data/<name>/: bert.npy, or text.npy of another "
+        "text model (both need the package transformers), and, with --glove, glove.npy. Either is "
+        "made without the other."
     )
     parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
     parser.add_argument(
         "--text-model",
-        help=f"encoder for bert.npy: a name of the hub or a folder ({TEXT_MODEL})",
+        help="a name of the hub or a folder: bert-base-uncased makes bert.npy, any other one "
+        f"text.npy ({BERT})",
     )
     parser.add_argument("--glove", type=Path, help="GloVe's text file, glove.840B.300d.txt")
     parser.add_argument(
@@ -30,13 +30,21 @@ def main() -> None:
 
     from lib.common.console import print_line
     from lib.data.folder import DataFolder
-    from lib.data.label_embeddings import bert_embeddings, glove_embeddings, write_embeddings
+    from lib.data.label_embeddings import (
+        bert_embeddings,
+        glove_embeddings,
+        kind_of,
+        text_embeddings,
+        write_embeddings,
+    )
 
     data = DataFolder.open(arguments.data)
-    text_model = arguments.text_model or TEXT_MODEL
-    makers = {"bert": lambda: bert_embeddings(data.labels, text_model)}
-    sources = {"bert": text_model}
-    asked_for = {"bert": arguments.text_model, "glove": arguments.glove}
+    text_model = arguments.text_model or BERT
+    kind = kind_of(text_model)
+    embeddings_of = {"bert": bert_embeddings, "text": text_embeddings}[kind]
+    makers = {kind: lambda: embeddings_of(data.labels, text_model)}
+    sources = {kind: text_model}
+    asked_for = {kind: arguments.text_model, "glove": arguments.glove}
     if arguments.glove:
         makers["glove"] = lambda: glove_embeddings(data.labels, arguments.glove, arguments.oov)
         sources["glove"] = arguments.glove.name

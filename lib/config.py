@@ -124,8 +124,9 @@ class Config:
     # network
     embed_type: str = flag(
         "bert",
-        "label embeddings: bert.npy or glove.npy of the data folder, or learned ones",
-        choices=("bert", "glove", "random"),
+        "label embeddings: bert.npy, glove.npy or text.npy (of another text model) of the data "
+        "folder, or learned ones",
+        choices=("bert", "glove", "text", "random"),
         group="network",
     )
     output_stride: int | None = flag(

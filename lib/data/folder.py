@@ -21,6 +21,8 @@ from lib.data.lists import SPLIT_LINE, read_labels, read_split
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 # data sets that the script of another year makes
+# what embedding.py needs for each --embed-type
+EMBEDDING_FLAGS = {"bert": "", "glove": " --glove FILE", "text": " --text-model FOLDER"}
 OTHER_YEARS = {"voc2012": "voc2007.py --year 2012", "mscoco2017": "mscoco.py --year 2017"}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 
@@ -118,12 +120,12 @@ class DataFolder:
         return Split(name, paths, targets, ignore)
 
     def label_embeddings(self, kind: str) -> np.ndarray:
-        """Read `<kind>.npy` ("bert" or "glove") -> float32 (C, T)."""
+        """Read `<kind>.npy` ("bert", "glove" or "text") -> float32 (C, T)."""
         file = self.path / f"{kind}.npy"
         if not file.exists():
             raise UserError(
-                f"{file}: no such file; put the {kind} vectors of the {len(self.labels)} labels "
-                "there (one row per line of label.txt), or pass --embed-type random"
+                f"{file}: no such file; make it with: python embedding.py --data {self.path}"
+                f"{EMBEDDING_FLAGS[kind]}; or pass --embed-type random"
             )
         vectors = read_array(file)
         if vectors.ndim != 2 or len(vectors) != len(self.labels) or not vectors.shape[1]:

@@ -1,10 +1,11 @@
-"""Makes label embeddings: vectors of a BERT-like encoder, or of GloVe, for a list of labels.
+"""Makes label embeddings for a list of labels: vectors of BERT or another text model, or of GloVe.
 
 Shapes: C labels, T text size (768 for bert-base, 300 for GloVe 840B).
 """
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,6 +19,7 @@ SPELLED_OUT = {  # labels of VOC that are written in one word
     "pottedplant": "potted plant",
     "tvmonitor": "tv monitor",
 }
+BERT = "bert-base-uncased"
 OUT_OF_VOCABULARY = ("error", "zero", "mean")
 MAX_LISTED = 20
 
@@ -27,35 +29,22 @@ def spell_out(label: str) -> str:
     return SPELLED_OUT.get(label, label)
 
 
+def kind_of(model_name: str) -> str:
+    """The `--embed-type` of vectors of a text model, a name of the hub or a folder: `bert` for BERT
+    as published, `text` for any other."""
+    return "bert" if Path(model_name).name == BERT else "text"
+
+
 def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
-    """Vectors (C, T) float32 of the encoder `model_name`, a name of the hub or a folder.
+    """Vectors (C, T) float32 of BERT `model_name`, as published.
 
     Input is the class token and the label's word pieces, no separator; a label of one piece takes
     its own last hidden vector, a longer one the class token's. Raises `UserError` without
-    transformers, for a model that cannot be loaded and for one without a class token.
+    transformers, and for a model that cannot be loaded or has no class token.
     """
-    try:
-        import torch
-        from huggingface_hub.constants import ENDPOINT
-        from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
+    import torch
 
-        from models.weights import reach
-    except ImportError as error:
-        raise UserError(
-            "bert.npy needs the package transformers: pip install transformers, or pass --glove"
-        ) from error
-    logging.set_verbosity_error()
-    try:
-        local = Path(model_name).is_dir() or _is_cached(model_name)
-        if not local:
-            reach(ENDPOINT)
-        how = {"local_files_only": local, "trust_remote_code": False}
-        tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
-        model = AutoModel.from_pretrained(model_name, **how).eval().float()
-    except Exception as error:  # a wrong name or file can raise anything here
-        reason = " ".join(str(getattr(error, "reason", error)).split())[:300]
-        raise UserError(f"--text-model {model_name}: cannot be loaded: {reason}") from error
+    tokenizer, model = _load_text_model(model_name)
     if tokenizer.cls_token_id is None:
         raise UserError(f"--text-model {model_name}: its tokenizer has no class token")
     vectors = []
@@ -69,6 +58,62 @@ def bert_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
             hidden = model(**inputs).last_hidden_state[0]
         vectors.append(hidden[1 if len(pieces) == 1 else 0].numpy())
     return np.stack(vectors).astype(np.float32)
+
+
+def text_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
+    """Vectors (C, T) float32 of the text model `model_name`: the mean of a label's last hidden
+    vectors, with those of the tokens that the model's tokenizer adds, as sentence models do.
+
+    Raises `UserError` without transformers, and for a model that cannot be loaded or does not read
+    text alone.
+    """
+    import torch
+
+    tokenizer, model = _load_text_model(model_name)
+    vectors = []
+    for label in progress_bar(labels, "text", "label"):
+        try:
+            with torch.no_grad():
+                hidden = model(**tokenizer(spell_out(label), return_tensors="pt")).last_hidden_state
+        except Exception as error:  # a model of another kind can raise anything here
+            raise UserError(
+                f"--text-model {model_name}: gives no vectors for a text: {_first_words(error)}"
+            ) from error
+        vectors.append(hidden[0].mean(dim=0).numpy())
+    return np.stack(vectors).astype(np.float32)
+
+
+def _load_text_model(model_name: str) -> tuple[Any, Any]:
+    """Tokenizer and model of a name of the hub, or a folder."""
+    try:
+        from huggingface_hub.constants import ENDPOINT
+        from transformers import AutoModel, AutoTokenizer
+        from transformers.utils import logging
+
+        from models.weights import reach
+    except ImportError as error:
+        raise UserError(
+            f"{kind_of(model_name)}.npy needs the package transformers: pip install transformers, "
+            "or pass --glove"
+        ) from error
+    logging.set_verbosity_error()
+    try:
+        local = Path(model_name).is_dir() or _is_cached(model_name)
+        if not local:
+            reach(ENDPOINT)
+        how = {"local_files_only": local, "trust_remote_code": False}
+        tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
+        model = AutoModel.from_pretrained(model_name, **how).eval().float()
+    except Exception as error:  # a wrong name or file can raise anything here
+        raise UserError(
+            f"--text-model {model_name}: cannot be loaded: {_first_words(error)}; without the hub, "
+            "pass the folder of a model: README.md names a package that has one"
+        ) from error
+    return tokenizer, model
+
+
+def _first_words(error: Exception) -> str:
+    return " ".join(str(getattr(error, "reason", error)).split())[:300]
 
 
 def _is_cached(model_name: str) -> bool:

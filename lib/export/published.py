@@ -56,6 +56,8 @@ def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
         )
     if config.arch not in registry.ARCHS:
         yield f"the published code has no --arch {config.arch}"
+    if config.embed_type == "text":
+        yield "the published code has no --embed-type text"
     if config.output_stride:
         yield f"the published code has no --output-stride {config.output_stride}"
     if _pixels(config) == "weights":

@@ -1,6 +1,8 @@
 """Label embeddings: a tiny BERT made here, and a small GloVe file, against the design's rule."""
 
 import json
+import re
+import shutil
 import sys
 from pathlib import Path
 from unittest import mock
@@ -23,7 +25,8 @@ PIECES = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cat", "dining", "table"
 def bert(tmp_path_factory):
     """A BERT of two layers with its tokenizer, saved to a folder."""
     transformers = pytest.importorskip("transformers")
-    folder = tmp_path_factory.mktemp("bert")
+    folder = tmp_path_factory.mktemp("models") / "bert-base-uncased"
+    folder.mkdir()
     (folder / "vocab.txt").write_text("\n".join(PIECES) + "\n")
     tokenizer = transformers.BertTokenizerFast(
         vocab={piece: number for number, piece in enumerate(PIECES)}, do_lower_case=True
@@ -80,6 +83,48 @@ def test_bert_follows_the_rule(here, data, bert):
     DataFolder.open("colors").label_embeddings("bert")
     note = json.loads((data / "bert.json").read_text())
     assert note["model"] == str(bert) and note["shape"] == [3, 16]
+
+
+def test_another_text_model_takes_the_mean(here, data, bert, tmp_path):
+    """Of all tokens, those that its tokenizer adds too; `--embed-type text` whatever its name."""
+    from transformers import AutoTokenizer, BertModel
+
+    other = Path("minilm")
+    shutil.copytree(bert, other)
+    result = here("--text-model", other)
+    assert result.code == 0 and "wrote" in result.out and not (data / "bert.npy").exists()
+    found = DataFolder.open("colors").label_embeddings("text")
+    assert found.shape == (3, 16)
+    tokenizer, model = AutoTokenizer.from_pretrained(other), BertModel.from_pretrained(other).eval()
+    for row, text in enumerate(("cat", "dining table", "tv")):
+        inputs = tokenizer(text, return_tensors="pt")
+        assert inputs["input_ids"][0, 0] == 2 and inputs["input_ids"][0, -1] == 3
+        with torch.no_grad():
+            hidden = model(**inputs).last_hidden_state[0]
+        np.testing.assert_allclose(found[row], hidden.mean(dim=0), atol=1e-5)
+    assert json.loads((data / "text.json").read_text())["model"] == "minilm"
+
+
+def test_a_model_that_reads_more_than_text(here, data, bert, monkeypatch):
+    transformers = pytest.importorskip("transformers")
+
+    def refuse(*arguments, **options):
+        raise ValueError("You have to specify pixel_values")
+
+    shutil.copytree(bert, "clip")
+    monkeypatch.setattr(transformers.BertModel, "forward", refuse)
+    line = error_line(here("--text-model", "clip"))
+    assert "clip: gives no vectors for a text: You have to specify pixel_values" in line
+    assert not (data / "text.npy").exists()
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"), [("bert", ""), ("glove", " --glove FILE"), ("text", " --text-model FOLDER")]
+)
+def test_a_missing_file_names_the_command_that_makes_it(data, kind, flags):
+    says = f"{kind}.npy: no such file; make it with: python embedding.py --data data/colors{flags};"
+    with pytest.raises(UserError, match=re.escape(says)):
+        DataFolder.open("colors").label_embeddings(kind)
 
 
 def test_glove_sums_the_words(here, data):
