@@ -34,7 +34,10 @@ BEFORE = {"exif": STORED}
 
 # flags that belong to one --model, and are refused with another
 FLAGS_OF_MODELS = {
-    "mlic": ("embed_type", "num_layers", "num_heads", "pos", "normalize_before", "tau", "lamda"),
+    "mlic": (
+        *("embed_type", "num_layers", "num_heads", "pos", "normalize_before", "tau", "lamda"),
+        "no_context",
+    ),
     "linear": (),
     "csra": ("csra_heads", "csra_lambda"),
     "ml_decoder": (),
@@ -138,6 +141,9 @@ class Config:
     normalize_before: bool = flag(False, "pre-norm encoder layers (default: post-norm)")
     rm_cls: bool = flag(False, "drop the class token of a ViT")
     tau: float = flag(1.0, "temperature of the inter-modal attention")
+    no_context: bool = flag(
+        False, "ablation: no intra-modal attention, patches are classified without their context"
+    )
     csra_heads: int = flag(1, "csra: number of attention heads, 1, 2, 4, 6 or 8")
     csra_lambda: float = flag(0.1, "csra: weight of the attention")
     hidden_dim: int | None = flag(

@@ -126,10 +126,13 @@ class IntraModalAttention(nn.Module):
         return self.context(beta.to(value.dtype) @ value)
 
 
-def patch_classifier(num_features: int, num_labels: int, dropout: float = 0.5) -> nn.Sequential:
-    """Classifies patches with their context, [x ; g] (B, N, 2D) -> logits (B, N, C)."""
+def patch_classifier(
+    num_features: int, num_labels: int, dropout: float = 0.5, *, context: bool = True
+) -> nn.Sequential:
+    """Classifies patches with their context, [x ; g] (B, N, 2D) -> logits (B, N, C); without
+    `context` it takes x (B, N, D) alone."""
     return nn.Sequential(
-        nn.Linear(2 * num_features, 2 * num_features),
+        nn.Linear((1 + context) * num_features, 2 * num_features),
         nn.ReLU(),
         nn.Dropout(dropout),
         nn.Linear(2 * num_features, num_labels),

@@ -29,7 +29,8 @@ class MLIC(Classifier):
     """Multi-label image classifier with semantic-guided representation enhancement.
 
     `backbone` maps images to tokens (B, P + N, D). `label_embeddings` (C, T) is kept as a fixed
-    buffer; None makes a learned one, (C, 768). Raises `ModelError` if the heads do not divide D.
+    buffer; None makes a learned one, (C, 768). Without `context`, an ablation, there is no
+    intra-modal attention, and the patch classifier sees the patches alone. Raises `ModelError` if the heads do not divide D.
     """
 
     label_parts = ("object_classifier.", "patch_classifier.")
@@ -45,6 +46,7 @@ class MLIC(Classifier):
         position: bool = False,
         pre_norm: bool = False,
         tau: float = 1.0,
+        context: bool = True,
     ) -> None:
         super().__init__(backbone)
         num_features = backbone.num_features
@@ -72,8 +74,8 @@ class MLIC(Classifier):
             num_features, self.label_embeddings.shape[1], ATTENTION_SIZE, tau
         )
         self.object_classifier = ObjectClassifier(num_labels, num_features)
-        self.intra_modal = IntraModalAttention(num_features)
-        self.patch_classifier = patch_classifier(num_features, num_labels)
+        self.intra_modal = IntraModalAttention(num_features) if context else None
+        self.patch_classifier = patch_classifier(num_features, num_labels, context=context)
 
     def classify(self, tokens: Tensor) -> Output:
         """The backbone's tokens (B, P + N, D) -> `Output`."""
@@ -83,7 +85,9 @@ class MLIC(Classifier):
         alpha = self.inter_modal(patches, self.label_embeddings)
         objects = alpha.to(patches.dtype) @ patches
         object_logits = self.object_classifier(objects)
-        context = self.intra_modal(patches, objects)
-        patch_logits = self.patch_classifier(torch.cat([patches, context], dim=-1))
+        if self.intra_modal:
+            context = self.intra_modal(patches, objects)
+            patches = torch.cat([patches, context], dim=-1)
+        patch_logits = self.patch_classifier(patches)
         logits = patch_logits.amax(dim=1)
         return Output(logits, object_logits, alpha[..., self.backbone.prefix_tokens :])

@@ -49,6 +49,7 @@ def build_model(
             position=config.pos,
             pre_norm=config.normalize_before,
             tau=config.tau,
+            context=not config.no_context,
         )
     except ModelError as error:
         raise UserError(str(error)) from error

@@ -38,11 +38,13 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
 
 
 def _of_the_method(loaded: LoadedExperiment) -> MLIC:
-    if isinstance(loaded.model, MLIC):
+    if isinstance(loaded.model, MLIC) and loaded.model.intra_modal:
         return loaded.model
+    unknown = f"--model {loaded.config.model}"
+    unknown = "--no-context" if loaded.config.no_context else unknown
     raise UserError(
-        f"--format published: {loaded.experiment.path} has --model {loaded.config.model}, which "
-        "the published code does not know"
+        f"--format published: {loaded.experiment.path} has {unknown}, which the published code "
+        "does not know"
     )
 
 

@@ -115,3 +115,15 @@ def test_the_best_patch_of_each_label_decides():
     assert pairs.shape == (2, 5, 16) and patch_logits.shape == (2, 5, 3)
     alone = [network.patch_classifier(pairs[:, n : n + 1])[:, 0] for n in range(5)]
     torch.testing.assert_close(logits, torch.stack(alone).amax(0))
+
+
+def test_without_context_the_objects_change_no_score():
+    """Only the auxiliary classifier sees what a label attends to."""
+    images, labels = torch.randn(2, 5, 8), torch.randn(3, 5)
+    for context in (True, False):
+        network = MLIC(Tokens(), 3, labels, context=context).eval()
+        before = network(images)
+        network.label_embeddings.copy_(labels.flip(0) * 9)
+        after = network(images)
+        assert not torch.allclose(before.object_logits, after.object_logits)
+        assert torch.equal(before.logits, after.logits) is not context
