@@ -30,7 +30,8 @@ class MLIC(Classifier):
 
     `backbone` maps images to tokens (B, P + N, D). `label_embeddings` (C, T) is kept as a fixed
     buffer; None makes a learned one, (C, 768). Without `context`, an ablation, there is no
-    intra-modal attention, and the patch classifier sees the patches alone. Raises `ModelError` if the heads do not divide D.
+    intra-modal attention, and the patch classifier sees the patches alone. Raises `ModelError` if
+    the heads do not divide D.
     """
 
     label_parts = ("object_classifier.", "patch_classifier.")

@@ -1,4 +1,4 @@
-"""Draws how a run went, from the rows of its `history.jsonl`: loss, learning rate and mAP."""
+"""Reads how a run went, from the rows of its `history.jsonl`, and draws loss, rate and mAP."""
 
 import json
 import math
@@ -15,12 +15,12 @@ PANELS = (
     ("learning rate", {"lr": ("rate", INK)}),
     ("mAP", {"mAP": ("raw model", PALE), "mAP_ema": ("EMA model", INK)}),
 )
-ADDED_LATER = ("val_loss_ema",)  # not in the rows of older runs
-KEYS = ("epoch", *(key for _, lines in PANELS for key in lines))
+ADDED_LATER = ("val_loss_ema", "images_per_second")  # not in the rows of older runs
+KEYS = ("epoch", "images_per_second", *(key for _, lines in PANELS for key in lines))
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
-    """The values to draw, from the rows of `history.jsonl`: one an epoch, in file order."""
+    """The values to draw, and the speed, of `history.jsonl`: a row an epoch, in file order."""
     rows = []
     missing = dict.fromkeys(ADDED_LATER, math.nan)
     for number, line in numbered_lines(file):

@@ -17,7 +17,7 @@ from tests.helpers.commands import ROOT
 
 def row(epoch, **values):
     base = {"epoch": epoch, "train_loss": 9.0 / epoch, "lr": 1e-4, "mAP": 0.5, "mAP_ema": 0.6}
-    return base | {"val_loss_ema": 8.0} | values
+    return base | {"val_loss_ema": 8.0, "images_per_second": 50.0} | values
 
 
 def test_the_rows_of_a_history_are_read(tmp_path):

@@ -1,0 +1,235 @@
+"""Train several heads by one recipe, with one or more seeds, and write a table of their scores and
+costs. Flags that this script does not know are those of train.py, the same for all heads; a flag
+that belongs to one --model is passed to that alone. Can be stopped and run again: what is trained
+or evaluated already is not repeated.
+"""
+
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from lib.common.cli import Parser, folder_path, non_negative_int, run_main
+from lib.common.errors import UserError
+from lib.common.flags import flag_name
+from lib.config import FLAGS_OF_MODELS, RUNTIME_FLAGS, Config
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMED_IMAGES, TIMED_PASSES = 16, 5
+# columns of the table: title -> (key, digits after the point)
+COLUMNS = {
+    "mAP": ("mAP", 4),
+    "CF1": ("threshold_cf1", 4),
+    "OF1": ("threshold_of1", 4),
+    "ECE, calibrated": ("ece_calibrated", 4),
+    "pointing accuracy": ("pointing_accuracy", 4),
+    "energy in box": ("energy_in_box", 4),
+    "head parameters, M": ("head_parameters", 2),
+    "training, images/s": ("train_speed", 1),
+    "eval, images/s": ("eval_speed", 1),
+}
+
+
+class Trial(NamedTuple):
+    """A head, as it was asked for, and the configuration of its run with one seed."""
+
+    head: str
+    config: Config
+
+
+def main() -> None:
+    parser = Parser(
+        description=__doc__,
+        epilog="Example: compare_heads.py --seeds 0 1 2 "
+        "--heads mlic linear 'mlic --lamda 0' --data digits --arch resnet10t ...",
+    )
+    parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=list(FLAGS_OF_MODELS),
+        metavar="HEAD",
+        help="values of --model, each with further flags of its own in quotes: 'mlic --lamda 0' "
+        "(default: all)",
+    )
+    parser.add_argument(
+        "--seeds", nargs="+", type=non_negative_int, default=[0], help="values of --seed (0)"
+    )
+    parser.add_argument(
+        "--save-dir",
+        type=folder_path,
+        help="folder for heads.md and heads.csv (default: experiments/heads_<data>)",
+    )
+    arguments, flags = parser.parse_known_args()
+
+    from lib.common.console import print_line
+    from lib.common.files import staged_folder, write_csv, write_text
+    from lib.data.folder import DataFolder
+    from lib.experiment.folder import EXPERIMENTS_ROOT
+
+    trials = list(plan(arguments.heads, arguments.seeds, flags))
+    data = DataFolder.open(trials[0].config.data)
+    target = arguments.save_dir or EXPERIMENTS_ROOT / f"heads_{data.name}"
+    found: dict[str, list[dict[str, Any]]] = {}
+    for number, trial in enumerate(trials, 1):
+        print_line(f"{number} of {len(trials)}: {trial.head}, seed {trial.config.seed}")
+        experiment = trained(trial.config, data.name)
+        evaluate(experiment, tunes=(data.path / "val.txt").exists())
+        found.setdefault(trial.head, []).append(measures(experiment))
+        lines = list(markdown(found))
+        with staged_folder(target) as stage:
+            write_text(stage / "heads.md", "\n".join(lines) + "\n")
+            rows = [{"head": head, **row} for head, rows in found.items() for row in rows]
+            write_csv(stage / "heads.csv", rows)
+    for line in lines:
+        print_line(line)
+    print_line(f"table: {target / 'heads.md'}; every run: {target / 'heads.csv'}")
+
+
+def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> Iterator[Trial]:
+    """Every head with every seed. Raises `UserError` for an unknown head and for wrong flags."""
+    common = Config.flags(flags)
+    if "model" in common or "seed" in common:
+        raise UserError("--model and --seed: pass --heads and --seeds instead")
+    for head in heads:
+        model, *own = shlex.split(head) or [""]
+        if model not in FLAGS_OF_MODELS:
+            raise UserError(f"--heads {head}: begins with none of {', '.join(FLAGS_OF_MODELS)}")
+        owned = {name for other in FLAGS_OF_MODELS.values() for name in other}
+        foreign = owned - set(FLAGS_OF_MODELS[model])
+        values = {name: value for name, value in common.items() if name not in foreign}
+        for seed in seeds:
+            yield Trial(head, Config(**values | Config.flags(own) | {"model": model, "seed": seed}))
+
+
+def trained(config: Config, data_name: str) -> Any:
+    """The finished run of `config`: found, resumed, or trained now."""
+    experiment = find(config, data_name)
+    if experiment is None or not experiment.finished:
+        how = ["--resume", str(experiment.path)] if experiment else list(command_flags(config))
+        run("train.py", *how)
+        experiment = find(config, data_name)
+        assert experiment and experiment.finished
+    return experiment
+
+
+def find(config: Config, data_name: str) -> Any:
+    """The run with the flags of `config`, a finished one first; None if there is none."""
+    from lib.experiment.folder import Experiment, runs_folder
+
+    same = []
+    for file in sorted(runs_folder(config, data_name).glob("exp*/config.yaml")):
+        other = Config.load(file).to_dict()
+        if all(other[name] == value for name, value in _fixed(config).items()):
+            same.append(Experiment(file.parent, writable=False))
+    return next(iter(sorted(same, key=lambda one: not one.finished)), None)
+
+
+def evaluate(experiment: Any, tunes: bool) -> None:
+    """Run evaluate.py, unless the results are newer than the checkpoint."""
+    results = experiment.path / "results.json"
+    if results.exists() and results.stat().st_mtime > experiment.best_checkpoint.stat().st_mtime:
+        return
+    tuning = ("--tune-thresholds", "f1") if tunes else ()
+    run("evaluate.py", "--exp-dir", str(experiment.path), *tuning)
+
+
+def measures(experiment: Any) -> dict[str, Any]:
+    """A row of the table: what evaluate.py found, parameters, and images/s."""
+    from lib.experiment.history import read_history
+    from lib.reports.results import open_evaluated
+
+    evaluated = open_evaluated(experiment.path)
+    assert evaluated.config
+    row: dict[str, Any] = {"run": str(experiment.path), "seed": evaluated.config.seed}
+    row |= {key: evaluated.results.get(key) for key, _ in COLUMNS.values()}
+    speeds = [epoch["images_per_second"] for epoch in read_history(experiment.history_file)]
+    return row | {"train_speed": statistics.median(speeds)} | head_costs(experiment.path)
+
+
+def head_costs(path: Path) -> dict[str, float]:
+    """Parameters outside the backbone, in millions, and images/s of the whole network in eval."""
+    import torch
+
+    from lib.experiment.loading import load_experiment
+    from lib.experiment.network import prepare_for_inference
+    from lib.runtime.device import autocast, select_device
+
+    loaded = load_experiment(path)
+    size, device = loaded.config.img_size, select_device(loaded.config.device)
+    head = sum(
+        parameter.numel()
+        for name, parameter in loaded.model.named_parameters()
+        if not name.startswith("backbone.")
+    )
+    model = prepare_for_inference(loaded.model.to(device), size)
+    images = torch.rand(TIMED_IMAGES, 3, size, size, device=device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    seconds = []
+    with torch.inference_mode(), autocast(device, loaded.config.amp):
+        for _ in range(TIMED_PASSES + 1):
+            start = time.perf_counter()
+            model(images).logits.cpu()
+            seconds.append(time.perf_counter() - start)
+    return {
+        "head_parameters": head / 1e6,
+        "eval_speed": TIMED_IMAGES / statistics.median(seconds[1:]),
+    }
+
+
+def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
+    """The table as lines: a row for each head, mean and standard deviation over its seeds."""
+    kept = {
+        title: column
+        for title, column in COLUMNS.items()
+        if any(row[column[0]] is not None for rows in found.values() for row in rows)
+    }
+    yield "| " + " | ".join(["head", "seeds", *kept]) + " |"
+    yield "|---" * (len(kept) + 2) + "|"
+    for head, rows in found.items():
+        cells = [head, str(len(rows))]
+        for key, digits in kept.values():
+            values = [row[key] for row in rows if row[key] is not None]
+            text = f"{statistics.fmean(values):.{digits}f}" if values else ""
+            if len(values) > 1 and key not in ("head_parameters", "eval_speed", "train_speed"):
+                text += f" ± {statistics.stdev(values):.{digits}f}"
+            cells.append(text)
+        yield "| " + " | ".join(cells) + " |"
+
+
+def command_flags(config: Config) -> Iterator[str]:
+    """The flags of train.py that give `config`."""
+    default = Config().to_dict()
+    for name, value in config.to_dict().items():
+        if value != default[name]:
+            yield flag_name(name)
+            if value is not True:
+                yield str(value)
+
+
+def run(*command: str) -> None:
+    """Run one of the commands; ends this one if it fails or is stopped."""
+    sys.stdout.flush()
+    process = subprocess.Popen([sys.executable, str(ROOT / command[0]), *command[1:]])
+    try:
+        code = process.wait()
+    except BaseException:  # a signal: let it save and end first
+        process.terminate()
+        process.wait()
+        raise
+    if code:
+        sys.exit(code)
+
+
+def _fixed(config: Config) -> dict[str, Any]:
+    """The fields that numbers depend on."""
+    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FLAGS}
+
+
+if __name__ == "__main__":
+    run_main(main)

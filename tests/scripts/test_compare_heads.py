@@ -1,0 +1,130 @@
+"""scripts/compare_heads.py: trains what is missing, and writes one table."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from lib.config import Config
+from scripts import compare_heads
+from tests.helpers.commands import ROOT, TINY, error_line, make_data, run_here
+
+FLAGS = (*TINY, *"--data colors --batch-size 4 --max-epochs 1 --pos --lamda 0.4".split())
+HEADS = ("--heads", "linear", "mlic", "mlic --lamda 0 --no-context")
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    return lambda *flags: run_here(monkeypatch, capsys, "scripts/compare_heads.py", *flags)
+
+
+@pytest.fixture
+def quickly(here, monkeypatch, capsys, no_curves):
+    """With the other commands in this process too; returns the lines that were printed."""
+
+    def run(*command):
+        result = run_here(monkeypatch, capsys, *command)
+        assert result.code == 0, result.err
+
+    def compare(*flags):
+        monkeypatch.setattr(sys, "argv", ["compare_heads.py", *flags])
+        compare_heads.main()
+        return capsys.readouterr().out
+
+    monkeypatch.setattr(compare_heads, "run", run)
+    return compare
+
+
+def trained():
+    return sorted(str(file.parent) for file in Path("experiments").glob("*_colors/exp*/train.log"))
+
+
+def test_heads_by_one_recipe(quickly):
+    out = quickly(*HEADS, "--seeds", "0", "1", *FLAGS)
+    assert len(trained()) == 6
+    table = Path("experiments/heads_colors/heads.md").read_text()
+    assert table in out
+    head, _, linear, mlic, ablation = table.splitlines()
+    names = [cell.strip() for cell in head.strip("|").split("|")]
+    assert names[:3] == ["head", "seeds", "mAP"] and "eval, images/s" in names
+    assert "ECE, calibrated" in names and "pointing accuracy" not in names
+    assert linear.startswith("| linear | 2 |") and " ± " in mlic
+    assert ablation.startswith("| mlic --lamda 0 --no-context | 2 |")
+    with open("experiments/heads_colors/heads.csv") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["seed"] for row in rows] == ["0", "1"] * 3
+    # 128 features to 3 labels, with biases; the method has more
+    parameters = [float(row["head_parameters"]) for row in rows]
+    assert parameters[0] * 1e6 == pytest.approx(97 * 3 - 3 + 3)
+    assert parameters[2] > parameters[4] > parameters[0]
+    for row in rows:
+        config = Config.load(Path(row["run"]) / "config.yaml")
+        assert (config.pos, config.lamda) == {
+            "linear": (False, 1.0),
+            "mlic": (True, 0.4),
+            "mlic --lamda 0 --no-context": (True, 0.0),
+        }[row["head"]]
+        assert config.no_context == ("--no-context" in row["head"])
+
+
+def test_what_is_there_is_not_made_again(quickly):
+    """A run that was stopped goes on; a finished one with other flags does not count."""
+    Path("data/colors/val.txt").unlink()
+    quickly("--heads", "linear", *FLAGS)
+    assert "ECE" not in Path("experiments/heads_colors/heads.md").read_text()
+    before = {file: file.stat().st_mtime_ns for file in Path("experiments").rglob("*.pth")}
+    results = Path("experiments/linear_colors/exp1/results.json").stat().st_mtime_ns
+    quickly("--heads", "linear", "csra", *FLAGS)
+    assert len(trained()) == 2
+    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
+    assert Path("experiments/linear_colors/exp1/results.json").stat().st_mtime_ns == results
+    log = Path("experiments/linear_colors/exp1/train.log")
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
+    quickly("--heads", "linear", *FLAGS)
+    assert len(trained()) == 2 and "best EMA mAP" in log.read_text()
+    quickly("--heads", "linear", *FLAGS, "--lr", "1e-3")
+    assert len(trained()) == 3
+
+
+def test_a_signal_ends_the_training_too(here):
+    """With SIGTERM to this process alone, as a scheduler may send it."""
+    command = (*HEADS, *FLAGS, "--max-epochs", "9999")
+    script = ROOT / "scripts" / "compare_heads.py"
+    process = subprocess.Popen([sys.executable, str(script), *command], stderr=subprocess.DEVNULL)
+    history = Path("experiments/linear_colors/exp1/history.jsonl")
+    deadline = time.monotonic() + 120
+    while not history.exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGTERM)
+    assert process.wait(60) == 143
+    epochs = history.read_text()
+    time.sleep(1)
+    assert history.read_text() == epochs and trained() == ["experiments/linear_colors/exp1"]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--heads", "mlp"), "--heads mlp: begins with none of mlic, linear, csra"),
+        (("--heads", ""), "begins with none of"),
+        (("--heads", "linear --pos"), "--pos: belongs to --model mlic"),
+        (("--seed", "3"), "pass --heads and --seeds instead"),
+        (("--depth", "3"), "unrecognized arguments: --depth 3"),
+    ],
+)
+def test_wrong_flags(here, flags, says):
+    assert says in error_line(here(*FLAGS, *flags))
+    assert not Path("experiments").exists()
+
+
+def test_a_configuration_as_flags():
+    for flags in (FLAGS, ("--amp", "--lr", "9e-05", "--cache", "a b", "-twd", "--norm", "none")):
+        config = Config.parse(flags)
+        assert Config.parse(list(compare_heads.command_flags(config))) == config
