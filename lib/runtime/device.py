@@ -84,6 +84,16 @@ def amp_dtype(device: torch.device) -> torch.dtype:
     return torch.float16 if device.type == "mps" else torch.bfloat16
 
 
+def computes_bfloat16(device: torch.device) -> bool:
+    """Whether `device` computes bfloat16 itself, and not through float32, which is slower. Of CPUs,
+    those with AVX-512 BF16 or AMX are known to."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public ones
+    found = [getattr(torch.cpu, name, lambda: False)() for name in names]
+    return device.type == "cpu" and any(found)
+
+
 def autocast(device: torch.device, amp: bool) -> torch.autocast:
     """Mixed precision on `device`, if `amp`."""
     return torch.autocast(device.type, dtype=amp_dtype(device), enabled=amp)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from lib.experiment import network
 from lib.training import fit
 from tests.helpers.commands import TINY, run_here, run_together
 
@@ -96,6 +97,14 @@ def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
     said = run_here(monkeypatch, capsys, "train.py", *flags, "--freeze-backbone", "--tf32")
     assert said.code == 0 and "note: --freeze-backbone keeps random weights" in said.out
     assert torch.cuda.is_available() or "note: --tf32 changes nothing, it is for CUDA" in said.out
+
+
+def test_amp_on_a_cpu_without_bfloat16_is_said(here, monkeypatch, capsys):
+    flags = (*TINY, *"--data colors --max-epochs 1 --limit 4 --device cpu --amp".split())
+    for native in (False, True):
+        monkeypatch.setattr(network, "computes_bfloat16", lambda device, native=native: native)
+        said = run_here(monkeypatch, capsys, "train.py", *flags)
+        assert said.code == 0 and ("note: --amp: this CPU" in said.out) is not native, said.err
 
 
 @pytest.mark.slow

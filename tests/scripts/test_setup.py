@@ -37,3 +37,18 @@ def prefix(folder: Path, path: str, variables: dict[str, str]) -> str:
     done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        (("--voc",), "usage: bash scripts/demo.sh [--voc FOLDER]"),
+        (("--coco", "x"), "usage: bash scripts/demo.sh [--voc FOLDER]"),
+        (("--voc", "gone"), "--voc gone: no VOC 2007 in the official layout: gone/JPEGImages is"),
+    ],
+)
+def test_wrong_arguments_of_the_demo_install_nothing(tmp_path, flags, says):
+    command = ["bash", str(ROOT / "scripts" / "demo.sh"), *flags]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2 and f"demo.sh: error: {says}" in done.stderr
+    assert not done.stdout

@@ -8,7 +8,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.runtime.device import exact_float32, memory_guard, select_device
+from lib.runtime.device import computes_bfloat16, exact_float32, memory_guard, select_device
 from lib.training.prepare import _choose_kernels
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
@@ -173,3 +173,15 @@ def test_a_gpu_that_this_pytorch_has_no_code_for(monkeypatch, capability, built,
         return
     with pytest.raises(UserError, match=r"GPU 1 \(Tesla K80\) has compute capability .*install"):
         select_device("auto")
+
+
+def test_a_cpu_computes_bfloat16_if_pytorch_says_so(monkeypatch):
+    names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    for found in ((False, False), (True, False), (False, True)):
+        for name, value in zip(names, found, strict=True):
+            monkeypatch.setattr(torch.cpu, name, lambda value=value: value)
+        assert computes_bfloat16(torch.device("cpu")) is any(found)
+    assert not computes_bfloat16(torch.device("mps"))
+    for name in names:  # another PyTorch
+        monkeypatch.delattr(torch.cpu, name)
+    assert not computes_bfloat16(torch.device("cpu"))
