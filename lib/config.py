@@ -70,6 +70,9 @@ class Config:
     pretrained_model: str | None = flag(
         None, "checkpoint or experiment to start from, all but its classifiers"
     )
+    keep_classifiers: bool = flag(
+        False, "with --pretrained-model of the same labels: take its classifiers too"
+    )
 
     # run
     seed: int = flag(0, "seed of weights, sampling, augmentation and dropout", group="run")
@@ -223,6 +226,8 @@ class Config:
                     f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
                     f"--model {self.model}: leave it out"
                 )
+        if self.keep_classifiers and not self.pretrained_model:
+            raise UserError("--keep-classifiers: belongs to --pretrained-model: pass both")
         if self.cache_features and not self.freeze_backbone:
             raise UserError(
                 "--cache-features: the features of a backbone in training change with every step: "

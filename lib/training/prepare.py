@@ -138,7 +138,12 @@ def build_train_state(
         weights = "none"
     model = build_model(config, len(labels), label_embeddings, weights)
     if starting_weights and config.pretrained_model:
-        start_from(model, labels, config.pretrained_model)
+        start_from(
+            model,
+            labels,
+            config.pretrained_model,
+            keep_classifiers=config.keep_classifiers,
+        )
     if config.grad_checkpointing:
         try:
             model.backbone.enable_grad_checkpointing()

@@ -11,8 +11,11 @@ from models.errors import ModelError
 POSITION_TABLE = "backbone.trunk.pos_embed"  # of a ViT
 
 
-def start_from(model: Classifier, labels: Sequence[str], path: str) -> None:
-    """Load all that does not belong to the labels from another experiment of the same `--model`.
+def start_from(
+    model: Classifier, labels: Sequence[str], path: str, *, keep_classifiers: bool = False
+) -> None:
+    """Load all that does not belong to the labels from another experiment of the same `--model`;
+    with `keep_classifiers` the rest too. Raises `UserError` for those of other labels.
 
     `path` is a checkpoint or an experiment folder, in this project's form or the published one.
     Fixed label embeddings stay those of the present labels; learned ones are loaded only from the
@@ -29,7 +32,11 @@ def start_from(model: Classifier, labels: Sequence[str], path: str) -> None:
             state[POSITION_TABLE] = model.backbone.resize_position_table(state[POSITION_TABLE])
         except ModelError as error:
             raise UserError(f"{file}: {error}") from error
-    kept = [name for name in own if name.startswith(model.label_parts)]
+    if keep_classifiers and content.labels != list(labels):
+        known = "of other labels" if content.labels else "that does not say its labels"
+        raise UserError(f"--keep-classifiers: {file} is a checkpoint {known}: leave the flag out")
+    dropped = () if keep_classifiers else model.label_parts
+    kept = [name for name in own if dropped and name.startswith(dropped)]
     learned = "label_embeddings" in dict(model.named_parameters())
     if "label_embeddings" in own and not (learned and content.labels == list(labels)):
         kept.append("label_embeddings")

@@ -5,7 +5,7 @@ import torch
 
 from lib.experiment import network
 from lib.training import fit
-from tests.helpers.commands import TINY, run_here, run_together
+from tests.helpers.commands import TINY, error_line, run_here, run_together
 
 START = "experiments/mlic_colors/exp1"
 FLAGS = (
@@ -90,6 +90,28 @@ def test_a_slower_backbone_moves_less(here):
         weights = (name for name in start if name.endswith("weight"))
         moved.append(max((found[name] - start[name]).abs().max().item() for name in weights))
     assert moved[1] == pytest.approx(0.01 * moved[0], rel=0.05)
+
+
+def test_classifiers_are_kept_for_the_same_labels_alone(here, colors):
+    """A first epoch at a rate of nothing scores as the run that it starts from."""
+    slow = ("--lr", "1e-30", "--max-epochs", "1", "--ema-epoch", "9")
+    line = error_line(here("--keep-classifiers"))
+    assert "best_ema_model.pth is a checkpoint of other labels: leave the flag out" in line
+    assert here("--max-epochs", "1").code == 0
+    start = ("--pretrained-model", "experiments/mlic_colors/exp2", *slow)
+    assert here("--keep-classifiers", *start).code == 0 and here(*start).code == 0
+    before, kept, dropped = (state(number)["model"] for number in (2, 3, 4))
+    for name in before:
+        if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
+            torch.testing.assert_close(kept[name], before[name])
+    for name in ("object_classifier.weight", "patch_classifier.3.weight"):
+        assert not torch.allclose(dropped[name], before[name])
+
+
+def test_classifiers_of_nothing_are_not_kept(colors, monkeypatch, capsys):
+    flags = (*TINY, "--data", "colors", "--keep-classifiers")
+    line = error_line(run_here(monkeypatch, capsys, "train.py", *flags))
+    assert "--keep-classifiers: belongs to --pretrained-model" in line
 
 
 def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
