@@ -17,7 +17,7 @@ def main() -> None:
     parser.add_argument(
         "--text-model",
         help="a name of the hub or a folder: bert-base-uncased makes bert.npy, any other one "
-        f"text.npy ({BERT})",
+        f"text.npy (default: {BERT})",
     )
     parser.add_argument("--glove", type=Path, help="GloVe's text file, glove.840B.300d.txt")
     parser.add_argument(
@@ -39,28 +39,33 @@ def main() -> None:
     )
 
     data = DataFolder.open(arguments.data)
-    text_model = arguments.text_model or BERT
+    text_model = BERT if arguments.text_model is None else arguments.text_model
+    if not text_model.strip():
+        raise UserError(
+            "--text-model: an empty name; the command that prints its folder has failed"
+        )
     kind = kind_of(text_model)
     embeddings_of = {"bert": bert_embeddings, "text": text_embeddings}[kind]
-    makers = {kind: lambda: embeddings_of(data.labels, text_model)}
-    sources = {kind: text_model}
-    asked_for = {kind: arguments.text_model, "glove": arguments.glove}
-    if arguments.glove:
-        makers["glove"] = lambda: glove_embeddings(data.labels, arguments.glove, arguments.oov)
-        sources["glove"] = arguments.glove.name
-    failures = {}
-    for kind, make in makers.items():
+    # kind of file, its source, how it is made, whether it was asked for
+    wanted = [
+        (kind, text_model, lambda: embeddings_of(data.labels, text_model), arguments.text_model)
+    ]
+    if file := arguments.glove:
+        make = lambda: glove_embeddings(data.labels, file, arguments.oov)  # noqa: E731
+        wanted.append(("glove", file.name, make, file))
+    failures = []
+    for kind, source, make, asked_for in wanted:
         try:
             vectors = make()
         except UserError as error:
-            failures[kind] = error
+            failures.append((error, asked_for))
             continue
-        file = data.path / f"{kind}.npy"
-        write_embeddings(file, vectors, data.labels, sources[kind])
-        print_line(f"wrote {file}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
-    if len(failures) == len(makers) or any(asked_for[kind] for kind in failures):
-        raise UserError("; ".join(map(str, failures.values())))
-    for failure in failures.values():
+        target = data.path / f"{kind}.npy"
+        write_embeddings(target, vectors, data.labels, source)
+        print_line(f"wrote {target}: {vectors.shape[0]} labels, {vectors.shape[1]} numbers each")
+    if len(failures) == len(wanted) or any(asked_for for _, asked_for in failures):
+        raise UserError("; ".join(str(failure) for failure, _ in failures))
+    for failure, _ in failures:
         print_line(f"note: not made: {failure}")
 
 

@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
 
-# flags that no number of a run depends on
+# flags that no number of a run depends on, if --augment is the same
 RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "max_bad_images"),
     *("cache", "cache_limit", "cache_features"),
@@ -269,6 +269,12 @@ class Config:
     def normalization(self) -> str | None:
         """`imagenet`, `none` or `weights`, from either flag; None is the architecture's default."""
         return self.norm or ("none" if self.orid_norm else None)
+
+    @property
+    def fixed_flags(self) -> dict[str, Any]:
+        """The fields that numbers of a run depend on, by what they mean."""
+        fields = self.to_dict() | {"augment": self.augmentation}
+        return {name: value for name, value in fields.items() if name not in RUNTIME_FLAGS}
 
     @property
     def eval_batch_size(self) -> int:

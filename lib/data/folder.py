@@ -20,9 +20,9 @@ from lib.data.lists import SPLIT_LINE, read_labels, read_split
 
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-# data sets that the script of another year makes
 # what embedding.py needs for each --embed-type
 EMBEDDING_FLAGS = {"bert": "", "glove": " --glove FILE", "text": " --text-model FOLDER"}
+# data sets that the script of another year makes
 OTHER_YEARS = {"voc2012": "voc2007.py --year 2012", "mscoco2017": "mscoco.py --year 2017"}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
 

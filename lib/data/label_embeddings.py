@@ -72,9 +72,10 @@ def text_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
     tokenizer, model = _load_text_model(model_name)
     vectors = []
     for label in progress_bar(labels, "text", "label"):
+        text = spell_out(label).replace("_", " ")
         try:
             with torch.no_grad():
-                hidden = model(**tokenizer(spell_out(label), return_tensors="pt")).last_hidden_state
+                hidden = model(**tokenizer(text, return_tensors="pt")).last_hidden_state
         except Exception as error:  # a model of another kind can raise anything here
             raise UserError(
                 f"--text-model {model_name}: gives no vectors for a text: {_first_words(error)}"
@@ -85,42 +86,41 @@ def text_embeddings(labels: Sequence[str], model_name: str) -> np.ndarray:
 
 def _load_text_model(model_name: str) -> tuple[Any, Any]:
     """Tokenizer and model of a name of the hub, or a folder."""
+    from models.weights import reach
+
     try:
         from huggingface_hub.constants import ENDPOINT
         from transformers import AutoModel, AutoTokenizer
         from transformers.utils import logging
-
-        from models.weights import reach
     except ImportError as error:
         raise UserError(
-            f"{kind_of(model_name)}.npy needs the package transformers: pip install transformers, "
-            "or pass --glove"
+            f"{kind_of(model_name)}.npy needs the package transformers ({_first_words(error)}): "
+            "pip install transformers, or pass --glove"
         ) from error
     logging.set_verbosity_error()
-    try:
-        local = Path(model_name).is_dir() or _is_cached(model_name)
-        if not local:
-            reach(ENDPOINT)
+
+    def load(local: bool) -> tuple[Any, Any]:
         how = {"local_files_only": local, "trust_remote_code": False}
         tokenizer = AutoTokenizer.from_pretrained(model_name, **how)
-        model = AutoModel.from_pretrained(model_name, **how).eval().float()
+        return tokenizer, AutoModel.from_pretrained(model_name, **how).eval().float()
+
+    try:
+        try:
+            return load(local=True)  # a folder, or what the hub's cache has as a whole
+        except Exception:
+            if Path(model_name).is_dir():
+                raise
+        reach(ENDPOINT)
+        return load(local=False)
     except Exception as error:  # a wrong name or file can raise anything here
         raise UserError(
             f"--text-model {model_name}: cannot be loaded: {_first_words(error)}; without the hub, "
             "pass the folder of a model: README.md names a package that has one"
         ) from error
-    return tokenizer, model
 
 
 def _first_words(error: Exception) -> str:
     return " ".join(str(getattr(error, "reason", error)).split())[:300]
-
-
-def _is_cached(model_name: str) -> bool:
-    """Whether the hub's cache has the model, so that no network is needed."""
-    from huggingface_hub import try_to_load_from_cache
-
-    return isinstance(try_to_load_from_cache(model_name, "config.json"), str)
 
 
 def glove_embeddings(

@@ -20,12 +20,13 @@ from models import official
 from models.classifier import Classifier
 from models.mlic import MLIC
 
-# flags that names and shapes in a part of the model depend on
+# flags that names and shapes in a part of the model depend on; the first that differs counts
 NAMES_DEPEND_ON = {
-    "backbone.": "--arch",
-    "encoder.": "--num-layers",
     "head.": "--model",
     "inter_modal.": "--model",
+    "intra_modal.": "--no-context",
+    "backbone.": "--arch",
+    "encoder.": "--num-layers",
 }
 SHAPES_DEPEND_ON = {
     "backbone.": "--arch, or --img-size of a ViT",
@@ -91,9 +92,11 @@ class ModelCheckpoint(NamedTuple):
         missing = [name for name in own if name not in state]
         extra = [name for name in state if name not in own]
         if missing or extra:
-            part = (missing or extra)[0]
+            names = missing or extra
+            prefix = next((one for one in NAMES_DEPEND_ON if _first(names, one)), "")
+            part = _first(names, prefix)
             raise UserError(
-                f"{self.file}: a checkpoint of another {_source(part, NAMES_DEPEND_ON)}: it "
+                f"{self.file}: a checkpoint of another {NAMES_DEPEND_ON.get(prefix, 'model')}: it "
                 f"{'lacks' if missing else 'has'} {shown.get(part, part)} "
                 f"({len(missing)} names missing, {len(extra)} unknown)"
             )
@@ -130,6 +133,11 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
         check_labels(labels, lambda row: f"{path}: labels[{row}]")
     require_weights(weights, f"{path}: model")
     return ModelCheckpoint(path, weights, labels, config)
+
+
+def _first(names: Sequence[str], prefix: str) -> str:
+    """The first that begins with `prefix`; "" for none."""
+    return next((name for name in names if name.startswith(prefix)), "")
 
 
 def _source(name: str, depends_on: Mapping[str, str]) -> str:

@@ -82,16 +82,18 @@ def cached_features(
     encoder: Encoder,
     dataset: ImageDataset,
     config: Config,
+    folder: Path,
     bad_images: BadImages,
     *,
-    views: int,
+    mirrored: bool,
 ) -> FeatureCache:
-    """The tokens of the images of `dataset`, and with 2 `views` of their mirror images, in a file
-    in `--cache-features`; computed where it is missing. See `RowCache.get`."""
+    """The tokens of the images of `dataset`, and if `mirrored` of their mirror images, in a file in
+    `folder`; computed where it is missing. See `RowCache.get`."""
+    views = 2 if mirrored else 1
     images = image_digest(dataset.split.paths, config.img_size, config.exif)
     digest = hashlib.sha256(f"{images} {encoder.digest}".encode()).hexdigest()[:20]
     return FeatureCache.get(
-        Path(config.cache_features or "") / f"{digest}-features-{views}.npy",
+        folder / f"{digest}-features-{views}.npy",
         (len(dataset), views, *encoder.shape),
         limit=config.cache_limit,
         bad_images=bad_images,
@@ -107,7 +109,8 @@ def _write_features(
     for batch in BatchLoader(dataset, batches, workers=config.workers, device=encoder.device):
         yield from batch.errors
         batch = batch.without_padding()
-        for view in range(views if len(batch.rows) else 0):
-            pixels = batch.inputs.flip(-1) if view else batch.inputs
+        if not len(batch.rows):
+            continue
+        for view, pixels in enumerate((batch.inputs, batch.inputs.flip(-1))[:views]):
             features[batch.rows.numpy(), view] = encoder(pixels)
         yield from (None for _ in batch.rows)

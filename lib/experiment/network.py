@@ -18,6 +18,9 @@ from models.folding import fold_norms
 from models.heads import build_on
 from models.mlic import MLIC
 
+# shares of the EMA model that are still what it began with: too much, and little
+MOST_OF_THE_START, FEW_OF_THE_START = 0.2, 0.01
+
 
 def build_model(
     config: Config, num_labels: int, label_embeddings: np.ndarray | Tensor | None, weights: str
@@ -75,11 +78,21 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
     return Normalizer(*registry.normalization(config.normalization, arch), device)
 
 
-def config_notes(config: Config, model: Classifier) -> Iterator[str]:
-    """Settings of `config` that may not do what the user expects."""
+def config_notes(config: Config, model: Classifier, total_steps: int) -> Iterator[str]:
+    """Settings of `config` that may not do what the user expects, in a run of `total_steps`."""
+    left = config.ema_decay**total_steps
+    if left > MOST_OF_THE_START and not config.limit:
+        enough = FEW_OF_THE_START ** (1 / total_steps)
+        yield (
+            f"--ema-decay {config.ema_decay:g}: after {total_steps} steps, {left:.0%} of the EMA "
+            "model, which is scored and saved, is still from the start: pass a smaller one, such "
+            f"as {enough:.3g}"
+        )
     arch = registry.find_arch(config.arch)
     if config.freeze_backbone and config.weights == "none" and not config.pretrained_model:
         yield "--freeze-backbone keeps random weights: --weights none, and no --pretrained-model"
+    if config.freeze_backbone and config.grad_checkpointing:
+        yield "--grad-checkpointing changes nothing, the backbone is not trained"
     if config.rm_cls and not model.backbone.trunk_prefix_tokens:
         yield f"--rm-cls changes nothing, {config.arch} has no class token"
     device = next(model.parameters()).device

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from lib.common.errors import UserError
-from lib.config import RUNTIME_FLAGS
 from lib.reports.results import Evaluated, require_same_images
 from lib.scoring.bootstrap import (
     interval,
@@ -104,10 +103,9 @@ def compare(
     for one in runs:
         measured = one.stored.summary(one.threshold if threshold is None else threshold, one.topk)
         further = one.further
-        settings = one.config.to_dict() if one.config else {}
         run = ScoredRun(
             str(one.path),
-            {name: value for name, value in settings.items() if name not in RUNTIME_FLAGS},
+            one.config.fixed_flags if one.config else {},
             {name: measured[name] for name in MEASURES} | further,
             resampled_mean(resampled_average_precision(*one.stored.arrays, counts)),
         )

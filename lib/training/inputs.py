@@ -63,9 +63,10 @@ class Inputs:
         validation_set: SplitDataset
         if config.cache_features:
             encoder = Encoder(model, normalizer, config, world.device)
-            seed = config.seed if config.augmentation == "flip" else None
-            train_set = self._features(encoder, self.train_split, seed)
-            validation_set = self._features(encoder, self.validation_split)
+            folder = Path(config.cache_features)
+            flips = config.augmentation == "flip"
+            train_set = self._features(encoder, folder, self.train_split, mirrored=flips)
+            validation_set = self._features(encoder, folder, self.validation_split, mirrored=False)
         else:
             train_set = training_images(
                 self.train_split,
@@ -95,15 +96,18 @@ class Inputs:
         )
         return train, validation
 
-    def _features(self, encoder: Encoder, split: Split, seed: int | None = None) -> FeatureDataset:
-        """The features of a split, with those of mirror images if there is a `seed`."""
+    def _features(
+        self, encoder: Encoder, folder: Path, split: Split, *, mirrored: bool
+    ) -> FeatureDataset:
+        """The features of a split; if `mirrored`, those of mirror images where a flip is drawn."""
         config = self.config
         images = evaluation_images(split, image_size=config.img_size, exif=config.exif)
-        views = 1 if seed is None else 2
         cache = self._once_per_machine(
-            lambda: cached_features(encoder, images, config, self.bad_images, views=views)
+            lambda: cached_features(
+                encoder, images, config, folder, self.bad_images, mirrored=mirrored
+            )
         )
-        return FeatureDataset(split, cache, seed)
+        return FeatureDataset(split, cache, config.seed if mirrored else None)
 
     def _cache(self, split: Split) -> ImageCache | None:
         """The resized images of `--cache`."""

@@ -111,7 +111,8 @@ def prepare(config: Config, world: World) -> Run:
         world.store_set(STORE_KEY, str(experiment.path))
     with world.raise_on_all_ranks():
         if world.is_main_process:
-            notes = (f"note: {text}" for text in config_notes(config, state.model))
+            total_steps = config.max_epochs * len(inputs.train_batches)
+            notes = (f"note: {text}" for text in config_notes(config, state.model, total_steps))
             facts = [_describe(run), *notes]
             experiment.start_log(config, command_line(), facts, saved.sizes if saved else None)
     return run

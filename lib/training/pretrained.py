@@ -33,12 +33,14 @@ def start_from(
         except ModelError as error:
             raise UserError(f"{file}: {error}") from error
     if keep_classifiers and content.labels != list(labels):
+        same = content.labels and sorted(content.labels) == sorted(labels)
         known = "of other labels" if content.labels else "that does not say its labels"
+        known = "of the same labels in another order" if same else known
         raise UserError(f"--keep-classifiers: {file} is a checkpoint {known}: leave the flag out")
-    dropped = () if keep_classifiers else model.label_parts
-    kept = [name for name in own if dropped and name.startswith(dropped)]
+    fresh_parts = () if keep_classifiers else model.label_parts
+    fresh = [name for name in own if name.startswith(fresh_parts)]
     learned = "label_embeddings" in dict(model.named_parameters())
     if "label_embeddings" in own and not (learned and content.labels == list(labels)):
-        kept.append("label_embeddings")
-    state |= {name: own[name] for name in kept}
+        fresh.append("label_embeddings")
+    state |= {name: own[name] for name in fresh}
     content.load_into(model, state)

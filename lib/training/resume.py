@@ -98,8 +98,8 @@ def require_same_run(
 ) -> None:
     """Raise `UserError` unless the run of `state` had these flags, labels and images."""
     started = Config.from_dict(state.config, str(experiment.last_checkpoint))
-    own = _fixed_flags(config)
-    for name, previous in _fixed_flags(started).items():
+    own = config.fixed_flags
+    for name, previous in started.fixed_flags.items():
         value = own[name]
         if value != previous and not (name == "max_epochs" and value > previous):
             raise UserError(
@@ -139,9 +139,9 @@ def _latest_unfinished(config: Config, data_name: str) -> Experiment | None:
             run = Config.load(experiment.config_file)
         except UserError:  # a folder of another kind
             continue
-        same = _fixed_flags(run) == _fixed_flags(config)
+        same = run.fixed_flags == config.fixed_flags
         as_new = dataclasses.replace(run, exif=config.exif)
-        if not same and _fixed_flags(as_new) == _fixed_flags(config) and not experiment.finished:
+        if not same and as_new.fixed_flags == config.fixed_flags and not experiment.finished:
             print_line(
                 f"note: {path} is unfinished, but was trained with --exif {run.exif}: pass that to "
                 "resume it"
@@ -157,11 +157,6 @@ def _unused(file: Path) -> Path:
     """`file`, with a number if there is such a file already."""
     names = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(2))
     return next(name for name in (file, *itertools.islice(names, 1000)) if not name.exists())
-
-
-def _fixed_flags(config: Config) -> dict[str, Any]:
-    """The flags that must be the same when a run is resumed."""
-    return {name: value for name, value in config.to_dict().items() if name not in RUNTIME_FLAGS}
 
 
 def _described(name: str, value: Any) -> str:

@@ -68,6 +68,20 @@ def test_features_are_made_once_and_again_for_another_backbone(here):
     assert here("train.py", *FLAGS, *CACHED, "--norm", "none").out.count(made) == 2
 
 
+@pytest.mark.parametrize(("first", "then"), [((), CACHED), (CACHED, ())])
+def test_a_run_of_other_augmentation_is_not_resumed(here, first, then):
+    """Without `--augment`, the features are those of flips, and images are published ones."""
+    assert here("train.py", *FLAGS, *first).code == 0
+    log = Path("experiments/mlic_colors/exp1/train.log")
+    log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))  # unfinished
+    result = here("train.py", *FLAGS, *then, "--resume", "auto")
+    assert result.code == 0 and "resumed" not in result.out, result.err
+    assert Path("experiments/mlic_colors/exp2").exists()
+    if not first:
+        line = error_line(here("train.py", "--resume", "experiments/mlic_colors/exp1", *CACHED))
+        assert "says augment: flip, but the run was trained with --augment published" in line
+
+
 def test_a_resumed_run_finds_its_features(here):
     whole = here("train.py", *FLAGS, *CACHED, "--save-every", "1")
     assert whole.code == 0, whole.err

@@ -121,6 +121,17 @@ def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
     assert torch.cuda.is_available() or "note: --tf32 changes nothing, it is for CUDA" in said.out
 
 
+def test_an_ema_that_keeps_its_start_is_said(here, colors, monkeypatch, capsys):
+    """24 images in batches of 8: 6 steps in 2 epochs, 0.5 ** 6 is 0.02."""
+    flags = (*TINY, *"--data colors --batch-size 8 --max-epochs 2 --ema-decay".split())
+    for decay, says in ((0.9, "after 6 steps, 53% of the EMA model"), (0.5, None)):
+        said = run_here(monkeypatch, capsys, "train.py", *flags, decay)
+        assert said.code == 0 and ("note: --ema-decay" in said.out) is (says is not None)
+        assert says is None or (says in said.out and "such as 0.464" in said.out)
+    dry = run_here(monkeypatch, capsys, "train.py", *flags, 0.9, "--limit", "8")
+    assert dry.code == 0 and "note: --ema-decay" not in dry.out
+
+
 def test_amp_on_a_cpu_without_bfloat16_is_said(here, monkeypatch, capsys):
     flags = (*TINY, *"--data colors --max-epochs 1 --limit 4 --device cpu --amp".split())
     for native in (False, True):

@@ -77,5 +77,10 @@ def test_an_experiment_of_another_head_is_refused(here):
     start = ("--pretrained-model", "experiments/linear_colors/exp1")
     line = error_line(here("train.py", *FLAGS, "--model", "csra", *start))
     assert "a checkpoint of another --model: it has head.classifier.weight" in line
-    line = error_line(here("train.py", *TINY, *"--data colors --batch-size 4".split(), *start))
-    assert "a checkpoint of another " in line
+    mlic = (*TINY, *"--data colors --batch-size 4 --max-epochs 1".split())
+    line = error_line(here("train.py", *mlic, *start))
+    assert "a checkpoint of another --model: it lacks inter_modal." in line
+    assert here("train.py", *mlic).code == 0
+    start = ("--pretrained-model", "experiments/mlic_colors/exp1")
+    line = error_line(here("train.py", *mlic, *start, "--no-context"))
+    assert "a checkpoint of another --no-context: it has intra_modal." in line

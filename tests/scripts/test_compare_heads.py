@@ -116,6 +116,7 @@ def test_a_signal_ends_the_training_too(here):
         (("--heads", ""), "begins with none of"),
         (("--heads", "linear --pos"), "--pos: belongs to --model mlic"),
         (("--seed", "3"), "pass --heads and --seeds instead"),
+        (("--heads", "linear --seed 3"), "pass --heads and --seeds instead"),
         (("--depth", "3"), "unrecognized arguments: --depth 3"),
     ],
 )
@@ -127,4 +128,4 @@ def test_wrong_flags(here, flags, says):
 def test_a_configuration_as_flags():
     for flags in (FLAGS, ("--amp", "--lr", "9e-05", "--cache", "a b", "-twd", "--norm", "none")):
         config = Config.parse(flags)
-        assert Config.parse(list(compare_heads.command_flags(config))) == config
+        assert Config.parse(list(compare_heads.flags_of(config.to_dict()))) == config

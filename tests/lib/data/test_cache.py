@@ -3,6 +3,7 @@
 import os
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -71,6 +72,13 @@ def test_a_cache_larger_than_its_limit_is_refused(split, tmp_path):
     with pytest.raises(UserError, match="5 images take 0.0 GB, more than --cache-limit"):
         make(split, tmp_path / "cache", limit=1e-9)
     assert not (tmp_path / "cache").exists()
+
+
+def test_a_cache_larger_than_the_disk_is_refused(split, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=1e3))
+    with pytest.raises(UserError, match="5 images take 0.0 GB, and 0.0 GB are free: free some"):
+        make(split, tmp_path / "cache")
+    assert not list((tmp_path / "cache").iterdir())
 
 
 def test_an_unreadable_image_leaves_nothing_behind(split, tmp_path):

@@ -105,6 +105,12 @@ def test_another_text_model_takes_the_mean(here, data, bert, tmp_path):
     assert json.loads((data / "text.json").read_text())["model"] == "minilm"
 
 
+def test_an_empty_name_is_no_request_for_bert(here, data):
+    """As from a command in place of it that has failed."""
+    assert "--text-model: an empty name" in error_line(here("--text-model", ""))
+    assert not (data / "bert.npy").exists()
+
+
 def test_a_model_that_reads_more_than_text(here, data, bert, monkeypatch):
     transformers = pytest.importorskip("transformers")
 
