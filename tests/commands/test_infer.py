@@ -1,6 +1,7 @@
 """infer.py from the command line: tags, filters, odd pictures and files that cannot be read."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -186,7 +187,7 @@ def turned_pair(folder):
 
 def grids_of(folder, one):
     with np.load(folder / "grids" / f"{one['name']}.npz") as stored:
-        return stored["attention"], stored["orientation"]
+        return stored["evidence"], stored["orientation"]
 
 
 def test_a_model_of_stored_pixels_and_a_page_of_upright_ones(infer, tmp_path):
@@ -289,3 +290,14 @@ def test_threads_keep_the_order_and_hold_few():
 
     for done, result in enumerate(in_threads(lambda item: 2 * item, items(), threads=3)):
         assert result == 2 * done and len(given) <= done + 6
+
+
+def test_the_map_that_is_asked_for_comes_first(infer):
+    found = []
+    for flags in ((), ("--map", "evidence"), ("--map", "attention")):
+        infer("--limit", "2", "--overlays", "--threshold", "0", *flags)
+        text = (infer.folder / "data.js").read_text()
+        (overlay, *_) = sorted((infer.folder / "overlays").rglob("*.jpg"))
+        found.append((re.findall(r'\["(evidence|attention)", "', text), overlay.read_bytes()))
+    assert found[0] == found[1] and found[0][0] == ["evidence", "attention"]
+    assert found[2][0] == ["attention", "evidence"] and found[2][1] != found[0][1]
