@@ -52,6 +52,12 @@ def main() -> None:
         help="also write each label's heatmap over its image as a JPEG (default: with --images)",
     )
     parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="also find a box around each label's heatmap, for the page and predictions.jsonl "
+        "(pixels of the upright picture)",
+    )
+    parser.add_argument(
         "--map",
         choices=MAPS,
         help="heatmaps to show first, and in overlays: the patches that the score comes from, or "

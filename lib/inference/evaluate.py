@@ -18,7 +18,7 @@ from lib.experiment.predict import Prediction, collect_scores
 from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring.calibration import calibrate, calibration_error
-from lib.scoring.localization import OF_LABELS, Localization
+from lib.scoring.localization import Localization
 from lib.scoring.metrics import average_precision, present_labels, summarize, threshold_f1
 from lib.scoring.thresholds import Criterion
 from lib.scoring.tuning import FILE, MAX_LISTED, Tuning, learn, validation_split
@@ -128,7 +128,8 @@ def localization_results(localization: dict[str, dict[str, float]]) -> dict[str,
     if not localization:
         return {}
     published = localization.get(ATTENTION) or localization[EVIDENCE]
-    return {name: published[name] for name in OF_LABELS} | {"localization": localization}
+    names = ("pointing_accuracy", "energy_in_box")
+    return {name: published[name] for name in names} | {"localization": localization}
 
 
 def compute_results(

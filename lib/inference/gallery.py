@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
 from lib.common.files import atomic_write, write_npz
 from lib.common.html import write_page
+from lib.data.pictures import read_header
 from lib.inference.overlays import (
     THUMBNAIL,
     add_caption,
@@ -35,6 +37,7 @@ from lib.inference.overlays import (
     turn_grids,
 )
 from lib.inference.tags import PREDICTED, Tag
+from lib.scoring.boxes import box_around
 from lib.scoring.mistakes import MISSED
 from models.output import MEANINGS
 
@@ -45,7 +48,8 @@ Note = dict[str, Any]
 
 class Gallery:
     """A staged folder of images with `labels` (C,), which the model reads by `exif`, and their
-    heatmaps by `maps` (M,), the one to show first; each rank adds its own."""
+    heatmaps by `maps` (M,), the one to show first; each rank adds its own. With `boxes`, there is a
+    box around the heatmap of each label, of the first map."""
 
     def __init__(
         self,
@@ -54,9 +58,10 @@ class Gallery:
         exif: str,
         maps: Sequence[str],
         overlays: bool = False,
+        boxes: bool = False,
     ) -> None:
         self.stage, self.labels, self.exif = stage, list(labels), exif
-        self.maps, self.overlays = list(maps), overlays
+        self.maps, self.overlays, self.boxes = list(maps), overlays, boxes
 
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
@@ -83,7 +88,12 @@ class Gallery:
         if self.overlays:
             self._draw_overlays(name, image, shown, tags)
         best = int(np.argmax(scores))
+        found = {}
+        if self.boxes:
+            found["boxes"] = [box_around(shown[tag.column][0]).round(4).tolist() for tag in tags]
+            found["pixels"] = list(read_header(path, UPRIGHT).size)
         return {
+            **found,
             "row": row,
             "path": path,
             "name": name,
@@ -155,8 +165,11 @@ class Gallery:
     def _prediction(self, note: Note) -> dict[str, Any]:
         """The line of an image in `predictions.jsonl`."""
         predicted, missed = [], []
-        for column, score, verdict, *_ in note["tags"]:
-            item = {"label": self.labels[column], "score": round(score, 6)}
+        for place, (column, score, verdict, *_) in enumerate(note["tags"]):
+            item: dict[str, Any] = {"label": self.labels[column], "score": round(score, 6)}
+            if "boxes" in note:
+                box = np.array(note["boxes"][place]) * np.array(note["pixels"] * 2)
+                item["box"] = box.round(1).tolist()
             if verdict == MISSED:
                 missed.append(item)
             else:

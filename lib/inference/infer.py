@@ -85,6 +85,7 @@ def infer(
     top: int | None = None,
     threshold: float | str | None = None,
     overlays: bool | None = None,
+    boxes: bool = False,
     map: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -93,7 +94,8 @@ def infer(
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
     `Predictor.cutoffs`, for `map` `Predictor`. Overlays are written for `images`, unless `overlays`
-    says otherwise. Raises `UserError` if there is nothing to show.
+    says otherwise; `boxes` are found around the heatmaps. Raises `UserError` if there is nothing to
+    show.
     """
     with world.raise_on_all_ranks():
         if images and only_errors:
@@ -121,6 +123,7 @@ def infer(
         selection,
         limit=limit,
         overlays=bool(images) if overlays is None else overlays,
+        boxes=boxes,
         print_tags=bool(images),
         batch_size=batch_size,
         workers=workers,
@@ -149,6 +152,7 @@ def visualize(
     *,
     limit: int | None = None,
     overlays: bool = False,
+    boxes: bool = False,
     print_tags: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -168,6 +172,7 @@ def visualize(
             predictor.config.exif,
             _maps_of(predictor),
             overlays,
+            boxes,
         )
         stream = predictor.stream(split, bad_images, batch_size, workers)
         total = -(-len(split) // world.world_size)

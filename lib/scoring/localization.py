@@ -1,9 +1,10 @@
 """How well heatmaps locate objects whose boxes are known, and whether they tell labels apart.
 
-Over (image, ground-truth label) pairs with a box: pointing accuracy and energy in box. Over ordered
-pairs (a, b) of such labels of one image: discrimination, whether a's map has more of its mass
-inside a's boxes than b's map has (equal masses count half; chance is 0.5), and same peak, whether
-both maps peak at the same patch.
+Over (image, ground-truth label) pairs with a box: pointing accuracy, energy in box, and of the box
+around a heatmap (`lib/scoring/boxes.py`) its best IoU with one of the label's boxes, and CorLoc,
+how often that is at least 0.5. Over ordered pairs (a, b) of such labels of one image:
+discrimination, whether a's map has more of its mass inside a's boxes than b's map has (equal masses
+count half; chance is 0.5), and same peak, whether both maps peak at the same patch.
 
 Boxes `[x0, y0, x1, y1]` are in pixels of the image as `--exif` reads it, and scaled to the square
 that the model saw; difficult ones count too.
@@ -20,21 +21,23 @@ from torch import Tensor
 from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.data.pictures import read_header
+from lib.scoring.boxes import best_overlap, box_around
 
 # what a reader compares with: the same map for all labels, either even, or the mean of the maps of
 # an image's labels
 EVEN, BLIND = "even", "label-blind"
-OF_LABELS = ("pointing_accuracy", "energy_in_box")
+OF_LABELS = ("pointing_accuracy", "energy_in_box", "box_iou", "corloc")
+CORRECT = 0.5  # IoU from which a box counts
 OF_PAIRS = ("discrimination", "same_peak")
 
 
 class Localization:
     """The pairs of a split, and what is found of them, batch by batch, in each of `maps`.
 
-    `of_labels` (M', 2, N, C) holds hit and energy of each label, `of_pairs` (M', 2, N) the sums of
-    an image's pairs of labels, for `names`: the M maps, each label-blind, and the even map. A rank
-    fills the rows of its own images, the others are 0. Raises `UserError` if `boxes` has none for
-    any pair.
+    `of_labels` (M', 4, N, C) holds `OF_LABELS` of each label, `of_pairs` (M', 2, N) the sums of
+    `OF_PAIRS` over an image's pairs of labels, for `names`: the M maps, each label-blind, and the
+    even map. A rank fills the rows of its own images, the others are 0. Raises `UserError` if
+    `boxes` has none for any pair.
     """
 
     def __init__(
@@ -60,9 +63,10 @@ class Localization:
                 f"boxes.json has no box for any label of the images in {split.name}.txt: write "
                 "their paths as in that file, or remove boxes.json"
             )
-        shape = (len(self.names), 2, *split.targets.shape)
-        self.of_labels = np.zeros(shape, np.float32)
-        self.of_pairs = np.zeros(shape[:-1], np.float32)
+        images, columns = split.targets.shape
+        kinds = len(self.names)
+        self.of_labels = np.zeros((kinds, len(OF_LABELS), images, columns), np.float32)
+        self.of_pairs = np.zeros((kinds, len(OF_PAIRS), images), np.float32)
 
     def measure(self, rows: np.ndarray, heatmaps: Mapping[str, Tensor]) -> None:
         """Measure the maps (B, C, H * W) of the images `rows` (B,), by name."""
@@ -76,9 +80,16 @@ class Localization:
             inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
             grids = {name: heatmaps[name][place, columns].float().cpu() for name in self.maps}
             for index, one in enumerate(self._with_baselines(grids)):
-                hits = [points_at(map_, box) for map_, box in zip(one, boxes, strict=True)]
+                hits = [points_at(grid, truth) for grid, truth in zip(one, boxes, strict=True)]
                 masses = _shares(one.reshape(len(one), -1)) @ inside.T  # of map, in boxes
-                self.of_labels[index, :, row, columns] = np.stack([hits, masses.diagonal()], -1)
+                overlaps = np.array(
+                    [
+                        best_overlap(box_around(grid), truth)
+                        for grid, truth in zip(one, boxes, strict=True)
+                    ]
+                )
+                found = np.stack([hits, masses.diagonal(), overlaps, overlaps >= CORRECT], axis=-1)
+                self.of_labels[index, :, row, columns] = found
                 self.of_pairs[index, :, row] = _compare(masses, one.reshape(len(one), -1))
 
     def _with_baselines(self, grids: Mapping[str, Tensor]) -> list[np.ndarray]:

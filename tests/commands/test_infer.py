@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from lib.inference.infer import find_images, in_threads
+from lib.scoring.boxes import box_around
 from tests.helpers.commands import error_line, make_data, make_experiment, run_here
 
 LABELS = ["red", "green", "blue"]
@@ -301,3 +302,19 @@ def test_the_map_that_is_asked_for_comes_first(infer):
         found.append((re.findall(r'\["(evidence|attention)", "', text), overlay.read_bytes()))
     assert found[0] == found[1] and found[0][0] == ["evidence", "attention"]
     assert found[2][0] == ["attention", "evidence"] and found[2][1] != found[0][1]
+
+
+def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
+    """Of 120 x 100 pixels, stored turned or not; a label's box lies where its evidence is."""
+    turned_pair(tmp_path).save(tmp_path / "upright.png")
+    _, lines = infer("--images", "upright.png", "turned.png", "--threshold", "0", "--boxes")
+    upright, turned = ({one["label"]: one["box"] for one in line["predicted"]} for line in lines)
+    assert upright == turned and set(upright) == set(LABELS)
+    width, height = Image.open("upright.png").size
+    for one, line in zip(pictures(infer.folder), lines, strict=True):
+        grids, _ = grids_of(infer.folder, one)
+        for item in line["predicted"]:
+            grid = grids[LABELS.index(item["label"])]
+            expected = box_around(grid) * np.array([width, height] * 2)
+            np.testing.assert_allclose(item["box"], expected, atol=0.1)
+    assert "box" not in infer("--images", "upright.png", "--threshold", "0")[1][0]["predicted"][0]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lib.scoring.boxes import box_around
+
 
 def literal_position(height: int, width: int, size: int) -> np.ndarray:
     """The 2-D sine code (H * W, D), one number at a time."""
@@ -168,7 +170,7 @@ def literal_localization(split, labels, boxes, heatmaps, grid) -> dict[str, floa
     """All measures of heatmaps (N, C, H * W), pair by pair."""
     from PIL import Image
 
-    hits, energies, several, wins, same = [], [], [], [], []
+    hits, energies, overlaps, several, wins, same = [], [], [], [], [], []
     for row, path in enumerate(split.paths):
         size = np.array([*Image.open(path).size] * 2)
         own = {}  # label's column -> its boxes
@@ -185,18 +187,28 @@ def literal_localization(split, labels, boxes, heatmaps, grid) -> dict[str, floa
                 any(b[0] - w <= x <= b[2] + w and b[1] - h <= y <= b[3] + h for b in places)
             )
             energies.append(literal_energy(heatmap, places))
+            overlaps.append(max(literal_overlap(box_around(heatmap), box) for box in places))
             several.append(len(own) > 1)
             for b in own:
                 if b != a:
                     other = heatmaps[row, b].reshape(grid).astype(float)
                     wins.append(literal_energy(heatmap, places) > literal_energy(other, places))
                     same.append(heatmap.argmax() == other.argmax())
-    several = np.array(several)
+    several, correct = np.array(several), np.array(overlaps) >= 0.5
+    names = ("pointing_accuracy", "energy_in_box", "box_iou", "corloc")
+    found = dict(zip(names, map(np.array, (hits, energies, overlaps, correct)), strict=True))
     return {
-        "pointing_accuracy": np.mean(hits),
-        "energy_in_box": np.mean(energies),
-        "pointing_accuracy_several_labels": np.array(hits)[several].mean(),
-        "energy_in_box_several_labels": np.array(energies)[several].mean(),
+        **{name: values.mean() for name, values in found.items()},
+        **{f"{name}_several_labels": values[several].mean() for name, values in found.items()},
         "discrimination": np.mean(wins),
         "same_peak": np.mean(same),
     }
+
+
+def literal_overlap(one, other) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return common / (sum(areas) - common)

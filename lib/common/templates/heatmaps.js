@@ -51,7 +51,7 @@
 
   // The levels are smoothed, then coloured: colours between two others would be other ones.
   function lay(box, picture, tag) {
-    box.querySelector("canvas")?.remove();
+    for (const old of box.querySelectorAll("canvas, .box")) old.remove();
     if (!tag) return;
     const [height, width] = picture.grid;
     const name = all.labels[tag[0]];
@@ -69,6 +69,13 @@
     });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     box.append(canvas);
+    if (picture.boxes) {
+      const [x0, y0, x1, y1] = picture.boxes[picture.tags.indexOf(tag)];
+      const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((share) => `${100 * share}%`);
+      const outline = element("div", { className: "box" });
+      Object.assign(outline.style, { left, top, width, height });
+      box.append(outline);
+    }
   }
 
   // (height, width) levels -> (width, height * fine), by cubic weights along the height

@@ -43,7 +43,9 @@ def gallery(tmp_path_factory):
         ("dot.png", (1, 1), 1, (0.1, 0.1, 0.1), (0, 0, 0)),
         *((f"{i}.png", (8, 8), 1, (0, 0.5 + i / 200, 0), (0, i % 2, 0)) for i in range(MANY)),
     ]
-    made = Gallery(folder / "visualization", LABELS, "stored", ["evidence", "attention"])
+    made = Gallery(
+        folder / "visualization", LABELS, "stored", ["evidence", "attention"], boxes=True
+    )
     selection = Selection(Cutoffs.at(0.5, 3))
     known = np.zeros(3, bool)
 
@@ -183,6 +185,16 @@ def test_the_other_map_is_a_click_or_a_key_away(page):
     assert meaning.inner_text().startswith("Heatmaps show attention. Where the label looked")
     page.locator(".open").first.click()
     assert hottest(canvas)[1] < 0.5
+
+
+def test_a_box_lies_around_the_heatmap(page):
+    page.locator(".open").first.click()
+    frame = page.locator("#viewer-frame img").bounding_box()
+    box = page.locator("#viewer-frame .box").bounding_box()
+    assert box["x"] > frame["x"] + 0.6 * frame["width"]
+    assert box["y"] > frame["y"] + 0.3 * frame["height"]
+    page.keyboard.press("h")
+    assert page.locator("#viewer-frame .box").count() == 0
 
 
 def test_keys_walk_through_images_and_labels(page):

@@ -128,6 +128,8 @@ def test_counts_ground_truth_labels_with_a_box(split):
     assert found["attention"] == {
         "pointing_accuracy": 0.5,
         "energy_in_box": pytest.approx((1 + 0.01) / 1.15 / 2),
+        "box_iou": 0.5,  # the patch is the box
+        "corloc": 0.5,
     }  # no image has two labels with boxes
     assert found["even"]["energy_in_box"] == pytest.approx(1 / 16)
     ignore = np.zeros((3, 3), bool)
