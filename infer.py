@@ -4,6 +4,7 @@ page."""
 from argparse import BooleanOptionalAction
 
 from lib.common.cli import (
+    MAPS,
     comma_separated,
     experiment_parser,
     fraction_or_tuned,
@@ -51,6 +52,18 @@ def main() -> None:
         help="also write each label's heatmap over its image as a JPEG (default: with --images)",
     )
     parser.add_argument(
+        "--boxes",
+        action="store_true",
+        help="also find a box around each label's heatmap, for the page and predictions.jsonl "
+        "(pixels of the upright picture)",
+    )
+    parser.add_argument(
+        "--map",
+        choices=MAPS,
+        help="heatmaps to show first, and in overlays: the patches that the score comes from, or "
+        "where the label looked, as published (default: evidence, if the --model has it)",
+    )
+    parser.add_argument(
         "--serve",
         action="store_true",
         help="serve a page at 127.0.0.1 on which images can be dropped",
@@ -75,7 +88,7 @@ def main() -> None:
 
 
 def show_page(arguments) -> None:
-    allowed = ("exp_dir", "device", "threshold", "serve", "port")
+    allowed = ("exp_dir", "device", "threshold", "map", "serve", "port")
     for flag, value in vars(arguments).items():
         if flag not in allowed and value not in (None, False):
             name = flag.replace("_", "-")
@@ -84,7 +97,7 @@ def show_page(arguments) -> None:
     from lib.inference.serve import serve
 
     port = PORT if arguments.port is None else arguments.port
-    serve(arguments.exp_dir, arguments.device, port, arguments.threshold)
+    serve(arguments.exp_dir, arguments.device, port, arguments.threshold, arguments.map)
 
 
 if __name__ == "__main__":

@@ -29,20 +29,32 @@ class Predictor:
     """Scores images with an experiment's best EMA model.
 
     `device` is one of `--device`'s names; `world`, instead, the ranks that divide a split among
-    them. Raises `UserError` for a folder that is no experiment, or whose parts do not fit together.
+    them. `map` names the heatmaps that calls return, "evidence" or "attention"; None takes the
+    first of these that the head has. Raises `UserError` for a folder that is no
+    experiment, or whose parts do not fit together, and for a map that the head has not.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
-    >>> scores, attention = predictor(["a.jpg", "b.jpg"])
+    >>> scores, heatmaps = predictor(["a.jpg", "b.jpg"])
     >>> found = scores >= predictor.cutoffs().values
     """
 
     def __init__(
-        self, exp_dir: str | Path, device: str = "auto", world: World | None = None
+        self,
+        exp_dir: str | Path,
+        device: str = "auto",
+        world: World | None = None,
+        map: str | None = None,
     ) -> None:
         self.world = world or World(select_device(device))
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
+        self.map = map or model.maps[0]
+        if self.map not in model.maps:
+            raise UserError(
+                f"--map {self.map}: --model {self.config.model} has none; pass --map "
+                f"{' or '.join(model.maps)}"
+            )
         self.amp = self.config.amp
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
@@ -56,9 +68,10 @@ class Predictor:
         Paths and Pillow images are turned by their EXIF, unless the experiment was trained with
         `--exif stored`.
 
-        Returns scores (B, C) in [0, 1], in the order of `labels`, and attention (B, C, H, W), which
-        sums to 1 over the patches (to less if a class token takes a part), both float32. Raises
-        `UserError` for an image that cannot be read, and for arrays of another kind.
+        Returns scores (B, C) in [0, 1], in the order of `labels`, and heatmaps (B, C, H, W) of the
+        map, which sum to 1 over the patches (attention to less if a class token takes a part), both
+        float32. Raises `UserError` for an image that cannot be read, and for arrays of another
+        kind.
         """
         if isinstance(images, (str, Path, Image.Image)):
             raise UserError("Predictor: expected a list of images, got a single one")
@@ -67,8 +80,8 @@ class Predictor:
         if not parts:
             size = len(self.labels)
             return np.empty((0, size), np.float32), np.empty((0, size, *self.grid), np.float32)
-        scores, attention = zip(*parts, strict=True)
-        return np.concatenate(scores), np.concatenate(attention)
+        scores, heatmaps = zip(*parts, strict=True)
+        return np.concatenate(scores), np.concatenate(heatmaps)
 
     def tuning(self) -> Tuning | None:
         """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
@@ -89,8 +102,8 @@ class Predictor:
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
                 output = self.model(self.normalizer(pixels.to(self.device)))
-        attention = output.attention.unflatten(-1, self.grid)
-        return output.logits.float().sigmoid().cpu().numpy(), attention.float().cpu().numpy()
+            heatmaps = output.heatmaps(self.map).unflatten(-1, self.grid)
+        return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
 
     def stream(
         self,

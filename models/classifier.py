@@ -14,10 +14,12 @@ from models.output import Output
 class Classifier(nn.Module):
     """A network on the patch tokens of `backbone`, from normalised images (B, 3, S, S) to `Output`.
 
-    `label_parts` begin the names of those parts of the state that belong to the labels.
+    `label_parts` begin the names of those parts of the state that belong to the labels; `maps` are
+    the names of the maps in its `Output`, the one that decides the score first.
     """
 
     label_parts: tuple[str, ...] = ()
+    maps: tuple[str, ...] = ()
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
@@ -50,6 +52,7 @@ class HeadOnBackbone(Classifier):
         super().__init__(backbone)
         self.head = head
         self.label_parts = tuple(f"head.{part}" for part in head.label_parts)
+        self.maps = head.maps
 
     def classify(self, tokens: Tensor) -> Output:
         """The backbone's tokens (B, P + N, D) -> `Output`."""

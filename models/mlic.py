@@ -19,7 +19,7 @@ from models.layers import (
     patch_classifier,
     position_code,
 )
-from models.output import Output
+from models.output import ATTENTION, EVIDENCE, Output
 
 ATTENTION_SIZE = 1024
 LEARNED_TEXT_SIZE = 768
@@ -35,6 +35,7 @@ class MLIC(Classifier):
     """
 
     label_parts = ("object_classifier.", "patch_classifier.")
+    maps = (EVIDENCE, ATTENTION)
 
     def __init__(
         self,
@@ -91,4 +92,5 @@ class MLIC(Classifier):
             patches = torch.cat([patches, context], dim=-1)
         patch_logits = self.patch_classifier(patches)
         logits = patch_logits.amax(dim=1)
-        return Output(logits, object_logits, alpha[..., self.backbone.prefix_tokens :])
+        first = self.backbone.prefix_tokens
+        return Output(logits, object_logits, alpha[..., first:], patch_logits[:, first:].mT)

@@ -1,18 +1,37 @@
-"""What every network returns.
+"""What every network returns, and the heatmaps in it.
 
 Shapes: B images, C labels, N = H * W patches.
 """
 
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
+
+EVIDENCE, ATTENTION = "evidence", "attention"
+# what each shows, in a sentence
+MEANINGS = {
+    EVIDENCE: "How much each patch speaks for the label: the score comes from these patches.",
+    ATTENTION: "Where the label looked: the weights with which it gathered the patches.",
+}
 
 
 class Output(NamedTuple):
     """`logits` (B, C), the prediction; `object_logits` (B, C) of the method's auxiliary classifier,
-    None for other heads; `attention` (B, C, N), the heatmaps: each sums to 1 over the patches of
-    a network without prefix tokens."""
+    None for other heads; and two maps, of which a head has one or both, else None:
+
+    `attention` (B, C, N): where a label looks. It sums to 1 over the patches of a network without
+    prefix tokens. `evidence` (B, C, N): the logits of single patches from which the prediction
+    comes; for the method it is their maximum.
+    """
 
     logits: Tensor
     object_logits: Tensor | None
-    attention: Tensor
+    attention: Tensor | None
+    evidence: Tensor | None
+
+    def heatmaps(self, name: str) -> Tensor:
+        """A map to look at (B, C, N), float32, which sums to 1: attention as it is, of evidence
+        the softmax over the patches."""
+        found = getattr(self, name).float()
+        return torch.softmax(found, dim=-1) if name == EVIDENCE else found

@@ -31,6 +31,7 @@ COLUMNS = {
     "ECE, calibrated": ("ece_calibrated", 4),
     "pointing accuracy": ("pointing_accuracy", 4),
     "energy in box": ("energy_in_box", 4),
+    "discrimination": ("discrimination", 4),
     "head parameters, M": ("head_parameters", 2),
     "training, images/s": ("train_speed", 1),
     "eval, images/s": ("eval_speed", 1),
@@ -162,7 +163,10 @@ def measures(experiment: Any, evaluated: Any) -> dict[str, Any]:
     from lib.experiment.history import read_history
 
     row: dict[str, Any] = {"run": str(experiment.path), "seed": evaluated.config.seed}
-    row |= {key: evaluated.results.get(key) for key, _ in COLUMNS.values()}
+    maps = evaluated.results.get("localization", {})
+    # of the map that the head's pages show first
+    found = evaluated.results | next(iter(maps.values()), {})
+    row |= {key: found.get(key) for key, _ in COLUMNS.values()}
     speeds = [epoch["images_per_second"] for epoch in read_history(experiment.history_file)]
     return row | {"train_speed": statistics.median(speeds)} | head_costs(experiment.path)
 

@@ -1,6 +1,6 @@
 """Export a trained experiment.
 
---format onnx and torch_export write one program each, from uint8 pictures to scores and attention,
+--format onnx and torch_export write one program each, from uint8 pictures to scores and heatmaps,
 which is run and compared before it is kept. --format published writes an experiment folder of the
 published form, whose config.yaml and checkpoint the published code and this project read.
 """

@@ -2,8 +2,9 @@
 program.
 
 Shapes: B images, C labels, S image side, H x W patches. The program takes `images`, uint8
-(B, S, S, 3), RGB as Pillow reads and resizes it, and gives `scores` (B, C) in [0, 1] and
-`attention` (B, C, H, W); normalisation and sigmoid are inside, and B is free.
+(B, S, S, 3), RGB as Pillow reads and resizes it, and gives `scores` (B, C) in [0, 1] and the
+heatmaps that the head has, `evidence` and `attention` (B, C, H, W); normalisation, sigmoid and
+softmax are inside, and B is free.
 """
 
 import contextlib
@@ -31,9 +32,9 @@ from models.classifier import Classifier
 TOLERANCE = 1e-4
 ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keeps them beside it
 TOGETHER = 8  # images on which a program is tried at once
-INPUT, OUTPUTS = "images", ("scores", "attention")
+INPUT, SCORES = "images", "scores"
 
-RunProgram = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+RunProgram = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
 class Program(nn.Module):
@@ -47,11 +48,17 @@ class Program(nn.Module):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
 
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Images, uint8 (B, S, S, 3) -> scores (B, C) and attention (B, C, H, W), float32."""
+    @property
+    def outputs(self) -> list[str]:
+        """The names of what `forward` gives."""
+        return [SCORES, *self.model.maps]
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        """Images, uint8 (B, S, S, 3) -> scores (B, C) and heatmaps (B, C, H, W), float32."""
         pixels = images.permute(0, 3, 1, 2).float() / 255
         output = self.model((pixels - self.mean) / self.std)
-        return output.logits.sigmoid(), output.attention.unflatten(-1, self.grid)
+        maps = [output.heatmaps(name).unflatten(-1, self.grid) for name in self.model.maps]
+        return output.logits.sigmoid(), *maps
 
 
 class Format(NamedTuple):
@@ -60,7 +67,7 @@ class Format(NamedTuple):
     file: str
     packages: tuple[str, ...]
     write: Callable[[Program, Tensor, Path, dict[str, str]], None]
-    load: Callable[[Path], RunProgram]
+    load: Callable[[Path, Program], RunProgram]
 
 
 def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarray) -> float:
@@ -68,7 +75,7 @@ def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarr
     folder `target`.
 
     What is written is loaded and run on `images` (B, S, S, 3), a few at once and the first one
-    alone; gives the largest difference from the predictor's float32 scores and attention. Raises
+    alone; gives the largest difference from the predictor's float32 scores and heatmaps. Raises
     `UserError` where that is more than 1e-4, where the network cannot be exported, or `target`
     exists; nothing is written then.
     """
@@ -93,7 +100,7 @@ def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarr
                     f"--format {form}: {config.arch} cannot be exported: {reason}"
                 ) from error
         predictor.amp = False
-        return _compare(predictor, chosen.load(file), images, form)
+        return _compare(predictor, chosen.load(file, program), images, form)
 
 
 def pictures(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
@@ -144,13 +151,16 @@ def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: st
     largest = 0.0
     groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
     for part in (images[:1], *groups):
-        for one, other in zip(run(part), predictor(list(part)), strict=True):
-            if one.shape != other.shape:
-                raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")
-            largest = max(largest, float(np.abs(one - other).max()))
+        found = run(part)
+        for name in predictor.model.maps:
+            predictor.map = name
+            for one, other in zip((found[SCORES], found[name]), predictor(list(part)), strict=True):
+                if one.shape != other.shape:
+                    raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")
+                largest = max(largest, float(np.abs(one - other).max()))
     if not largest <= TOLERANCE:
         raise UserError(
-            f"--format {form}: the exported program differs from PyTorch's scores or attention by "
+            f"--format {form}: the exported program differs from PyTorch's scores or heatmaps by "
             f"{largest:.2g}, more than {TOLERANCE:g}; nothing was written"
         )
     return largest
@@ -164,7 +174,7 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
         program,
         (example,),
         input_names=[INPUT],
-        output_names=list(OUTPUTS),
+        output_names=program.outputs,
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         verbose=False,
@@ -175,11 +185,12 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
     onnx.checker.check_model(str(file))
 
 
-def _load_onnx(file: Path) -> RunProgram:
+def _load_onnx(file: Path, program: Program) -> RunProgram:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    return lambda images: tuple(session.run(list(OUTPUTS), {INPUT: images}))
+    names = program.outputs
+    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
 
 
 def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:
@@ -188,12 +199,13 @@ def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str,
     torch.export.save(exported, str(file), extra_files={"metadata.json": json.dumps(facts)})
 
 
-def _load_torch(file: Path) -> RunProgram:
+def _load_torch(file: Path, program: Program) -> RunProgram:
     module = torch.export.load(str(file)).module()
 
-    def run(images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def run(images: np.ndarray) -> dict[str, np.ndarray]:
         with torch.inference_mode():
-            return tuple(output.numpy() for output in module(torch.from_numpy(images)))
+            outputs = module(torch.from_numpy(images))
+        return {name: one.numpy() for name, one in zip(program.outputs, outputs, strict=True)}
 
     return run
 

@@ -1,4 +1,4 @@
 """Using a trained model: evaluation, tags, heatmaps and the local page.
 
-May import: common, runtime, data, scoring, experiment, predictor.
+May import: common, runtime, data, scoring, experiment, predictor, models.
 """

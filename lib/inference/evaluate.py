@@ -22,6 +22,7 @@ from lib.scoring.localization import Localization
 from lib.scoring.metrics import average_precision, present_labels, summarize, threshold_f1
 from lib.scoring.thresholds import Criterion
 from lib.scoring.tuning import FILE, MAX_LISTED, Tuning, learn, validation_split
+from models.output import ATTENTION, EVIDENCE
 
 
 def evaluate(
@@ -51,7 +52,9 @@ def evaluate(
         split.require_known()
         heatmaps = None
         if boxes is not None:
-            heatmaps = Localization(split, labels, boxes, predictor.grid, config.exif)
+            heatmaps = Localization(
+                split, labels, boxes, predictor.grid, config.exif, predictor.model.maps
+            )
         held_out = validation_split(data) if criterion else None
         threshold = config.threshold if threshold is None else threshold
         tuning = None if criterion else predictor.tuning()
@@ -67,7 +70,7 @@ def evaluate(
         split = ignore_unread(split, read)
         results = compute_results(scores, split, labels, threshold=threshold, topk=config.topk)
         if heatmaps:
-            results |= heatmaps.results(split.ignore)
+            results |= localization_results(heatmaps.results(split.ignore))
         results |= further_results(results["per_label"], scores, split, tuning)
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
@@ -97,7 +100,7 @@ def score_split(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Scores (N, C) of all ranks together, and which rows were read, uint8 (N,).
 
-    `heatmaps` measures the attention on the way.
+    `heatmaps` measures the maps on the way.
     """
     stream = predictor.stream(split, bad_images, batch_size, workers)
     if heatmaps:
@@ -106,14 +109,27 @@ def score_split(
     bad_images.merge_ranks(predictor.world)
     for line in bad_images.new_lines():
         print_line(line)
-    predictor.world.merge_(scores, read, *([heatmaps.found] if heatmaps else []))
+    found = [heatmaps.of_labels, heatmaps.of_pairs] if heatmaps else []
+    predictor.world.merge_(scores, read, *found)
     return scores[0], read
 
 
 def _measure_heatmaps(stream: Iterator[Prediction], heatmaps: Localization) -> Iterator[Prediction]:
     for prediction in stream:
-        heatmaps.measure(prediction.rows, prediction.outputs[0].attention)
+        output = prediction.outputs[0]
+        maps = {name: output.heatmaps(name) for name in heatmaps.maps}
+        heatmaps.measure(prediction.rows, maps)
         yield prediction
+
+
+def localization_results(localization: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """`localization`, by map; and `pointing_accuracy` and `energy_in_box` of attention, as
+    published, or of the only map of a head without."""
+    if not localization:
+        return {}
+    published = localization.get(ATTENTION) or localization[EVIDENCE]
+    names = ("pointing_accuracy", "energy_in_box")
+    return {name: published[name] for name in names} | {"localization": localization}
 
 
 def compute_results(
@@ -158,10 +174,23 @@ def further_results(
 
 
 def results_table(results: dict[str, Any]) -> str:
-    """The rows of `result.txt`: the scores, a blank line, and the AP of each label."""
+    """The text of `result.txt`: the scores, the AP of each label, and how the heatmaps locate, with
+    blank lines between them."""
     scores = {name: value for name, value in results.items() if isinstance(value, float)}
-    parts = ("\n".join(map(_row, part.items())) for part in (scores, results["per_label"]))
+    parts = ["\n".join(map(_row, part.items())) for part in (scores, results["per_label"])]
+    if localization := results.get("localization"):
+        parts.append("\n".join(_localization_rows(localization)))
     return "\n\n".join(parts) + "\n"
+
+
+def _localization_rows(localization: dict[str, dict[str, float]]) -> Iterator[str]:
+    """A table: a row for each map, a column for each measure."""
+    names = list(next(iter(localization.values())))
+    width = max(map(len, localization))
+    yield "  ".join([" " * width, *names])
+    for name, measured in localization.items():
+        cells = (f"{measured[one]:.3f}".rjust(len(one)) for one in names)
+        yield "  ".join([name.ljust(width), *cells])
 
 
 def write_results(

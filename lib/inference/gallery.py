@@ -3,7 +3,7 @@
 Images are drawn one by one on all ranks, and recorded in a file of each rank; the main process then
 joins these notes one at a time, so that memory does not grow with the number of images.
 
-Shapes: C labels, H x W patches.
+Shapes: M maps, C labels, H x W patches.
 """
 
 import base64
@@ -20,9 +20,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
 from lib.common.files import atomic_write, write_npz
 from lib.common.html import write_page
+from lib.data.pictures import read_header
 from lib.inference.overlays import (
     THUMBNAIL,
     add_caption,
@@ -35,7 +37,9 @@ from lib.inference.overlays import (
     turn_grids,
 )
 from lib.inference.tags import PREDICTED, Tag
+from lib.scoring.boxes import box_around
 from lib.scoring.mistakes import MISSED
+from models.output import MEANINGS
 
 PAGE, DATA, PREDICTIONS = "index.html", "data.js", "predictions.jsonl"
 OVERLAYS = "overlays"
@@ -43,18 +47,27 @@ Note = dict[str, Any]
 
 
 class Gallery:
-    """A staged folder of images with `labels` (C,), which the model reads by `exif`; each rank adds
-    its own."""
+    """A staged folder of images with `labels` (C,), which the model reads by `exif`, and their
+    heatmaps by `maps` (M,), the one to show first; each rank adds its own. With `boxes`, there is a
+    box around the heatmap of each label, of the first map."""
 
     def __init__(
-        self, stage: Path, labels: Sequence[str], exif: str, overlays: bool = False
+        self,
+        stage: Path,
+        labels: Sequence[str],
+        exif: str,
+        maps: Sequence[str],
+        overlays: bool = False,
+        boxes: bool = False,
     ) -> None:
-        self.stage, self.labels, self.exif, self.overlays = stage, list(labels), exif, overlays
+        self.stage, self.labels, self.exif = stage, list(labels), exif
+        self.maps, self.overlays, self.boxes = list(maps), overlays, boxes
 
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
     ) -> Note:
-        """Write the files of an image with `scores` (C,) and heatmaps (C, H, W); returns its note.
+        """Write the files of an image with `scores` (C,) and heatmaps (M, C, H, W); returns its
+        note. Overlays are those of the first map.
 
         The page shows the image upright, and its heatmaps with it; the raw grids are those of the
         model, and `orientation` is the turn that they lack.
@@ -62,27 +75,32 @@ class Gallery:
         name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
         image, orientation = read_upright(path, self.exif)
         image = display_size(image)
-        shown = {tag.column: turn_grids(grids[tag.column], orientation) for tag in tags}
+        shown = {tag.column: turn_grids(grids[:, tag.column], orientation) for tag in tags}
         save_image(self.stage / "images" / f"{name}.jpg", image)
         save_image(self.stage / "thumbnails" / f"{name}.jpg", display_size(image, THUMBNAIL))
         write_npz(
             self.stage / "grids" / f"{name}.npz",
-            attention=grids,
             scores=scores,
             labels=np.array(self.labels),
             orientation=np.array(orientation),
+            **dict(zip(self.maps, grids, strict=True)),
         )
         if self.overlays:
             self._draw_overlays(name, image, shown, tags)
         best = int(np.argmax(scores))
+        found = {}
+        if self.boxes:
+            found["boxes"] = [box_around(shown[tag.column][0]).round(4).tolist() for tag in tags]
+            found["pixels"] = list(read_header(path, UPRIGHT).size)
         return {
+            **found,
             "row": row,
             "path": path,
             "name": name,
             "size": list(image.size),
-            "grid": list(turn_grids(grids, orientation).shape[1:]),
+            "grid": list(turn_grids(grids, orientation).shape[2:]),
             "best": [best, float(scores[best])],
-            "tags": [[*tag, _packed(shown[tag.column])] for tag in tags],
+            "tags": [[*tag, *map(_packed, shown[tag.column])] for tag in tags],
         }
 
     def _draw_overlays(
@@ -90,7 +108,8 @@ class Gallery:
     ) -> None:
         for column, score, _ in tags:
             label = self.labels[column]
-            overlay = add_caption(overlay_heatmap(image, grids[column]), f"{label}  {score:.3f}")
+            overlay = overlay_heatmap(image, grids[column][0])
+            overlay = add_caption(overlay, f"{label}  {score:.3f}")
             save_image(self.stage / OVERLAYS / name / f"{column:04d}_{_slug(label)}.jpg", overlay)
 
     def keep(self, notes: Iterator[Note], rank: int) -> int:
@@ -121,7 +140,9 @@ class Gallery:
             data = stack.enter_context(atomic_write(self.stage / DATA, "wb"))
             lines = stack.enter_context(atomic_write(self.stage / PREDICTIONS, "wb"))
             colors = base64.b64encode(color_table().tobytes()).decode()
+            maps = [[name, MEANINGS[name]] for name in self.maps]
             head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
+            head += f'"maps": {json.dumps(maps)},\n'
             data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
             for note in itertools.islice(notes, limit):
                 kept = {key: value for key, value in note.items() if key not in ("row", "best")}
@@ -144,8 +165,11 @@ class Gallery:
     def _prediction(self, note: Note) -> dict[str, Any]:
         """The line of an image in `predictions.jsonl`."""
         predicted, missed = [], []
-        for column, score, verdict, _ in note["tags"]:
-            item = {"label": self.labels[column], "score": round(score, 6)}
+        for place, (column, score, verdict, *_) in enumerate(note["tags"]):
+            item: dict[str, Any] = {"label": self.labels[column], "score": round(score, 6)}
+            if "boxes" in note:
+                box = np.array(note["boxes"][place]) * np.array(note["pixels"] * 2)
+                item["box"] = box.round(1).tolist()
             if verdict == MISSED:
                 missed.append(item)
             else:

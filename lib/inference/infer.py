@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
+import torch
 
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
@@ -84,19 +85,22 @@ def infer(
     top: int | None = None,
     threshold: float | str | None = None,
     overlays: bool | None = None,
+    boxes: bool = False,
+    map: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Tag `images`, or the test split of an experiment's data; returns the path of the page.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
-    `Predictor.cutoffs`. Overlays are written for `images`, unless `overlays` says otherwise.
-    Raises `UserError` if there is nothing to show.
+    `Predictor.cutoffs`, for `map` `Predictor`. Overlays are written for `images`, unless `overlays`
+    says otherwise; `boxes` are found around the heatmaps. Raises `UserError` if there is nothing to
+    show.
     """
     with world.raise_on_all_ranks():
         if images and only_errors:
             raise UserError("--only-errors: the labels of --images are unknown; leave one out")
-        predictor = Predictor(exp_dir, world=world)
+        predictor = Predictor(exp_dir, world=world, map=map)
         config, names = predictor.config, predictor.labels
         selection = Selection(
             predictor.cutoffs(threshold),
@@ -119,6 +123,7 @@ def infer(
         selection,
         limit=limit,
         overlays=bool(images) if overlays is None else overlays,
+        boxes=boxes,
         print_tags=bool(images),
         batch_size=batch_size,
         workers=workers,
@@ -147,6 +152,7 @@ def visualize(
     *,
     limit: int | None = None,
     overlays: bool = False,
+    boxes: bool = False,
     print_tags: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -164,11 +170,13 @@ def visualize(
             world.broadcast_from_main(lambda: stack.enter_context(replaced)),
             predictor.labels,
             predictor.config.exif,
+            _maps_of(predictor),
             overlays,
+            boxes,
         )
         stream = predictor.stream(split, bad_images, batch_size, workers)
         total = -(-len(split) // world.world_size)
-        rows = progress_bar(_rows(stream, predictor.grid), "draw", "image", total=total)
+        rows = progress_bar(_rows(stream, predictor), "draw", "image", total=total)
         wanted = itertools.islice(_wanted(rows, split, selection), limit)
         drawn = in_threads(lambda work: gallery.draw(*work), wanted, available_cores())
         kept = gallery.keep(drawn, world.rank)
@@ -194,12 +202,19 @@ def visualize(
     return Shown(target / PAGE, pictures, verdicts, unreadable)
 
 
+def _maps_of(predictor: Predictor) -> list[str]:
+    """The maps of the head, the one that was asked for first."""
+    return sorted(predictor.model.maps, key=lambda name: name != predictor.map)
+
+
 def _rows(
-    stream: Iterator[Prediction], grid: tuple[int, int]
+    stream: Iterator[Prediction], predictor: Predictor
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Row, scores (C,) and heatmaps (C, H, W) of each image."""
+    """Row, scores (C,) and heatmaps (M, C, H, W) of each image, of the maps `_maps_of`."""
     for prediction in stream:
-        grids = prediction.outputs[0].attention.unflatten(-1, grid).cpu().numpy()
+        output = prediction.outputs[0]
+        maps = [output.heatmaps(name).unflatten(-1, predictor.grid) for name in _maps_of(predictor)]
+        grids = torch.stack(maps, dim=1).cpu().numpy()
         yield from zip(prediction.rows.tolist(), prediction.scores[0], grids, strict=True)
 
 

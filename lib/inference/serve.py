@@ -37,6 +37,7 @@ from lib.data.pictures import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmap
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate
+from models.output import MEANINGS
 
 HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20
@@ -105,6 +106,8 @@ class App:
             own=len(set(values.tolist())) > 1,
             start=f"{float(values.mean()):.2f}",
             num_labels=len(self.predictor.labels),
+            map=self.predictor.map,
+            meaning=MEANINGS[self.predictor.map],
             max_bytes=MAX_BYTES,
         )
         return Response(html, mimetype="text/html")
@@ -119,10 +122,10 @@ class App:
             )
         image = _read(request.get_data(cache=False), self.predictor.config.exif)
         with self.lock:
-            scores, attention = self.predictor([image])
+            scores, heatmaps = self.predictor([image])
         token = secrets.token_urlsafe(12)
         with self.lock:
-            self.seen[token] = Seen(display_size(image), attention[0])
+            self.seen[token] = Seen(display_size(image), heatmaps[0])
             while len(self.seen) > KEPT:
                 self.seen.popitem(last=False)
         order = np.argsort(-scores[0], kind="stable")
@@ -154,7 +157,13 @@ class _Handler(WSGIRequestHandler):
         """Print nothing for requests and silent connections; tracebacks are printed elsewhere."""
 
 
-def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | None) -> NoReturn:
+def serve(
+    exp_dir: str | Path,
+    device: str,
+    port: int,
+    threshold: float | str | None,
+    map: str | None = None,
+) -> NoReturn:
     """Serve the page of an experiment at 127.0.0.1:`port` (0: a free one) until Ctrl-C."""
     try:
         listening = socket.create_server((HOST, port))
@@ -163,7 +172,7 @@ def serve(exp_dir: str | Path, device: str, port: int, threshold: float | str | 
         reason = str(reason).removeprefix("bind(): ").rstrip(".")
         raise UserError(f"--port {port}: cannot be used: {reason}; choose another") from error
     with listening:
-        app = App(Predictor(exp_dir, device=device), threshold)
+        app = App(Predictor(exp_dir, device=device, map=map), threshold)
         port = listening.getsockname()[1]
         server = make_server(
             HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()

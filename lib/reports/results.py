@@ -17,6 +17,11 @@ from lib.scoring.metrics import summarize
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
+# of results.json's localization; attention's others are those of the whole file
+MAP_MEASURES = {
+    "evidence": ("pointing_accuracy", "energy_in_box", "discrimination"),
+    "attention": ("discrimination",),
+}
 THRESHOLD, TOPK = 0.5, 3  # of an experiment without a config.yaml
 
 
@@ -60,12 +65,18 @@ class Evaluated(NamedTuple):
     @property
     def further(self) -> dict[str, float]:
         """What evaluate.py measured besides what scores alone give, such as pointing accuracy."""
+        localization = self.results.get("localization") or {}
         return {
             name: float(value)
             for name, value in self.results.items()
             if isinstance(value, (int, float))
             and name != "mAP"
             and not name.startswith(("threshold_", "topk_"))
+        } | {
+            f"{map_}_{name}": float(localization[map_][name])
+            for map_, names in MAP_MEASURES.items()
+            for name in names
+            if name in localization.get(map_, {})
         }
 
     def tuning(self) -> Tuning | None:

@@ -1,10 +1,15 @@
-"""How well heatmaps locate objects whose boxes are known: pointing accuracy, energy in box.
+"""How well heatmaps locate objects whose boxes are known, and whether they tell labels apart.
 
-Both measures are means over (image, ground-truth label) pairs with a box. Boxes `[x0, y0, x1, y1]`
-are in pixels of the image as `--exif` reads it, and scaled to the square that the model saw;
-difficult ones count too.
+Over (image, ground-truth label) pairs with a box: pointing accuracy, energy in box, and of the box
+around a heatmap (`lib/scoring/boxes.py`) its best IoU with one of the label's boxes, and CorLoc,
+how often that is at least 0.5. Over ordered pairs (a, b) of such labels of one image:
+discrimination, whether a's map has more of its mass inside a's boxes than b's map has (equal masses
+count half; chance is 0.5), and same peak, whether both maps peak at the same patch.
 
-Shapes: N images, C labels, H x W patches, K boxes.
+Boxes `[x0, y0, x1, y1]` are in pixels of the image as `--exif` reads it, and scaled to the square
+that the model saw; difficult ones count too.
+
+Shapes: N images, C labels, H x W patches, K boxes, L labels of an image that have a box, M maps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,13 +21,23 @@ from torch import Tensor
 from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.data.pictures import read_header
+from lib.scoring.boxes import best_overlap, box_around
+
+# what a reader compares with: the same map for all labels, either even, or the mean of the maps of
+# an image's labels
+EVEN, BLIND = "even", "label-blind"
+OF_LABELS = ("pointing_accuracy", "energy_in_box", "box_iou", "corloc")
+CORRECT = 0.5  # IoU from which a box counts
+OF_PAIRS = ("discrimination", "same_peak")
 
 
 class Localization:
-    """The pairs of a split, and what is found of them, batch by batch.
+    """The pairs of a split, and what is found of them, batch by batch, in each of `maps`.
 
-    `found` (2, N, C) holds hit and energy of each pair; a rank fills the rows of its own images,
-    the others are 0. Raises `UserError` if `boxes` has none for any pair.
+    `of_labels` (M', 4, N, C) holds `OF_LABELS` of each label, `of_pairs` (M', 2, N) the sums of
+    `OF_PAIRS` over an image's pairs of labels, for `names`: the M maps, each label-blind, and the
+    even map. A rank fills the rows of its own images, the others are 0. Raises `UserError` if
+    `boxes` has none for any pair.
     """
 
     def __init__(
@@ -32,58 +47,101 @@ class Localization:
         boxes: Mapping[str, Sequence[Mapping[str, Any]]],
         grid: tuple[int, int],
         exif: str,
+        maps: Sequence[str],
     ) -> None:
-        self.paths, self.grid, self.exif = split.paths, grid, exif
-        self.pairs: dict[int, dict[int, np.ndarray]] = {}
+        self.paths, self.grid, self.exif, self.maps = split.paths, grid, exif, tuple(maps)
+        self.names = (*self.maps, *(f"{name}, {BLIND}" for name in self.maps), EVEN)
+        self.boxes: dict[int, dict[int, np.ndarray]] = {}
         for row, path in enumerate(split.paths):
             by_label = _boxes_by_label(boxes.get(path, ()))
-            present = np.flatnonzero(split.targets[row]).tolist()
-            pairs = {c: by_label[labels[c]] for c in present if labels[c] in by_label}
-            if pairs:
-                self.pairs[row] = pairs
-        if not self.pairs:
+            present = np.flatnonzero((split.targets[row] == 1) & ~split.ignore[row]).tolist()
+            found = {c: by_label[labels[c]] for c in present if labels[c] in by_label}
+            if found:
+                self.boxes[row] = found
+        if not self.boxes:
             raise UserError(
                 f"boxes.json has no box for any label of the images in {split.name}.txt: write "
                 "their paths as in that file, or remove boxes.json"
             )
-        self.found = np.zeros((2, *split.targets.shape), np.float32)
+        images, columns = split.targets.shape
+        kinds = len(self.names)
+        self.of_labels = np.zeros((kinds, len(OF_LABELS), images, columns), np.float32)
+        self.of_pairs = np.zeros((kinds, len(OF_PAIRS), images), np.float32)
 
-    def measure(self, rows: np.ndarray, attention: Tensor) -> None:
-        """Measure the heatmaps (B, C, H * W) of the images `rows` (B,)."""
-        places = [
-            (place, row, column)
-            for place, row in enumerate(rows.tolist())
-            for column in self.pairs.get(row, ())
-        ]
-        if not places:
-            return
-        batch, _, columns = zip(*places, strict=True)
-        grids = attention[list(batch), list(columns)].float().cpu().numpy()
-        sizes: dict[int, tuple[int, int]] = {}
-        for (_, row, column), grid in zip(places, grids, strict=True):
-            if row not in sizes:
-                sizes[row] = read_header(self.paths[row], self.exif).size
-            boxes = self.pairs[row][column] / np.array([*sizes[row], *sizes[row]])
-            grid = grid.reshape(self.grid)
-            self.found[:, row, column] = points_at(grid, boxes), energy_in(grid, boxes)
+    def measure(self, rows: np.ndarray, heatmaps: Mapping[str, Tensor]) -> None:
+        """Measure the maps (B, C, H * W) of the images `rows` (B,), by name."""
+        for place, row in enumerate(rows.tolist()):
+            by_label = self.boxes.get(row, {})
+            if not by_label:
+                continue
+            columns = list(by_label)
+            width, height = read_header(self.paths[row], self.exif).size
+            boxes = [by_label[column] / np.array([width, height] * 2) for column in columns]
+            inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
+            grids = {name: heatmaps[name][place, columns].float().cpu() for name in self.maps}
+            for index, one in enumerate(self._with_baselines(grids)):
+                hits = [points_at(grid, truth) for grid, truth in zip(one, boxes, strict=True)]
+                masses = _shares(one.reshape(len(one), -1)) @ inside.T  # of map, in boxes
+                overlaps = np.array(
+                    [
+                        best_overlap(box_around(grid), truth)
+                        for grid, truth in zip(one, boxes, strict=True)
+                    ]
+                )
+                found = np.stack([hits, masses.diagonal(), overlaps, overlaps >= CORRECT], axis=-1)
+                self.of_labels[index, :, row, columns] = found
+                self.of_pairs[index, :, row] = _compare(masses, one.reshape(len(one), -1))
 
-    def results(self, ignore: np.ndarray) -> dict[str, float]:
-        """`pointing_accuracy` and `energy_in_box`: shares of hits, and mean energy, of the pairs
-        that `ignore` (N, C) does not mark; nothing where it marks all.
+    def _with_baselines(self, grids: Mapping[str, Tensor]) -> list[np.ndarray]:
+        """What `names` names, each (L, H, W)."""
+        found = [grid.double().numpy().reshape(-1, *self.grid) for grid in grids.values()]
+        blind = []
+        for grid in found:
+            shares = _shares(grid.reshape(len(grid), -1)).mean(axis=0)
+            blind.append(np.broadcast_to(shares.reshape(self.grid), grid.shape))
+        return [*found, *blind, np.ones((len(found[0]), *self.grid))]
 
-        Once the rows of all processes are in `found`.
+    def results(self, ignore: np.ndarray) -> dict[str, dict[str, float]]:
+        """Of each of `names`: `OF_LABELS`, the same over images with two labels or more, and
+        `OF_PAIRS`; without the images all of whose entries `ignore` (N, C) marks, as those that
+        could not be read. Measures of nothing are left out.
+
+        Once the rows of all processes are there.
         """
-        pairs = [
-            (row, column)
-            for row, columns in self.pairs.items()
-            for column in columns
-            if not ignore[row, column]
-        ]
-        if not pairs:
-            return {}
-        rows, columns = zip(*pairs, strict=True)
-        hits, energies = self.found[:, rows, columns].astype(np.float64).mean(axis=1)
-        return {"pointing_accuracy": float(hits), "energy_in_box": float(energies)}
+        rows = [row for row in self.boxes if not ignore[row].all()]
+        several = [row for row in rows if len(self.boxes[row]) > 1]
+        pairs = sum(len(self.boxes[row]) * (len(self.boxes[row]) - 1) for row in several)
+        found: dict[str, dict[str, float]] = {}
+        for index, name in enumerate(self.names):
+            measured: dict[str, float] = {}
+            for kept, ending in ((rows, ""), (several, "_several_labels")):
+                labels = [(row, column) for row in kept for column in self.boxes[row]]
+                if labels:
+                    values = self.of_labels[index][:, *np.array(labels).T].astype(np.float64)
+                    means = values.mean(axis=1).tolist()
+                    measured |= {f"{n}{ending}": v for n, v in zip(OF_LABELS, means, strict=True)}
+            if pairs:
+                sums = self.of_pairs[index][:, several].astype(np.float64).sum(axis=1)
+                measured |= dict(zip(OF_PAIRS, (sums / pairs).tolist(), strict=True))
+            found[name] = measured
+        return found if rows else {}
+
+
+def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
+    """Sums over ordered pairs (a, b) of labels: of those in which a's map, against b's, has more of
+    its mass in a's boxes, and of those with the same peak. `masses` (L, L) of map, in boxes; `maps`
+    (L, H * W)."""
+    own = masses.diagonal()
+    wins = (own > masses) + 0.5 * (own == masses)
+    peaks = maps.argmax(axis=1)
+    others = ~np.eye(len(own), dtype=bool)
+    return float(wins[others].sum()), float((peaks[:, None] == peaks)[others].sum())
+
+
+def _shares(maps: np.ndarray) -> np.ndarray:
+    """Maps (L, H * W) that sum to 1, or are 0."""
+    totals = maps.sum(axis=1, keepdims=True)
+    return np.divide(maps, totals, out=np.zeros_like(maps), where=totals > 0)
 
 
 def points_at(heatmap: np.ndarray, boxes: np.ndarray) -> bool:
@@ -98,19 +156,6 @@ def points_at(heatmap: np.ndarray, boxes: np.ndarray) -> bool:
     half = np.array([0.5 / width, 0.5 / height])
     inside = (boxes[:, :2] - half <= center) & (center <= boxes[:, 2:] + half)
     return bool(inside.all(axis=1).any())
-
-
-def energy_in(heatmap: np.ndarray, boxes: np.ndarray) -> float:
-    """The share of the mass of `heatmap` (H, W) that lies inside `boxes` (K, 4), in [0, 1].
-
-    A patch counts by the share of its area that the boxes cover together; boxes are in shares of
-    the square, and what lies outside it covers nothing. The mass is the sum over the patches, also
-    where a class token has taken a part of the attention; without any mass the share is 0.
-    """
-    total = float(heatmap.sum())
-    if total <= 0:
-        return 0.0
-    return float((heatmap * covered(heatmap.shape, boxes)).sum()) / total
 
 
 def covered(grid: tuple[int, int], boxes: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.output import Output
+from models.output import ATTENTION, EVIDENCE, Output
 
 # number of heads -> the temperature of each; an infinite one takes the maximum
 TEMPERATURES = {
@@ -24,9 +24,11 @@ TEMPERATURES = {
 
 class CSRAHead(nn.Module):
     """A head's scores are `s = x . w / |w|`, its logit is `mean(s) + lam * sum(softmax(T s) s)`;
-    the logits of the heads are added. The heatmap is the softmax, averaged over the heads."""
+    the logits of the heads are added. The attention is the softmax, averaged over the heads, the
+    evidence the sum of the heads' scores."""
 
     label_parts = ("",)
+    maps = (EVIDENCE, ATTENTION)
 
     def __init__(
         self,
@@ -47,7 +49,7 @@ class CSRAHead(nn.Module):
     def forward(self, tokens: Tensor) -> Output:
         """Tokens (B, P + N, D) -> `Output`."""
         patches = tokens[:, self.prefix_tokens :]
-        logits, attention = [], []
+        logits, attention, evidence = [], [], []
         classifier: Any
         for classifier, temperature in zip(self.classifiers, self.temperatures, strict=True):
             length = classifier.weight.norm(dim=1)
@@ -58,4 +60,10 @@ class CSRAHead(nn.Module):
                 weights = torch.softmax(temperature * scores, dim=-1)
             logits.append(scores.mean(dim=-1) + self.lam * (weights * scores).sum(dim=-1))
             attention.append(weights)
-        return Output(sum(logits[1:], logits[0]), None, torch.stack(attention).mean(dim=0))
+            evidence.append(scores)
+        return Output(
+            torch.stack(logits).sum(dim=0),
+            None,
+            torch.stack(attention).mean(dim=0),
+            torch.stack(evidence).sum(dim=0),
+        )

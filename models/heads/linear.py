@@ -3,16 +3,17 @@
 Shapes: B images, C labels, N patches, P prefix tokens, D features.
 """
 
-import torch
 from torch import Tensor, nn
 
-from models.output import Output
+from models.output import EVIDENCE, Output
 
 
 class LinearHead(nn.Module):
-    """Its heatmap is the class activation: the softmax over patches of a label's logit at each."""
+    """Its evidence is the class activation: a label's logit at each patch, of which the prediction
+    is the mean."""
 
     label_parts = ("",)
+    maps = (EVIDENCE,)
 
     def __init__(self, num_features: int, num_labels: int, *, prefix_tokens: int = 0) -> None:
         super().__init__()
@@ -22,8 +23,5 @@ class LinearHead(nn.Module):
     def forward(self, tokens: Tensor) -> Output:
         """Tokens (B, P + N, D) -> `Output`."""
         patches = tokens[:, self.prefix_tokens :]
-        activation = self.classifier(
-            patches
-        ).float()  # (B, N, C); its mean is linear in the patches
-        attention = torch.softmax(activation.mT, dim=-1)
-        return Output(self.classifier(patches.mean(dim=1)), None, attention)
+        evidence = self.classifier(patches).mT
+        return Output(self.classifier(patches.mean(dim=1)), None, None, evidence)

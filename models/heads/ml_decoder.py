@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.heads.decoder import DecoderLayer
-from models.output import Output
+from models.output import ATTENTION, Output
 
 LARGEST_NUMBER_OF_GROUPS = 100
 
@@ -21,6 +21,7 @@ class MLDecoderHead(nn.Module):
     group's query, averaged over the attention heads."""
 
     label_parts = ("queries", "output")
+    maps = (ATTENTION,)
 
     def __init__(
         self,
@@ -56,4 +57,4 @@ class MLDecoderHead(nn.Module):
         outputs = torch.einsum("bge,gec->bgc", groups, self.output.to(groups.dtype)).flatten(1)
         logits = outputs[:, : self.num_labels] + self.output_bias
         by_label = attention.float().repeat_interleave(self.labels_of_group, dim=1)
-        return Output(logits, None, by_label[:, : self.num_labels, self.prefix_tokens :])
+        return Output(logits, None, by_label[:, : self.num_labels, self.prefix_tokens :], None)

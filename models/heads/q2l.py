@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from models.errors import ModelError
 from models.heads.decoder import DecoderLayer
 from models.layers import EncoderLayer, ObjectClassifier, position_code
-from models.output import Output
+from models.output import ATTENTION, Output
 
 
 class Q2LHead(nn.Module):
@@ -18,6 +18,7 @@ class Q2LHead(nn.Module):
     """
 
     label_parts = ("queries", "classifier.")
+    maps = (ATTENTION,)
 
     def __init__(
         self,
@@ -64,4 +65,4 @@ class Q2LHead(nn.Module):
         for layer in self.decoder:
             labels, attention = layer(labels, labels + self.queries, keys, patches)
         logits = self.classifier(self.norm(labels))
-        return Output(logits, None, attention[..., self.prefix_tokens :].float())
+        return Output(logits, None, attention[..., self.prefix_tokens :].float(), None)

@@ -110,9 +110,11 @@ def test_evaluation_gives_the_best_epochs_map(work):
     kinds = ("threshold", "topk")
     names = {f"{kind}_{part}" for kind in kinds for part in "cp cr cf1 op or of1".split()}
     localization = {"pointing_accuracy", "energy_in_box"}
-    names |= {"mAP", "per_label", "mAP_present", "labels_without_positives"}
+    names |= {"mAP", "per_label", "mAP_present", "labels_without_positives", "localization"}
     assert names | localization == set(results)
     assert all(0 < results[name] <= 1 for name in localization)
+    assert all(results["localization"]["attention"][name] == results[name] for name in localization)
+    assert list(results["localization"])[0] == "evidence"
     assert results["mAP"] == pytest.approx(np.mean(list(results["per_label"].values())))
 
 
@@ -120,7 +122,8 @@ def test_evaluation_writes_its_files(work):
     experiment, evaluate = work[1], work[3]
     table = (experiment / "result.txt").read_text()
     assert table.strip() == evaluate.out.strip()
-    scores, per_label = table.strip().split("\n\n")
+    scores, per_label, maps = table.strip().split("\n\n")
+    assert [line.split()[0] for line in maps.splitlines()[1:]][:2] == ["evidence", "attention"]
     assert scores.startswith(f"{'mAP':<15}\t0.") and len(per_label.splitlines()) == 10
     with np.load(experiment / "scores.npz", allow_pickle=False) as stored:
         assert stored["scores"].dtype == np.float32 and stored["scores"].shape == (9, 10)
@@ -147,7 +150,8 @@ def test_heatmaps_and_page(work):
         assert line["path"] == path and line["predicted"] == []
         assert sorted(item["label"] for item in line["missed"]) == sorted(names.split(","))
         with np.load(folder / line["heatmaps"], allow_pickle=False) as stored:
-            assert stored["attention"].shape == (10, 1, 1) and stored["scores"].shape == (10,)
+            assert stored["attention"].shape == stored["evidence"].shape == (10, 1, 1)
+            assert stored["scores"].shape == (10,)
             assert stored["labels"].tolist()[0] == "zero"
     for pictures in ("images", "thumbnails"):
         files = sorted((folder / pictures).iterdir())

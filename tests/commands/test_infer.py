@@ -1,6 +1,7 @@
 """infer.py from the command line: tags, filters, odd pictures and files that cannot be read."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from PIL import Image
 
 from lib.inference.infer import find_images, in_threads
+from lib.scoring.boxes import box_around
 from tests.helpers.commands import error_line, make_data, make_experiment, run_here
 
 LABELS = ["red", "green", "blue"]
@@ -186,7 +188,7 @@ def turned_pair(folder):
 
 def grids_of(folder, one):
     with np.load(folder / "grids" / f"{one['name']}.npz") as stored:
-        return stored["attention"], stored["orientation"]
+        return stored["evidence"], stored["orientation"]
 
 
 def test_a_model_of_stored_pixels_and_a_page_of_upright_ones(infer, tmp_path):
@@ -289,3 +291,30 @@ def test_threads_keep_the_order_and_hold_few():
 
     for done, result in enumerate(in_threads(lambda item: 2 * item, items(), threads=3)):
         assert result == 2 * done and len(given) <= done + 6
+
+
+def test_the_map_that_is_asked_for_comes_first(infer):
+    found = []
+    for flags in ((), ("--map", "evidence"), ("--map", "attention")):
+        infer("--limit", "2", "--overlays", "--threshold", "0", *flags)
+        text = (infer.folder / "data.js").read_text()
+        (overlay, *_) = sorted((infer.folder / "overlays").rglob("*.jpg"))
+        found.append((re.findall(r'\["(evidence|attention)", "', text), overlay.read_bytes()))
+    assert found[0] == found[1] and found[0][0] == ["evidence", "attention"]
+    assert found[2][0] == ["attention", "evidence"] and found[2][1] != found[0][1]
+
+
+def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
+    """Of 120 x 100 pixels, stored turned or not; a label's box lies where its evidence is."""
+    turned_pair(tmp_path).save(tmp_path / "upright.png")
+    _, lines = infer("--images", "upright.png", "turned.png", "--threshold", "0", "--boxes")
+    upright, turned = ({one["label"]: one["box"] for one in line["predicted"]} for line in lines)
+    assert upright == turned and set(upright) == set(LABELS)
+    width, height = Image.open("upright.png").size
+    for one, line in zip(pictures(infer.folder), lines, strict=True):
+        grids, _ = grids_of(infer.folder, one)
+        for item in line["predicted"]:
+            grid = grids[LABELS.index(item["label"])]
+            expected = box_around(grid) * np.array([width, height] * 2)
+            np.testing.assert_allclose(item["box"], expected, atol=0.1)
+    assert "box" not in infer("--images", "upright.png", "--threshold", "0")[1][0]["predicted"][0]

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from lib.scoring.boxes import box_around
+
 
 def literal_position(height: int, width: int, size: int) -> np.ndarray:
     """The 2-D sine code (H * W, D), one number at a time."""
@@ -141,3 +143,72 @@ def literal_calibration_error(scores, targets, ignore, bins=15) -> float:
             share = sum(y for _, y in inside) / len(inside)
             total += abs(share - scores_mean) * len(inside) / len(entries)
     return total
+
+
+def literal_energy(heatmap, boxes) -> float:
+    """Share of the mass of (H, W) inside boxes (K, 4), in shares of the square: each patch by the
+    area of its cells, between all edges of boxes, whose middle lies in a box."""
+    height, width = heatmap.shape
+    total = inside = 0.0
+    for row in range(height):
+        for column in range(width):
+            total += heatmap[row, column]
+            left, top = column / width, row / height
+            right, bottom = (column + 1) / width, (row + 1) / height
+            xs = sorted({left, right, *(x for box in boxes for x in box[::2] if left < x < right)})
+            ys = sorted({top, bottom, *(y for box in boxes for y in box[1::2] if top < y < bottom)})
+            for x0, x1 in zip(xs, xs[1:], strict=False):
+                for y0, y1 in zip(ys, ys[1:], strict=False):
+                    x, y = (x0 + x1) / 2, (y0 + y1) / 2
+                    if any(b[0] < x < b[2] and b[1] < y < b[3] for b in boxes):
+                        area = (x1 - x0) * (y1 - y0) * width * height
+                        inside += heatmap[row, column] * area
+    return inside / total if total > 0 else 0.0
+
+
+def literal_localization(split, labels, boxes, heatmaps, grid) -> dict[str, float]:
+    """All measures of heatmaps (N, C, H * W), pair by pair."""
+    from PIL import Image
+
+    hits, energies, overlaps, several, wins, same = [], [], [], [], [], []
+    for row, path in enumerate(split.paths):
+        size = np.array([*Image.open(path).size] * 2)
+        own = {}  # label's column -> its boxes
+        for column, label in enumerate(labels):
+            found = [np.array(item["box"]) / size for item in boxes[path] if item["label"] == label]
+            if found and split.targets[row, column] and not split.ignore[row, column]:
+                own[column] = found
+        for a, places in own.items():
+            heatmap = heatmaps[row, a].reshape(grid).astype(float)
+            y, x = np.unravel_index(heatmap.argmax(), grid)
+            y, x = (y + 0.5) / grid[0], (x + 0.5) / grid[1]
+            h, w = 0.5 / grid[0], 0.5 / grid[1]
+            hits.append(
+                any(b[0] - w <= x <= b[2] + w and b[1] - h <= y <= b[3] + h for b in places)
+            )
+            energies.append(literal_energy(heatmap, places))
+            overlaps.append(max(literal_overlap(box_around(heatmap), box) for box in places))
+            several.append(len(own) > 1)
+            for b in own:
+                if b != a:
+                    other = heatmaps[row, b].reshape(grid).astype(float)
+                    wins.append(literal_energy(heatmap, places) > literal_energy(other, places))
+                    same.append(heatmap.argmax() == other.argmax())
+    several, correct = np.array(several), np.array(overlaps) >= 0.5
+    names = ("pointing_accuracy", "energy_in_box", "box_iou", "corloc")
+    found = dict(zip(names, map(np.array, (hits, energies, overlaps, correct)), strict=True))
+    return {
+        **{name: values.mean() for name, values in found.items()},
+        **{f"{name}_several_labels": values[several].mean() for name, values in found.items()},
+        "discrimination": np.mean(wins),
+        "same_peak": np.mean(same),
+    }
+
+
+def literal_overlap(one, other) -> float:
+    """Intersection over union of two boxes."""
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    common = max(width, 0) * max(height, 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (one, other)]
+    return common / (sum(areas) - common)

@@ -33,17 +33,23 @@ def test_call_and_stream_agree(folder, monkeypatch):
     monkeypatch.chdir(folder)
     predictor = Predictor("experiments/mlic_colors/exp1", device="cpu")
     split = DataFolder.open("colors").split("test")
-    scores, attention = predictor(split.paths)
-    assert scores.shape == (6, 3) and attention.shape == (6, 3, 2, 2)
-    np.testing.assert_allclose(attention.sum((2, 3)), 1, rtol=1e-5)
+    scores, heatmaps = predictor(split.paths)
+    assert scores.shape == (6, 3) and heatmaps.shape == (6, 3, 2, 2)
+    np.testing.assert_allclose(heatmaps.sum((2, 3)), 1, rtol=1e-5)
     bad_images = BadImages()
     found, read = collect_scores(predictor.stream(split, bad_images, 4, 0), (1, 6, 3))
     found = found[0]
     np.testing.assert_allclose(found, scores, atol=1e-6)
     assert read.all()
     stream = predictor.stream(split, bad_images, 4, 0)
-    streamed = [prediction.outputs[0].attention for prediction in stream]
-    np.testing.assert_allclose(np.concatenate(streamed), attention.reshape(6, 3, 4), atol=1e-6)
+    outputs = [prediction.outputs[0] for prediction in stream]
+    streamed = np.concatenate([output.evidence.softmax(dim=-1) for output in outputs])
+    np.testing.assert_allclose(heatmaps.reshape(6, 3, 4), streamed, atol=1e-6)
+    evidence = np.concatenate([output.evidence for output in outputs])
+    np.testing.assert_allclose(1 / (1 + np.exp(-evidence.max(axis=-1))), scores, atol=1e-6)
+    predictor = Predictor("experiments/mlic_colors/exp1", device="cpu", map="attention")
+    streamed = np.concatenate([output.attention for output in outputs])
+    np.testing.assert_allclose(predictor(split.paths)[1].reshape(6, 3, 4), streamed, atol=1e-6)
 
 
 def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):

@@ -110,11 +110,13 @@ def test_the_best_patch_of_each_label_decides():
     assert network.patch_classifier[2].p == 0.5
     seen = []
     network.patch_classifier.register_forward_hook(lambda *call: seen.append(call[1:]))
-    logits = network(torch.randn(2, 5, 8)).logits
+    output = network(torch.randn(2, 5, 8))
     (((pairs,), patch_logits),) = seen
     assert pairs.shape == (2, 5, 16) and patch_logits.shape == (2, 5, 3)
     alone = [network.patch_classifier(pairs[:, n : n + 1])[:, 0] for n in range(5)]
-    torch.testing.assert_close(logits, torch.stack(alone).amax(0))
+    torch.testing.assert_close(output.logits, torch.stack(alone).amax(0))
+    torch.testing.assert_close(output.evidence, torch.stack(alone[1:], dim=-1))  # no class token
+    torch.testing.assert_close(output.heatmaps("evidence"), output.evidence.softmax(dim=-1))
 
 
 def test_without_context_the_objects_change_no_score():

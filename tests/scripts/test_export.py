@@ -46,13 +46,16 @@ def test_the_example_runs_without_torch(colors, here):
     picture = Image.open("data/colors/images/test0.png")
     picture.save(folder / "photo.png")
     code = "import sys; sys.modules['torch'] = None\n" + example().replace(".jpg", ".png")
-    code += "print(json.dumps([scores.tolist(), attention.tolist()]), sorted(facts))"
+    code += (
+        "print(json.dumps([scores.tolist(), evidence.tolist(), attention.tolist()]), sorted(facts))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found, arrays = done.stdout.splitlines()
     arrays, names = arrays.rsplit(" [", 1)
-    scores, attention = Predictor(EXPERIMENT, device="cpu")([picture])
-    for one, other in zip(json.loads(arrays), (scores, attention), strict=True):
+    scores, evidence = Predictor(EXPERIMENT, device="cpu")([picture])
+    attention = Predictor(EXPERIMENT, device="cpu", map="attention")([picture])[1]
+    for one, other in zip(json.loads(arrays), (scores, evidence, attention), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
     assert sorted(ast.literal_eval(found)) == ["blue", "red"]
     for name in ("arch", "criterion", "image_size", "labels", "temperature", "thresholds"):
@@ -69,10 +72,12 @@ def test_the_exported_program_of_torch_says_the_same(colors, here):
     assert json.loads(facts["thresholds"]) == [0.5] * 3 and facts["criterion"] == "fixed"
     predictor = Predictor(EXPERIMENT, device="cpu")
     images = export_graph.pictures(predictor, [f"data/colors/images/val{n}.png" for n in range(5)])
-    scores, attention = program(torch.from_numpy(images))
+    scores, evidence, attention = program(torch.from_numpy(images))
     expected = predictor(list(images))
     np.testing.assert_allclose(scores.detach(), expected[0], atol=1e-5)
-    np.testing.assert_allclose(attention.detach(), expected[1], atol=1e-5)
+    np.testing.assert_allclose(evidence.detach(), expected[1], atol=1e-5)
+    predictor.map = "attention"
+    np.testing.assert_allclose(attention.detach(), predictor(list(images))[1], atol=1e-5)
     assert "out: exists; remove it" in error_line(here("torch_export", "--save-dir", "out"))
 
 
@@ -94,20 +99,21 @@ def test_a_program_that_differs_is_not_kept(colors, here, monkeypatch):
     monkeypatch.setattr(export_graph, "TOGETHER", 3)
     calls = []
 
-    def off(file):
+    def off(file, program):
         """Right for the first image alone and for the first three, not for the fourth."""
-        run = load(file)
+        run = load(file, program)
 
         def run_off(images):
             calls.append(len(images))
-            return tuple(output + 2e-4 * (len(calls) == 3) for output in run(images))
+            wrong = 2e-4 * (len(calls) == 3)
+            return {name: output + wrong for name, output in run(images).items()}
 
         return run_off
 
     form = export_graph.FORMATS["torch_export"]._replace(load=off)
     monkeypatch.setitem(export_graph.FORMATS, "torch_export", form)
     line = error_line(here("torch_export"))
-    assert "differs from PyTorch's scores or attention by 0.0002, more than 0.0001" in line
+    assert "differs from PyTorch's scores or heatmaps by 0.0002, more than 0.0001" in line
     assert calls == [1, 3, 1]
     assert not (colors / "torch_export").exists()
     assert not [path for path in colors.iterdir() if path.name.startswith(".")]

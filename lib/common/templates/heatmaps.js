@@ -1,6 +1,6 @@
 "use strict";
-// Reads window.heatmaps of data.js: labels, colors (256 RGB in base64) and pictures; a tag of a
-// picture is [label's number, score, verdict, heatmap's levels in base64].
+// Reads window.heatmaps of data.js: labels, colors (256 RGB in base64), maps ([name, meaning]) and
+// pictures; a tag of a picture is [label's number, score, verdict, then each map's levels in base64].
 (() => {
   const MORE = 60; // cards that are added at a time
   const SHOWN = 8; // tags of a card
@@ -24,6 +24,7 @@
   let current = 0; // of `shown`, in the viewer
   let chosen = -1; // the label whose heatmap the viewer shows, -1 for none
   let bare = false; // whether the viewer hides the heatmap
+  let map = 0; // of all.maps
 
   function element(name, properties = {}, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -50,12 +51,12 @@
 
   // The levels are smoothed, then coloured: colours between two others would be other ones.
   function lay(box, picture, tag) {
-    box.querySelector("canvas")?.remove();
+    for (const old of box.querySelectorAll("canvas, .box")) old.remove();
     if (!tag) return;
     const [height, width] = picture.grid;
     const name = all.labels[tag[0]];
     const fine = Math.max(1, Math.round(FINE / Math.max(height, width))); // pixels of a patch
-    const rows = stretched(bytes(tag[3]), height, width, fine); // turned: (width, fine height)
+    const rows = stretched(bytes(tag[3 + map]), height, width, fine); // turned: (width, fine height)
     const levels = stretched(rows, width, height * fine, fine);
     const canvas = element("canvas", { width: width * fine, height: height * fine, role: "img" });
     canvas.ariaLabel = `heatmap of ${name}`;
@@ -68,6 +69,13 @@
     });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     box.append(canvas);
+    if (picture.boxes) {
+      const [x0, y0, x1, y1] = picture.boxes[picture.tags.indexOf(tag)];
+      const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((share) => `${100 * share}%`);
+      const outline = element("div", { className: "box" });
+      Object.assign(outline.style, { left, top, width, height });
+      box.append(outline);
+    }
   }
 
   // (height, width) levels -> (width, height * fine), by cubic weights along the height
@@ -160,6 +168,29 @@
       button.textContent = kind ? `${SIGNS[kind]} ${KINDS[kind]} (${count})` : "All";
       button.ariaPressed = String(kind === wanted.verdict);
     }
+  }
+
+  // --- the kinds of heatmaps
+
+  function fillMaps() {
+    if (all.maps.length > 1) $("maps").hidden = $("map-key").hidden = false;
+    all.maps.forEach(([name], number) => {
+      const button = element("button", { type: "button", textContent: name });
+      button.onclick = () => { chooseMap(number); filter(); };
+      $("maps").append(button);
+    });
+    chooseMap(0);
+  }
+
+  function chooseMap(number) {
+    map = number;
+    const [name, meaning] = all.maps[map];
+    $("map").textContent = name;
+    for (const place of document.querySelectorAll(".meaning"))
+      place.textContent = `Heatmaps show ${name}. ${meaning}`;
+    [...$("maps").children].forEach((button, place) => {
+      button.ariaPressed = String(place === map);
+    });
   }
 
   // --- cards
@@ -274,6 +305,7 @@
     Home: () => turn(-current),
     End: () => turn(shown.length - 1 - current),
     h: () => { bare = !bare; look(); },
+    m: () => { chooseMap((map + 1) % all.maps.length); look(); },
   };
 
   // arrows walk through the cards too, row by row where they stand below each other
@@ -312,6 +344,7 @@
   for (let level = 0; level < 256; level++)
     scale.data.set([...colors.subarray(3 * level, 3 * level + 3), 255], 4 * level);
   $("scale").getContext("2d").putImageData(scale, 0, 0);
+  fillMaps();
   fillFilters();
   filter();
 })();

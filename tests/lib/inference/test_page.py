@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from lib.common import cli
 from lib.common.html import TEMPLATES
 from lib.inference.gallery import Gallery
 from lib.inference.tags import Selection
 from lib.scoring.tuning import Cutoffs
+from models import output
 from tests.helpers.browser import browser  # noqa: F401
 
 HOSTILE = "<script>document.title = 'broken'</script>"
@@ -29,10 +31,11 @@ def corner(size, orientation=1):
 
 @pytest.fixture(scope="module")
 def gallery(tmp_path_factory):
-    """Named pictures, then many of one cat each; heatmaps of 2 x 4 patches point at the white."""
+    """Named pictures, then many of one cat each; of heatmaps of 2 x 4 patches, evidence points at
+    the white, attention at the corner that lies across."""
     folder = tmp_path_factory.mktemp("page")
-    heat = np.full((3, 2, 4), 0.05, np.float32)
-    heat[:, 1, 3] = 0.65
+    heat = np.full((2, 3, 2, 4), 0.05, np.float32)
+    heat[0, :, 1, 3] = heat[1, :, 0, 0] = 0.65
     pictures = [  # name, size, orientation, scores, targets
         ("wide.jpg", (64, 32), 1, (0.9, 0.1, 0.1), (1, 0, 0)),
         ("turned.jpg", (64, 32), 6, (0.1, 0.1, 0.8), (0, 0, 0)),
@@ -40,7 +43,9 @@ def gallery(tmp_path_factory):
         ("dot.png", (1, 1), 1, (0.1, 0.1, 0.1), (0, 0, 0)),
         *((f"{i}.png", (8, 8), 1, (0, 0.5 + i / 200, 0), (0, i % 2, 0)) for i in range(MANY)),
     ]
-    made = Gallery(folder / "visualization", LABELS, "stored")
+    made = Gallery(
+        folder / "visualization", LABELS, "stored", ["evidence", "attention"], boxes=True
+    )
     selection = Selection(Cutoffs.at(0.5, 3))
     known = np.zeros(3, bool)
 
@@ -159,6 +164,37 @@ def test_heatmaps_lie_where_a_person_sees_the_object(page, gallery, row, upright
     assert image.size == upright and not image.getexif()
     width, height = image.size
     assert image.getpixel((round((width - 1) * x), round((height - 1) * y))) > (200, 200, 200)
+
+
+def test_the_choices_of_map_are_those_of_the_models():
+    assert cli.MAPS == tuple(output.MEANINGS) == (output.EVIDENCE, output.ATTENTION)
+
+
+def test_the_other_map_is_a_click_or_a_key_away(page):
+    meaning = page.locator(".meaning").first
+    assert meaning.inner_text().startswith("Heatmaps show evidence. How much each patch speaks")
+    page.locator(".open").first.click()
+    canvas = page.locator("#viewer-frame canvas")
+    assert hottest(canvas)[1] > 0.5 and page.locator("#map").inner_text() == "evidence"
+    page.keyboard.press("m")
+    assert hottest(canvas)[1] < 0.5 and page.locator("#map").inner_text() == "attention"
+    page.keyboard.press("m")
+    assert hottest(canvas)[1] > 0.5
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="attention", exact=True).click()
+    assert meaning.inner_text().startswith("Heatmaps show attention. Where the label looked")
+    page.locator(".open").first.click()
+    assert hottest(canvas)[1] < 0.5
+
+
+def test_a_box_lies_around_the_heatmap(page):
+    page.locator(".open").first.click()
+    frame = page.locator("#viewer-frame img").bounding_box()
+    box = page.locator("#viewer-frame .box").bounding_box()
+    assert box["x"] > frame["x"] + 0.6 * frame["width"]
+    assert box["y"] > frame["y"] + 0.3 * frame["height"]
+    page.keyboard.press("h")
+    assert page.locator("#viewer-frame .box").count() == 0
 
 
 def test_keys_walk_through_images_and_labels(page):

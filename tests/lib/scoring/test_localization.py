@@ -1,5 +1,7 @@
 """Where heatmaps point, and how much of them lies in boxes, where the answer is known."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,8 @@ from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.data.pictures import read_image
 from lib.data.transforms import resize
-from lib.scoring.localization import Localization, covered, energy_in, points_at
+from lib.scoring.localization import Localization, covered, points_at
+from tests.helpers.twins import literal_energy, literal_localization
 
 SIZE = np.array([80, 40, 80, 40])  # of the image: on 4 x 4 patches they are 20 x 10 pixels
 
@@ -65,12 +68,12 @@ def test_any_box_of_the_label_will_do():
 def test_energy_in_boxes(boxes, energy):
     """Masses 0.1, 0.2, 0.3, 0.4 on 2 x 2 patches, in rows; of what is left, half is elsewhere."""
     heatmap = np.array([[0.1, 0.2], [0.3, 0.4]])
-    assert energy_in(heatmap, np.array(boxes) / SIZE) == pytest.approx(energy)
-    assert energy_in(heatmap / 2, np.array(boxes) / SIZE) == pytest.approx(energy)
+    assert literal_energy(heatmap, np.array(boxes) / SIZE) == pytest.approx(energy)
+    assert literal_energy(heatmap / 2, np.array(boxes) / SIZE) == pytest.approx(energy)
 
 
 def test_energy_of_nothing_is_nothing():
-    assert energy_in(np.zeros((2, 2)), np.array([[0, 0, 1, 1]])) == 0
+    assert literal_energy(np.zeros((2, 2)), np.array([[0, 0, 1, 1]])) == 0
 
 
 def test_covered_is_counted_point_by_point():
@@ -108,38 +111,133 @@ def boxes_of(split):
     }
 
 
+def measured(split, boxes, maps, grid=(4, 4)):
+    """The measures of `maps`, each (N, C, H * W), by name."""
+    localization = Localization(split, "xyz", boxes, grid, "upright", list(maps))
+    localization.measure(np.arange(len(split)), maps)
+    return localization.results(split.ignore)
+
+
 def test_counts_ground_truth_labels_with_a_box(split):
     """Heatmaps of three labels, all at patch 5: one pair of two hits, of a mass of 1 / 1.15."""
-    localization = Localization(split, "xyz", boxes_of(split), (4, 4), "upright")
+    localization = Localization(split, "xyz", boxes_of(split), (4, 4), "upright", ["attention"])
     heatmaps = torch.from_numpy(np.tile(peak(5).ravel(), (3, 3, 1)))
-    localization.measure(np.array([2, 0, 1]), heatmaps)
+    localization.measure(np.array([2, 0, 1]), {"attention": heatmaps})
     found = localization.results(split.ignore)
-    assert found["pointing_accuracy"] == 0.5
-    assert found["energy_in_box"] == pytest.approx((1 + 0.01) / 1.15 / 2)
+    assert list(found) == ["attention", "attention, label-blind", "even"]
+    assert found["attention"] == {
+        "pointing_accuracy": 0.5,
+        "energy_in_box": pytest.approx((1 + 0.01) / 1.15 / 2),
+        "box_iou": 0.5,  # the patch is the box
+        "corloc": 0.5,
+    }  # no image has two labels with boxes
+    assert found["even"]["energy_in_box"] == pytest.approx(1 / 16)
     ignore = np.zeros((3, 3), bool)
-    ignore[2, 0] = True  # the one that is missed
-    assert localization.results(ignore)["pointing_accuracy"] == 1
+    ignore[2] = True  # the one that is missed could not be read
+    assert localization.results(ignore)["attention"]["pointing_accuracy"] == 1
     assert localization.results(np.ones((3, 3), bool)) == {}
 
 
-def test_rows_of_several_processes_add_up(split):
+def test_ignored_entries_are_no_pairs(split):
+    ignore = np.zeros((3, 3), bool)
+    ignore[2, 0] = True
+    heatmaps = torch.from_numpy(np.tile(peak(5).ravel(), (3, 3, 1)))
+    found = measured(
+        dataclasses.replace(split, ignore=ignore), boxes_of(split), {"attention": heatmaps}
+    )
+    assert found["attention"]["pointing_accuracy"] == 1
+
+
+def random_scenes(seed, tmp_path):
+    """Images of random sizes with random boxes, labels and maps."""
+    random = np.random.default_rng(seed)
+    paths, boxes = [], {}
+    targets = (random.random((6, 3)) < 0.7).astype(np.uint8)
+    for row in range(6):
+        width, height = random.integers(20, 90, 2).tolist()
+        paths.append(str(tmp_path / f"{seed}-{row}.png"))
+        Image.new("RGB", (width, height)).save(paths[-1])
+        boxes[paths[-1]] = []
+        for label in random.choice(list("xyz"), 5):
+            x0, x1 = sorted(random.uniform(0, width, 2))
+            y0, y1 = sorted(random.uniform(0, height, 2))
+            boxes[paths[-1]].append({"label": label, "box": [x0, y0, x1, y1], "difficult": False})
+    ignore = random.random((6, 3)) < 0.2
+    maps = {
+        name: torch.from_numpy(random.random((6, 3, 12)) ** 4).float()
+        for name in ("evidence", "attention")
+    }
+    return Split("test", paths, targets, ignore), boxes, maps
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_all_measures_match_the_literal_twin(seed, tmp_path):
+    split, boxes, maps = random_scenes(seed, tmp_path)
+    found = measured(split, boxes, maps, (3, 4))
+    for name, heatmaps in maps.items():
+        expected = literal_localization(split, "xyz", boxes, heatmaps.numpy(), (3, 4))
+        assert found[name] == pytest.approx(expected, abs=1e-6)
+    assert (
+        found["even"]["discrimination"] == found["attention, label-blind"]["discrimination"] == 0.5
+    )
+    assert found["even"]["same_peak"] == 1
+
+
+def test_measures_do_not_depend_on_scale_or_on_the_order_of_labels(tmp_path):
+    split, boxes, maps = random_scenes(9, tmp_path)
+    expected = measured(split, boxes, maps, (3, 4))
+    scaled = {name: 7 * heatmaps for name, heatmaps in maps.items()}
+    assert all(
+        measured(split, boxes, scaled, (3, 4))[name] == pytest.approx(expected[name], abs=1e-6)
+        for name in expected
+    )
+    turned = dataclasses.replace(
+        split, targets=split.targets[:, ::-1], ignore=split.ignore[:, ::-1]
+    )
+    localization = Localization(turned, "zyx", boxes, (3, 4), "upright", list(maps))
+    localization.measure(np.arange(6), {name: one.flip(1) for name, one in maps.items()})
+    found = localization.results(turned.ignore)
+    assert all(found[name] == pytest.approx(expected[name], abs=1e-6) for name in expected)
+
+
+def test_maps_of_their_labels_discriminate_and_swapped_ones_do_not(split):
+    """Two labels, each with a box of its own, and maps that lie in them."""
+    left, right = [0, 0, 20, 10], [60, 30, 80, 40]
+    boxes = {
+        split.paths[0]: [{"label": "x", "box": left, "difficult": False},
+                         {"label": "y", "box": right, "difficult": False}]
+    }  # fmt: skip
+    maps = torch.zeros(3, 3, 16)
+    maps[0, 0], maps[0, 1] = (torch.from_numpy(peak(patch).ravel()) for patch in (0, 15))
+    good = measured(split, boxes, {"evidence": maps})["evidence"]
+    assert (good["discrimination"], good["same_peak"], good["pointing_accuracy"]) == (1, 0, 1)
+    assert good["pointing_accuracy_several_labels"] == 1
+    swapped = measured(split, boxes, {"evidence": maps[:, [1, 0, 2]]})["evidence"]
+    assert (swapped["discrimination"], swapped["same_peak"]) == (0, 0)
+    assert swapped["pointing_accuracy"] == 0
+    maps[0, 1] = maps[0, 0]
+    same = measured(split, boxes, {"evidence": maps})["evidence"]
+    assert (same["discrimination"], same["same_peak"]) == (0.5, 1)
+
+
+def test_rows_of_several_processes_add_up(tmp_path):
     """Each measures its own images; the sum is what one process finds of all."""
-    random = np.random.default_rng(0)
-    heatmaps = torch.from_numpy(random.random((3, 3, 16)).astype(np.float32))
-    known = (split, "xyz", boxes_of(split), (4, 4), "upright")
+    split, boxes, maps = random_scenes(3, tmp_path)
+    known = (split, "xyz", boxes, (3, 4), "upright", list(maps))
     whole, *parts = (Localization(*known) for _ in range(3))
-    whole.measure(np.arange(3), heatmaps)
-    parts[0].measure(np.array([0, 1]), heatmaps[:2])
-    parts[1].measure(np.array([2]), heatmaps[2:])
-    parts[0].found += parts[1].found
+    whole.measure(np.arange(6), maps)
+    for part, rows in zip(parts, (np.array([0, 1, 5]), np.array([4, 2, 3])), strict=True):
+        part.measure(rows, {name: one[rows] for name, one in maps.items()})
+    parts[0].of_labels += parts[1].of_labels
+    parts[0].of_pairs += parts[1].of_pairs
     assert parts[0].results(split.ignore) == whole.results(split.ignore)
-    assert 0 < whole.results(split.ignore)["energy_in_box"] < 1
+    assert 0 < whole.results(split.ignore)["evidence"]["energy_in_box"] < 1
 
 
 @pytest.mark.parametrize("boxes", [{}, {"other.png": [{"label": "x", "box": [0, 0, 1, 1]}]}])
 def test_boxes_of_other_images_are_refused(split, boxes):
     with pytest.raises(UserError, match="boxes.json has no box"):
-        Localization(split, "xyz", boxes, (4, 4), "upright")
+        Localization(split, "xyz", boxes, (4, 4), "upright", ["evidence"])
 
 
 @pytest.mark.parametrize("exif", ["upright", "stored"])
@@ -157,11 +255,11 @@ def test_boxes_on_turned_photographs(tmp_path, exif):
         boxes[paths[-1]] = [{"label": "x", "box": box, "difficult": False}]
     targets = np.ones((len(paths), 1), np.uint8)
     split = Split("test", paths, targets, np.zeros((len(paths), 1), bool))
-    localization = Localization(split, "x", boxes, (4, 4), exif)
+    localization = Localization(split, "x", boxes, (4, 4), exif, ["attention"])
     heatmaps = [np.asarray(resize(read_image(path, exif), 4))[..., 0] / 255 for path in paths]
     attention = torch.from_numpy(np.stack(heatmaps)).float().view(len(paths), 1, 16)
-    localization.measure(np.arange(len(paths)), attention)
-    found = localization.results(split.ignore)
+    localization.measure(np.arange(len(paths)), {"attention": attention})
+    found = localization.results(split.ignore)["attention"]
     if exif == "upright":
         assert found["pointing_accuracy"] == 1 and found["energy_in_box"] > 0.6
     else:

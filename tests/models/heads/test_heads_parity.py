@@ -10,6 +10,7 @@ from models.heads.csra import CSRAHead
 from models.heads.linear import LinearHead
 from models.heads.ml_decoder import MLDecoderHead
 from models.heads.q2l import Q2LHead
+from models.output import ATTENTION, EVIDENCE
 from tests.helpers import goldens
 
 DECODER_NAMES = {
@@ -88,8 +89,12 @@ def test_logits_and_gradients_of_the_golden_values(tag):
     (output.logits * normal(seed + 4000, (2, 6))).sum().backward()
     np.testing.assert_allclose(output.logits.detach(), values[f"{tag}.logits"], atol=1e-5)
     np.testing.assert_allclose(x.grad, values[f"{tag}.grad_x"], atol=1e-5)
-    assert output.object_logits is None and output.attention.shape == (2, 6, 9)
-    torch.testing.assert_close(output.attention.sum(dim=-1), torch.ones(2, 6))
+    assert output.object_logits is None
+    for name in (EVIDENCE, ATTENTION):
+        assert (getattr(output, name) is not None) is (name in head.maps)
+    for name in head.maps:
+        assert output.heatmaps(name).shape == (2, 6, 9)
+        torch.testing.assert_close(output.heatmaps(name).sum(dim=-1), torch.ones(2, 6))
 
 
 @pytest.mark.parametrize("tag", HEADS)
@@ -100,25 +105,39 @@ def test_prefix_tokens_have_no_cell_in_the_heatmap(tag):
     if tag == "q2l":
         head.position = torch.cat([torch.zeros(1, 32), head.position])
     output = head(x)
-    assert output.attention.shape == (2, 6, 9)
+    assert all(getattr(output, name).shape == (2, 6, 9) for name in head.maps)
     if tag in ("linear", "csra.1", "csra.4"):  # they pool the patches alone
         head.prefix_tokens = 0
         torch.testing.assert_close(output.logits, head(x[:, 1:]).logits)
 
 
-def test_heatmap_of_csra_written_out():
+def test_evidence_of_the_linear_head_is_the_class_activation():
+    """The prediction is its mean."""
+    head, seed = golden_head("linear")
+    x = normal(seed, (1, 9, 24))
+    output = head(x)
+    for patch in range(9):
+        alone = head(x[:, patch : patch + 1]).logits[0]
+        torch.testing.assert_close(output.evidence[0, :, patch], alone)
+    torch.testing.assert_close(output.evidence.mean(dim=-1), output.logits)
+
+
+def test_maps_of_csra_written_out():
     head, seed = golden_head("csra.4")
     x = normal(seed, (1, 9, 24))
-    expected = torch.zeros(6, 9)
+    expected, evidence = torch.zeros(6, 9), torch.zeros(6, 9)
     for classifier, temperature in zip(head.classifiers, (1, 2, 4, None), strict=True):
         for label in range(6):
             w = classifier.weight[label]
             scores = x[0] @ w / w.norm()
+            evidence[label] += scores
             if temperature is None:
                 expected[label, scores.argmax()] += 1 / 4
             else:
                 expected[label] += torch.softmax(temperature * scores, 0) / 4
-    torch.testing.assert_close(head(x).attention[0], expected)
+    output = head(x)
+    torch.testing.assert_close(output.attention[0], expected)
+    torch.testing.assert_close(output.evidence[0], evidence)
 
 
 def test_heatmap_of_a_group_is_that_of_its_labels():

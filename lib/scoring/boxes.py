@@ -1,0 +1,42 @@
+"""Boxes from heatmaps: weakly supervised localisation, and how well it does.
+
+Boxes `[x0, y0, x1, y1]` are in shares of the square that the model saw.
+
+Shapes: H x W patches, K boxes.
+"""
+
+import numpy as np
+from scipy import ndimage
+
+FINE = 8  # cells of a patch's side, between whose middles the heatmap is interpolated
+SHARE_OF_MAXIMUM = 0.5
+
+
+def box_around(heatmap: np.ndarray) -> np.ndarray:
+    """The box (4,) around the largest connected part of `heatmap` (H, W) that reaches half of its
+    maximum, measured from its minimum; the whole square for a flat one."""
+    fine = ndimage.zoom(
+        heatmap.astype(np.float64), FINE, order=1, mode="nearest", grid_mode=True
+    )  # bilinear, patches' middles stay where they are
+    low, high = fine.min(), fine.max()
+    parts, number = ndimage.label(fine >= low + SHARE_OF_MAXIMUM * (high - low))
+    sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
+    rows, columns = ndimage.find_objects(parts)[int(sizes.argmax())]
+    height, width = fine.shape
+    edges = (columns.start / width, rows.start / height, columns.stop / width, rows.stop / height)
+    return np.array(edges)
+
+
+def best_overlap(box: np.ndarray, boxes: np.ndarray) -> float:
+    """The largest intersection over union (IoU) of `box` (4,) with one of `boxes` (K, 4)."""
+    inner = np.concatenate(
+        [np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], 1
+    )
+    common = _area(inner)
+    union = _area(box[None]) + _area(boxes) - common
+    return float(np.divide(common, union, out=np.zeros_like(common), where=union > 0).max())
+
+
+def _area(boxes: np.ndarray) -> np.ndarray:
+    """Areas (K,), 0 where a side is not positive."""
+    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
