@@ -58,10 +58,7 @@ def facts(split: Split, selection: Selection, pictures: int) -> str:
     top = "" if selection.top is None else f"the {selection.top} highest "
     what = " with a mistake" if selection.only_errors else ""
     of_all = "" if pictures == len(split) else f" of {len(split)}"
-    return (
-        f"{pictures}{of_all} images{what}; {top}labels from {selection.cutoffs.words}"
-        f"{known}. Bright is where the model looked for the label."
-    )
+    return f"{pictures}{of_all} images{what}; {top}labels from {selection.cutoffs.words}{known}."
 
 
 def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]) -> str:

@@ -69,7 +69,7 @@
     });
     canvas.getContext("2d").putImageData(pixels, 0, 0);
     box.append(canvas);
-    if (picture.boxes) {
+    if (picture.boxes && map === 0) { // of the first map
       const [x0, y0, x1, y1] = picture.boxes[picture.tags.indexOf(tag)];
       const [left, top, width, height] = [x0, y0, x1 - x0, y1 - y0].map((share) => `${100 * share}%`);
       const outline = element("div", { className: "box" });
