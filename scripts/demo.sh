@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # From nothing to heatmaps. Without arguments in minutes, on the digits data set, which it writes. With
-# --voc FOLDER in less than an hour, on the photographs of VOC 2007 in the official layout, from ImageNet
+# --voc FOLDER in about half an hour, on the photographs of VOC 2007 in the official layout, from ImageNet
 # weights that a package brings along. Trains, evaluates, and draws what the model looked at. What is
 # finished is not made again, and a stopped training goes on.
 set -euo pipefail
