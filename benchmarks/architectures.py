@@ -112,15 +112,16 @@ def measure(config: Config, device, amp: bool, repeats: int) -> tuple[Speed, Spe
 
     import torch
 
-    from benchmarks.measure import median_seconds, peak_bytes
+    from benchmarks.measure import peak_bytes
     from benchmarks.steps import as_shard, make_batch, make_train_state
     from lib.runtime.device import autocast
+    from lib.runtime.timing import median_seconds
     from lib.training.step import train_step
 
     config = replace(config, amp=amp)
     state = make_train_state(config, NUM_LABELS, device)
     batch = make_batch(config.batch_size, NUM_LABELS, config.img_size)
-    images = state.normalizer(batch.inputs.to(device))
+    images = state.preprocess(batch.inputs.to(device))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):

@@ -17,10 +17,11 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.measure import median_seconds, peak_bytes, report
+    from benchmarks.measure import peak_bytes, report
     from benchmarks.steps import BareBackbone, literal, make_batch, make_train_state
     from lib.experiment.network import prepare_for_inference
     from lib.runtime.device import autocast, select_device
+    from lib.runtime.timing import median_seconds
 
     device = select_device(arguments.device)
     config = step_config(arguments)
@@ -29,7 +30,7 @@ def main() -> None:
     quick = prepare_for_inference(copy.deepcopy(state.model), arguments.img_size)
     bare = BareBackbone(state.model.backbone, arguments.num_labels).to(device).eval()
     slow = literal(make_train_state(config, arguments.num_labels, device).model).eval()
-    normalizer = state.normalizer
+    normalizer = state.preprocess
 
     def plain() -> None:
         with torch.no_grad():

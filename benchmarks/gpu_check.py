@@ -21,12 +21,12 @@ from typing import IO, Any, NamedTuple
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.architectures import SIX
-from benchmarks.tables import table_lines
 from lib.common.cli import Parser, positive_int, run_main
 from lib.common.console import print_line
 from lib.common.errors import writing
 from lib.common.files import write_json, write_text
 from lib.common.readers import read_json
+from lib.common.text import table_lines
 
 ROOT = Path(__file__).resolve().parents[1]
 NAME = "gpu_check"  # of the files that it writes

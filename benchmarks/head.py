@@ -25,8 +25,9 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.measure import median_seconds, peak_bytes, report
+    from benchmarks.measure import peak_bytes, report
     from lib.runtime.device import select_device
+    from lib.runtime.timing import median_seconds
     from models import bilinear
 
     device = select_device(arguments.device)

@@ -31,11 +31,12 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.measure import median_seconds, report
+    from benchmarks.measure import report
     from lib.data.bad_images import BadImages
     from lib.data.cache import cached_images
     from lib.data.pictures import images_in
     from lib.data.workers import default_workers
+    from lib.runtime.timing import median_seconds
 
     torch.set_num_threads(1)
     workers = arguments.workers or default_workers()

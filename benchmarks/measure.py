@@ -1,48 +1,28 @@
-"""What the benchmarks share: runs side by side, peak memory, and tables with their JSON.
-
-Machines are noisy, so what is compared is run in turn, and medians are compared.
-"""
+"""What the benchmarks share: peak memory, and tables with their JSON."""
 
 import os
 import platform
-import statistics
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks.tables import table_lines
-from lib.common.console import print_line, progress_bar
+from lib.common.console import print_line
 from lib.common.files import write_json
+from lib.common.text import table_lines
 from lib.experiment.provenance import versions
-
-
-def median_seconds(
-    functions: Mapping[str, Callable[[], object]], repeats: int, device: torch.device
-) -> dict[str, float]:
-    """Median seconds of each function, run in turn `repeats` times after one run that warms up."""
-    seconds: dict[str, list[float]] = {name: [] for name in functions}
-    for number in progress_bar(range(repeats + 1), "measure", "round"):
-        for name, function in functions.items():
-            _finish(device)
-            start = time.perf_counter()
-            function()
-            _finish(device)
-            if number:
-                seconds[name].append(time.perf_counter() - start)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+from lib.runtime.timing import finish
 
 
 def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     """The most memory that `function` holds at one time, beyond what was there before."""
     if device.type == "cuda":
-        _finish(device)
+        finish(device)
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         function()
-        _finish(device)
+        finish(device)
         return torch.cuda.max_memory_allocated() - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of its own affairs
     activities = [torch.profiler.ProfilerActivity.CPU]
@@ -83,8 +63,3 @@ def machine() -> str:
     if torch.cuda.is_available():
         return torch.cuda.get_device_name()
     return f"{platform.processor() or platform.machine()}, {torch.get_num_threads()} threads"
-
-
-def _finish(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize()

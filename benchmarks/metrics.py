@@ -19,7 +19,8 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from benchmarks.measure import median_seconds, report
+    from benchmarks.measure import report
+    from lib.runtime.timing import median_seconds
     from lib.scoring.metrics import average_precision, threshold_f1, topk_f1
 
     random = np.random.default_rng(0)

@@ -94,7 +94,7 @@ class LiteralStep:
     def __call__(self, batch: Batch) -> None:
         state, device = self.state, self.state.world.device
         pixels = batch.inputs.to(device).float() / 255
-        images = (pixels - state.normalizer.mean) / state.normalizer.std
+        images = (pixels - state.preprocess.mean) / state.preprocess.std
         targets, ignore = batch.targets.to(device), batch.ignore.to(device)
         output = state.model(images)
         losses = [
@@ -127,7 +127,7 @@ class BackboneStep:
 
     def __call__(self, batch: Batch) -> None:
         device = self.state.world.device
-        images = self.state.normalizer(batch.inputs.to(device))
+        images = self.state.preprocess(batch.inputs.to(device))
         with autocast(device, self.amp):
             logits = self.model(images)
         loss = nn.functional.binary_cross_entropy_with_logits(

@@ -16,7 +16,7 @@ def main() -> None:
 
     from dataclasses import replace
 
-    from benchmarks.measure import median_seconds, peak_bytes, report
+    from benchmarks.measure import peak_bytes, report
     from benchmarks.steps import (
         BackboneStep,
         LiteralStep,
@@ -25,6 +25,7 @@ def main() -> None:
         make_train_state,
     )
     from lib.runtime.device import choose_fastest_convolutions, select_device
+    from lib.runtime.timing import median_seconds
     from lib.training.step import train_step
 
     device = select_device(arguments.device)

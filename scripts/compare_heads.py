@@ -8,7 +8,6 @@ import shlex
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +18,7 @@ from lib.common.cli import Parser, folder_path, non_negative_int, run_main
 from lib.common.errors import UserError
 from lib.common.flags import flag_name
 from lib.common.readers import read_json
+from lib.common.text import table_lines
 from lib.config import FLAGS_OF_MODELS, RUNTIME_FLAGS, Config
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -145,7 +145,7 @@ def find(config: Config, data_name: str) -> Any:
             continue
         if other.fixed_flags == config.fixed_flags:
             same.append(Experiment(file.parent, writable=False))
-    return next(iter(sorted(same, key=lambda one: not one.finished)), None)
+    return min(same, key=lambda one: not one.finished, default=None)
 
 
 def evaluate(experiment: Any, tunes: bool) -> None:
@@ -178,6 +178,7 @@ def head_costs(path: Path) -> dict[str, float]:
     from lib.experiment.loading import load_experiment
     from lib.experiment.network import prepare_for_inference
     from lib.runtime.device import autocast, select_device
+    from lib.runtime.timing import median_seconds
 
     loaded = load_experiment(path)
     size, device = loaded.config.img_size, select_device(loaded.config.device)
@@ -189,16 +190,9 @@ def head_costs(path: Path) -> dict[str, float]:
     model = prepare_for_inference(loaded.model.to(device), size)
     images = torch.rand(TIMED_IMAGES, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)
-    seconds = []
     with torch.inference_mode(), autocast(device, loaded.config.amp):
-        for _ in range(TIMED_PASSES + 1):
-            start = time.perf_counter()
-            model(images).logits.cpu()
-            seconds.append(time.perf_counter() - start)
-    return {
-        "head_parameters": head / 1e6,
-        "eval_speed": TIMED_IMAGES / statistics.median(seconds[1:]),
-    }
+        seconds = median_seconds({"eval": lambda: model(images)}, TIMED_PASSES, device)["eval"]
+    return {"head_parameters": head / 1e6, "eval_speed": TIMED_IMAGES / seconds}
 
 
 def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
@@ -208,8 +202,7 @@ def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
         for title, column in COLUMNS.items()
         if any(row[column[0]] is not None for rows in found.values() for row in rows)
     }
-    yield "| " + " | ".join(["head", "seeds", *kept]) + " |"
-    yield "|---" * (len(kept) + 2) + "|"
+    lines = []
     for head, rows in found.items():
         cells = [head, str(len(rows))]
         for key, digits in kept.values():
@@ -218,7 +211,8 @@ def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
             if len(values) > 1 and key not in ("head_parameters", "eval_speed", "train_speed"):
                 text += f" ± {statistics.stdev(values):.{digits}f}"
             cells.append(text)
-        yield "| " + " | ".join(cells) + " |"
+        lines.append(cells)
+    yield from table_lines(["head", "seeds", *kept], lines)
 
 
 def flags_of(fields: dict[str, Any]) -> Iterator[str]:

@@ -1,6 +1,7 @@
-"""Untrusted text and file names, made safe to print and to store in one line."""
+"""Text to print and to store: untrusted names made safe for one line, and tables in Markdown."""
 
 import re
+from collections.abc import Iterator, Sequence
 
 # C0 and C1 controls, Unicode line ends, bidirectional controls, lone surrogates
 _CONTROLS = re.compile(
@@ -21,3 +22,9 @@ def escape_controls(text: str, keep: str = "") -> str:
         return character.encode("unicode_escape", "surrogatepass").decode()
 
     return _CONTROLS.sub(escape, text)
+
+
+def table_lines(header: Sequence[str], rows: Sequence[Sequence[object]]) -> Iterator[str]:
+    """The lines of a table in Markdown; floats have four digits."""
+    for row in (header, ["---"] * len(header), *rows):
+        yield "| " + " | ".join(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row) + " |"
