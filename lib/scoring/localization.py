@@ -70,36 +70,35 @@ class Localization:
 
     def measure(self, rows: np.ndarray, heatmaps: Mapping[str, Tensor]) -> None:
         """Measure the maps (B, C, H * W) of the images `rows` (B,), by name."""
-        for place, row in enumerate(rows.tolist()):
-            by_label = self.boxes.get(row, {})
-            if not by_label:
-                continue
-            columns = list(by_label)
-            width, height = read_header(self.paths[row], self.exif).size
-            boxes = [by_label[column] / np.array([width, height] * 2) for column in columns]
-            inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
-            grids = {name: heatmaps[name][place, columns].float().cpu() for name in self.maps}
-            for index, one in enumerate(self._with_baselines(grids)):
-                hits = [points_at(grid, truth) for grid, truth in zip(one, boxes, strict=True)]
-                masses = _shares(one.reshape(len(one), -1)) @ inside.T  # of map, in boxes
-                overlaps = np.array(
-                    [
-                        best_overlap(box_around(grid), truth)
-                        for grid, truth in zip(one, boxes, strict=True)
-                    ]
-                )
-                found = np.stack([hits, masses.diagonal(), overlaps, overlaps >= CORRECT], axis=-1)
-                self.of_labels[index, :, row, columns] = found
-                self.of_pairs[index, :, row] = _compare(masses, one.reshape(len(one), -1))
+        kept = [(place, row) for place, row in enumerate(rows.tolist()) if row in self.boxes]
+        if not kept:
+            return
+        places = [(place, column) for place, row in kept for column in self.boxes[row]]
+        batch, columns = map(list, zip(*places, strict=True))
+        ends = np.cumsum([len(self.boxes[row]) for _, row in kept])[:-1]
+        # from the device at once, then image by image
+        grids = [heatmaps[name][batch, columns].double().cpu().numpy() for name in self.maps]
+        images = zip(*(np.split(grid, ends) for grid in grids), strict=True)
+        for (_, row), maps in zip(kept, images, strict=True):
+            self._measure_image(row, [map_.reshape(-1, *self.grid) for map_ in maps])
 
-    def _with_baselines(self, grids: Mapping[str, Tensor]) -> list[np.ndarray]:
-        """What `names` names, each (L, H, W)."""
-        found = [grid.double().numpy().reshape(-1, *self.grid) for grid in grids.values()]
-        blind = []
-        for grid in found:
-            shares = _shares(grid.reshape(len(grid), -1)).mean(axis=0)
-            blind.append(np.broadcast_to(shares.reshape(self.grid), grid.shape))
-        return [*found, *blind, np.ones((len(found[0]), *self.grid))]
+    def _measure_image(self, row: int, maps: Sequence[np.ndarray]) -> None:
+        """Measure the maps, each (L, H, W), of one image."""
+        columns = list(self.boxes[row])
+        width, height = read_header(self.paths[row], self.exif).size
+        boxes = [self.boxes[row][column] / np.array([width, height] * 2) for column in columns]
+        inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
+        blind = [_shares(map_).mean(axis=0, keepdims=True) for map_ in maps]
+        even = np.ones((1, *self.grid))
+        for index, grids in enumerate((*maps, *blind, even)):  # as in `names`
+            around = [box_around(grid) for grid in grids] * (len(columns) // len(grids))
+            grids = np.broadcast_to(grids, (len(columns), *self.grid))
+            hits = [points_at(grid, truth) for grid, truth in zip(grids, boxes, strict=True)]
+            masses = _shares(grids).reshape(len(grids), -1) @ inside.T  # of map, in boxes
+            overlaps = np.array([*map(best_overlap, around, boxes)])
+            found = np.stack([hits, masses.diagonal(), overlaps, overlaps >= CORRECT], axis=-1)
+            self.of_labels[index, :, row, columns] = found
+            self.of_pairs[index, :, row] = _compare(masses, grids)
 
     def results(self, ignore: np.ndarray) -> dict[str, dict[str, float]]:
         """Of each of `names`: `OF_LABELS`, the same over images with two labels or more, and
@@ -130,17 +129,17 @@ class Localization:
 def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
     """Sums over ordered pairs (a, b) of labels: of those in which a's map, against b's, has more of
     its mass in a's boxes, and of those with the same peak. `masses` (L, L) of map, in boxes; `maps`
-    (L, H * W)."""
+    (L, H, W)."""
     own = masses.diagonal()
     wins = (own > masses) + 0.5 * (own == masses)
-    peaks = maps.argmax(axis=1)
+    peaks = maps.reshape(len(maps), -1).argmax(axis=1)
     others = ~np.eye(len(own), dtype=bool)
     return float(wins[others].sum()), float((peaks[:, None] == peaks)[others].sum())
 
 
 def _shares(maps: np.ndarray) -> np.ndarray:
-    """Maps (L, H * W) that sum to 1, or are 0."""
-    totals = maps.sum(axis=1, keepdims=True)
+    """Maps (L, H, W) that sum to 1, or are 0."""
+    totals = maps.sum(axis=(1, 2), keepdims=True)
     return np.divide(maps, totals, out=np.zeros_like(maps), where=totals > 0)
 
 
