@@ -53,7 +53,7 @@ class Config:
     model: str = flag(
         "mlic",
         "head on the backbone: the method's (mlic), or another one's",
-        choices=("mlic", "linear", "csra", "ml_decoder", "q2l"),
+        choices=tuple(FLAGS_OF_MODELS),
         group="model and data",
     )
     arch: str = flag(
@@ -147,7 +147,7 @@ class Config:
     no_context: bool = flag(
         False, "ablation: no intra-modal attention, patches are classified without their context"
     )
-    csra_heads: int = flag(1, "csra: number of attention heads, 1, 2, 4, 6 or 8")
+    csra_heads: int = flag(1, "csra: number of attention heads", choices=(1, 2, 4, 6, 8))
     csra_lambda: float = flag(0.1, "csra: weight of the attention")
     hidden_dim: int | None = flag(
         None, "q2l: size of the transformer (default: the backbone's, at most 2048)"
@@ -213,7 +213,8 @@ class Config:
         for item in dataclasses.fields(self):
             choices, value = item.metadata["choices"], getattr(self, item.name)
             if choices and value is not None and value not in choices:
-                raise UserError(f"{flag_name(item.name)} {value}: choose from {', '.join(choices)}")
+                listed = ", ".join(map(str, choices))
+                raise UserError(f"{flag_name(item.name)} {value}: choose from {listed}")
         for names, text, holds in RANGES:
             for name in names:
                 value = getattr(self, name)
@@ -243,8 +244,6 @@ class Config:
                 "--augment published: --cache-features has the features of each image and its "
                 "mirror image alone: pass --augment flip or none"
             )
-        if self.csra_heads not in (1, 2, 4, 6, 8):
-            raise UserError(f"--csra-heads {self.csra_heads}: choose from 1, 2, 4, 6, 8")
         if self.orid_norm and self.norm not in (None, "none"):
             raise UserError(
                 f"--orid-norm and --norm {self.norm} contradict each other: pass one of them"

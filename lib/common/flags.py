@@ -18,7 +18,7 @@ from lib.common.errors import UserError
 def flag(
     default: Any,
     text: str,
-    choices: Sequence[str] | None = None,
+    choices: Sequence[Any] | None = None,
     short: str | None = None,
     group: str | None = None,
 ) -> Any:
