@@ -1,5 +1,6 @@
 """Entry point: make the label embeddings of a data folder: bert.npy, text.npy and glove.npy."""
 
+from functools import partial
 from pathlib import Path
 
 from lib.common.cli import Parser, run_main
@@ -47,11 +48,10 @@ def main() -> None:
     kind = kind_of(text_model)
     embeddings_of = {"bert": bert_embeddings, "text": text_embeddings}[kind]
     # kind of file, its source, how it is made, whether it was asked for
-    wanted = [
-        (kind, text_model, lambda: embeddings_of(data.labels, text_model), arguments.text_model)
-    ]
+    make = partial(embeddings_of, data.labels, text_model)
+    wanted = [(kind, text_model, make, arguments.text_model)]
     if file := arguments.glove:
-        make = lambda: glove_embeddings(data.labels, file, arguments.oov)  # noqa: E731
+        make = partial(glove_embeddings, data.labels, file, arguments.oov)
         wanted.append(("glove", file.name, make, file))
     failures = []
     for kind, source, make, asked_for in wanted:
