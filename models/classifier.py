@@ -3,6 +3,7 @@
 Shapes: B images, S image side.
 """
 
+from abc import ABC, abstractmethod
 from typing import Any
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from models.backbones import Backbone
 from models.output import Output
 
 
-class Classifier(nn.Module):
+class Classifier(nn.Module, ABC):
     """A network on the patch tokens of `backbone`, from normalised images (B, 3, S, S) to `Output`.
 
     `label_parts` begin the names of those parts of the state that belong to the labels; `maps` are
@@ -29,9 +30,9 @@ class Classifier(nn.Module):
         """Normalised images (B, 3, S, S) -> `Output`."""
         return self.classify(self.backbone(images))
 
+    @abstractmethod
     def classify(self, tokens: Tensor) -> Output:
         """The backbone's tokens (B, P + N, D) -> `Output`."""
-        raise NotImplementedError
 
     @property
     def grid(self) -> tuple[int, int]:

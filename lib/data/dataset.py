@@ -3,6 +3,7 @@
 Shapes: B images, C labels, S image side.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
@@ -79,19 +80,19 @@ class Batch(NamedTuple):
         return Batch(function(inputs), function(targets), function(ignore), function(rows), errors)
 
 
-class SplitDataset(Dataset[LoadedSample]):
+class SplitDataset(Dataset[LoadedSample], ABC):
     """What a network reads of the images of a split, indexed by `SampleKey`."""
 
     def __init__(self, split: Split) -> None:
         self.split = split
 
+    @abstractmethod
     def read(self, key: SampleKey) -> Tensor:
         """The input of one image. Raises `UserError` for one that cannot be read."""
-        raise NotImplementedError
 
+    @abstractmethod
     def blank(self, key: SampleKey) -> Tensor:
         """What takes the place of an image that cannot be read."""
-        raise NotImplementedError
 
     @property
     def sample_bytes(self) -> int:

@@ -68,8 +68,7 @@ def to_pixels(image: Image.Image) -> Tensor:
 class Normalizer:
     """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`.
 
-    In the memory order of channels last, in which convolutions are fastest. Features, which are
-    float32, are returned as they are.
+    In the memory order of channels last, in which convolutions are fastest.
     """
 
     def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
@@ -77,7 +76,5 @@ class Normalizer:
         self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        if pixels.dtype != torch.uint8:
-            return pixels
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         return (pixels.float() / 255 - self.mean) / self.std

@@ -19,8 +19,9 @@ from lib.data.cache import RowCache, image_digest
 from lib.data.dataset import ImageDataset, SampleKey, SplitDataset, generator_of
 from lib.data.folder import Split
 from lib.data.loader import EvaluationBatches
-from lib.data.transforms import Normalizer, draw_flip
+from lib.data.transforms import draw_flip
 from lib.data.workers import BatchLoader
+from lib.experiment.network import build_normalizer
 from lib.runtime.device import autocast, exact_float32, memory_guard
 from models.classifier import Classifier
 
@@ -32,15 +33,14 @@ class Encoder:
     `shape` is (P + N, D); `digest` a hash of all that tokens depend on but the images.
     """
 
-    def __init__(
-        self, model: Classifier, normalizer: Normalizer, config: Config, device: torch.device
-    ) -> None:
-        self.normalizer, self.device, self.amp = normalizer, device, config.amp
+    def __init__(self, model: Classifier, config: Config, device: torch.device) -> None:
+        self.normalizer, self.device = build_normalizer(config, device), device
+        self.amp = config.amp
         self.backbone = model.backbone  # frozen, and so in eval mode
         self.shape = model.token_shape
         settings = (config.arch, config.output_stride, config.rm_cls, config.amp, self.shape)
-        mean, std = normalizer.mean.flatten().tolist(), normalizer.std.flatten().tolist()
-        content = hashlib.sha256(repr((*settings, mean, std)).encode())
+        pixels = [self.normalizer.mean.flatten().tolist(), self.normalizer.std.flatten().tolist()]
+        content = hashlib.sha256(repr((*settings, *pixels)).encode())
         for name, tensor in model.backbone.state_dict().items():
             content.update(name.encode() + tensor.cpu().contiguous().numpy().tobytes())
         self.digest = content.hexdigest()[:20]

@@ -1,6 +1,6 @@
 """From a configuration to its network, its normalisation, and a network for inference alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -70,6 +70,12 @@ def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
 def on_inputs(model: Classifier, config: Config) -> nn.Module:
     """`model` on what a training with `config` reads: images, or features of `--cache-features`."""
     return OnTokens(model) if config.cache_features else model
+
+
+def build_preprocessing(config: Config, device: torch.device) -> Callable[[Tensor], Tensor]:
+    """What a training with `config` does to a batch before the network: features stay as they
+    are."""
+    return nn.Identity() if config.cache_features else build_normalizer(config, device)
 
 
 def build_normalizer(config: Config, device: torch.device) -> Normalizer:

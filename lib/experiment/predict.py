@@ -3,17 +3,16 @@
 Shapes: B images, C labels, N patches, M models (raw and EMA, or one), R rows of a split.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from lib.common.console import progress_bar
 from lib.common.errors import UserError
 from lib.data.loader import EvaluationLoader
-from lib.data.transforms import Normalizer
 from lib.runtime.device import autocast, exact_float32, memory_guard
 from models.output import Output
 
@@ -30,7 +29,7 @@ class Prediction(NamedTuple):
 def predict(
     models: Sequence[nn.Module],
     loader: EvaluationLoader,
-    normalizer: Normalizer,
+    preprocess: Callable[[Tensor], Tensor],
     device: torch.device,
     amp: bool,
     description: str = "predict",
@@ -45,7 +44,7 @@ def predict(
         for batch in batches:
             # inference mode ends before the yield: it must not apply to the consumer's code
             with torch.inference_mode(), exact_float32(), memory_guard(len(batch.rows)):
-                images = normalizer(batch.inputs.to(device, non_blocking=True))
+                images = preprocess(batch.inputs.to(device, non_blocking=True))
                 with autocast(device, amp):
                     outputs = [model(images) for model in models]
                 logits = torch.stack([output.logits.float() for output in outputs])

@@ -14,7 +14,6 @@ from lib.data.cache import ImageCache, cached_images
 from lib.data.dataset import SplitDataset, evaluation_images, training_images
 from lib.data.folder import DataFolder, Split
 from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
-from lib.data.transforms import Normalizer
 from lib.data.workers import machine_cores
 from lib.experiment.features import Encoder, FeatureDataset, cached_features
 from lib.runtime.world import World
@@ -53,16 +52,14 @@ class Inputs:
             return None
         return self.data.label_embeddings(self.config.embed_type)
 
-    def loaders(
-        self, model: Classifier, normalizer: Normalizer
-    ) -> tuple[TrainingLoader, EvaluationLoader]:
+    def loaders(self, model: Classifier) -> tuple[TrainingLoader, EvaluationLoader]:
         """This rank's loaders for training and validation: of images, or with `--cache-features` of
         what the backbone of `model` makes of them."""
         config, world, bad_images = self.config, self.world, self.bad_images
         train_set: SplitDataset
         validation_set: SplitDataset
         if config.cache_features:
-            encoder = Encoder(model, normalizer, config, world.device)
+            encoder = Encoder(model, config, world.device)
             folder = Path(config.cache_features)
             flips = config.augmentation == "flip"
             train_set = self._features(encoder, folder, self.train_split, mirrored=flips)

@@ -14,7 +14,7 @@ from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
 from lib.experiment.folder import Experiment
-from lib.experiment.network import build_model, build_normalizer, config_notes, on_inputs
+from lib.experiment.network import build_model, build_preprocessing, config_notes, on_inputs
 from lib.experiment.provenance import command_line
 from lib.runtime.device import (
     allow_tf32,
@@ -103,7 +103,7 @@ def prepare(config: Config, world: World) -> Run:
         print_line(f"resumed from step {state.step} of {found.path}")
     _set_random_state(config, world, state.step, saved, file)
 
-    train_loader, validation_loader = inputs.loaders(state.model, state.normalizer)
+    train_loader, validation_loader = inputs.loaders(state.model)
     experiment = found or _on_main(world, lambda: Experiment.create(config, inputs.data.name))
     assert experiment  # created, where none was found
     run = Run(config, world, inputs, train_loader, validation_loader, state, progress, experiment)
@@ -181,7 +181,7 @@ def build_train_state(
         optimizer=optimizer,
         schedule=schedule,
         scaler=grad_scaler(world.device, config.amp),
-        normalizer=build_normalizer(config, world.device),
+        preprocess=build_preprocessing(config, world.device),
         world=world,
     )
 

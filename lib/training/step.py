@@ -6,7 +6,7 @@ To be read from top to bottom. What it calls: the network (`models/mlic.py`), th
 Shapes: B images of this rank's shard, C labels.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from lib.config import Config
 from lib.data.dataset import Batch
 from lib.data.loader import Shard
-from lib.data.transforms import Normalizer
 from lib.runtime.device import autocast, memory_guard
 from lib.runtime.world import World, maybe_no_sync
 from lib.training.ema import Ema
@@ -41,7 +40,7 @@ class TrainState:
     optimizer: torch.optim.Optimizer
     schedule: Schedule
     scaler: torch.amp.GradScaler
-    normalizer: Normalizer
+    preprocess: Callable[[Tensor], Tensor]
     world: World
     step: int = 0
 
@@ -152,7 +151,7 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 def forward_loss(state: TrainState, batch: Batch, config: Config) -> Tensor:
     """The loss summed over a batch: see `objective`."""
     device = state.world.device
-    images = state.normalizer(batch.inputs.to(device, non_blocking=True))
+    images = state.preprocess(batch.inputs.to(device, non_blocking=True))
     targets = batch.targets.to(device, non_blocking=True)
     ignore = batch.ignore.to(device, non_blocking=True)
     with autocast(device, config.amp):

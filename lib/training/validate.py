@@ -35,7 +35,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
         ]
     losses = np.zeros((len(models), 2))  # sum and number of entries
     stream = predict(
-        models, run.validation_loader, run.state.normalizer, world.device, config.amp, "validate"
+        models, run.validation_loader, run.state.preprocess, world.device, config.amp, "validate"
     )
     stream = itertools.takewhile(lambda _: not stop.signum, _measure_losses(run, stream, losses))
     scores, read = collect_scores(stream, (len(models), *split.targets.shape))

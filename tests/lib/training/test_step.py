@@ -41,7 +41,7 @@ class Learner:
             optimizer=optimizer,
             schedule=make_schedule("StepLR", optimizer, lr=0.1, total_steps=1),
             scaler=scaler or grad_scaler(CPU, False),
-            normalizer=Normalizer((0, 0, 0), (1, 1, 1), CPU),
+            preprocess=Normalizer((0, 0, 0), (1, 1, 1), CPU),
             world=WORLD,
         )
         self.model, self.ema = self.state.model, self.state.ema
