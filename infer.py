@@ -60,8 +60,8 @@ def main() -> None:
     parser.add_argument(
         "--map",
         choices=MAPS,
-        help="heatmaps to show first, and in overlays: the patches that the score comes from, or "
-        "where the label looked, as published (default: evidence, if the --model has it)",
+        help="heatmaps to show first, and in overlays: the patches that the score comes from, "
+        "where the label looked, as published, or both (default: evidence, if the --model has it)",
     )
     parser.add_argument(
         "--serve",

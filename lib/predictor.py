@@ -1,6 +1,6 @@
 """A trained experiment that scores images: `from lib.predictor import Predictor`.
 
-Shapes: B images, C labels, H x W patches.
+Shapes: B images, M maps, C labels, H x W patches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -23,15 +23,16 @@ from lib.experiment.predict import Prediction, predict
 from lib.runtime.device import autocast, exact_float32, memory_guard, select_device
 from lib.runtime.world import World
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
+from models.output import ATTENTION, BOTH, EVIDENCE
 
 
 class Predictor:
     """Scores images with an experiment's best EMA model.
 
     `device` is one of `--device`'s names; `world`, instead, the ranks that divide a split among
-    them. `map` names the heatmaps that calls return, "evidence" or "attention"; None takes the
-    first of these that the head has. Raises `UserError` for a folder that is no
-    experiment, or whose parts do not fit together, and for a map that the head has not.
+    them. `map` names the heatmaps that calls return, "evidence", "attention" or "both"; None takes
+    the first of these that the head has. Raises `UserError` for a folder that is no experiment, or
+    whose parts do not fit together, and for a map that the head has not.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
     >>> scores, heatmaps = predictor(["a.jpg", "b.jpg"])
@@ -49,10 +50,10 @@ class Predictor:
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
-        self.map = map or model.maps[0]
-        if self.map not in model.maps:
+        self.maps: Sequence[str] = (EVIDENCE, ATTENTION) if map == BOTH else (map or model.maps[0],)
+        if missing := sorted({*self.maps} - {*model.maps}):
             raise UserError(
-                f"--map {self.map}: --model {self.config.model} has none; pass --map "
+                f"--map {map}: --model {self.config.model} has no {missing[0]}: pass --map "
                 f"{' or '.join(model.maps)}"
             )
         self.amp = self.config.amp
@@ -70,18 +71,18 @@ class Predictor:
 
         Returns scores (B, C) in [0, 1], in the order of `labels`, and heatmaps (B, C, H, W) of the
         map, which sum to 1 over the patches (attention to less if a class token takes a part), both
-        float32. Raises `UserError` for an image that cannot be read, and for arrays of another
-        kind.
+        float32; of both maps (B, 2, C, H, W), evidence first. Raises `UserError` for an image that
+        cannot be read, and for arrays of another kind.
         """
         if isinstance(images, (str, Path, Image.Image)):
             raise UserError("Predictor: expected a list of images, got a single one")
         step = self.config.eval_batch_size
         parts = [self._score(images[start : start + step]) for start in range(0, len(images), step)]
         if not parts:
-            size = len(self.labels)
-            return np.empty((0, size), np.float32), np.empty((0, size, *self.grid), np.float32)
-        scores, heatmaps = zip(*parts, strict=True)
-        return np.concatenate(scores), np.concatenate(heatmaps)
+            shape = (0, len(self.maps), len(self.labels), *self.grid)
+            parts = [(np.empty((0, shape[2]), np.float32), np.empty(shape, np.float32))]
+        scores, heatmaps = map(np.concatenate, zip(*parts, strict=True))
+        return scores, heatmaps if len(self.maps) > 1 else heatmaps[:, 0]
 
     def tuning(self) -> Tuning | None:
         """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
@@ -97,12 +98,14 @@ class Predictor:
     def _score(
         self, images: Sequence[str | Path | Image.Image | np.ndarray]
     ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (B, C) and heatmaps (B, M, C, H, W) of `maps`."""
         size, exif = self.config.img_size, self.config.exif
         pixels = torch.stack([to_pixels(resize(_as_image(image, exif), size)) for image in images])
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
                 output = self.model(self.normalizer(pixels.to(self.device)))
-            heatmaps = output.heatmaps(self.map).unflatten(-1, self.grid)
+            heatmaps = torch.stack([output.heatmaps(name) for name in self.maps], dim=1)
+            heatmaps = heatmaps.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
 
     def stream(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 EVIDENCE, ATTENTION = "evidence", "attention"
+BOTH = "both"  # side by side
 # what each shows, in a sentence
 MEANINGS = {
     EVIDENCE: "How much each patch speaks for the label: the score comes from these patches.",

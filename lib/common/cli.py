@@ -14,7 +14,7 @@ from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
-MAPS = ("evidence", "attention")
+MAPS = ("evidence", "attention", "both")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
 EXIF = UPRIGHT, STORED = "upright", "stored"

@@ -153,7 +153,7 @@ def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: st
     for part in (images[:1], *groups):
         found = run(part)
         for name in predictor.model.maps:
-            predictor.map = name
+            predictor.maps = (name,)
             for one, other in zip((found[SCORES], found[name]), predictor(list(part)), strict=True):
                 if one.shape != other.shape:
                     raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")

@@ -31,7 +31,7 @@ from lib.inference.overlays import (
     color_table,
     display_size,
     levels,
-    overlay_heatmap,
+    overlay_heatmaps,
     read_upright,
     save_image,
     turn_grids,
@@ -48,8 +48,9 @@ Note = dict[str, Any]
 
 class Gallery:
     """A staged folder of images with `labels` (C,), which the model reads by `exif`, and their
-    heatmaps by `maps` (M,), the one to show first; each rank adds its own. With `boxes`, there is a
-    box around the heatmap of each label, of the first map."""
+    heatmaps by `maps` (M,), of which the first, or the first `together` side by side, are shown;
+    each rank adds its own. With `boxes`, there is a box around the heatmap of each label, of the
+    first map."""
 
     def __init__(
         self,
@@ -57,17 +58,19 @@ class Gallery:
         labels: Sequence[str],
         exif: str,
         maps: Sequence[str],
+        together: int = 1,
         overlays: bool = False,
         boxes: bool = False,
     ) -> None:
         self.stage, self.labels, self.exif = stage, list(labels), exif
-        self.maps, self.overlays, self.boxes = list(maps), overlays, boxes
+        self.maps, self.together = list(maps), together
+        self.overlays, self.boxes = overlays, boxes
 
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
     ) -> Note:
         """Write the files of an image with `scores` (C,) and heatmaps (M, C, H, W); returns its
-        note. Overlays are those of the first map.
+        note. Overlays are those of the maps that are shown.
 
         The page shows the image upright, and its heatmaps with it; the raw grids are those of the
         model, and `orientation` is the turn that they lack.
@@ -108,8 +111,9 @@ class Gallery:
     ) -> None:
         for column, score, _ in tags:
             label = self.labels[column]
-            overlay = overlay_heatmap(image, grids[column][0])
-            overlay = add_caption(overlay, f"{label}  {score:.3f}")
+            overlay = overlay_heatmaps(image, grids[column][: self.together])
+            words = ", ".join(self.maps) if self.together > 1 else ""
+            overlay = add_caption(overlay, f"{label}  {score:.3f}  {words}".rstrip())
             save_image(self.stage / OVERLAYS / name / f"{column:04d}_{_slug(label)}.jpg", overlay)
 
     def keep(self, notes: Iterator[Note], rank: int) -> int:
@@ -142,7 +146,7 @@ class Gallery:
             colors = base64.b64encode(color_table().tobytes()).decode()
             maps = [[name, MEANINGS[name]] for name in self.maps]
             head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
-            head += f'"maps": {json.dumps(maps)},\n'
+            head += f'"maps": {json.dumps(maps)},\n"together": {self.together},\n'
             data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
             for note in itertools.islice(notes, limit):
                 kept = {key: value for key, value in note.items() if key not in ("row", "best")}

@@ -171,8 +171,9 @@ def visualize(
             predictor.labels,
             predictor.config.exif,
             _maps_of(predictor),
-            overlays,
-            boxes,
+            together=len(predictor.maps),
+            overlays=overlays,
+            boxes=boxes,
         )
         stream = predictor.stream(split, bad_images, batch_size, workers)
         total = -(-len(split) // world.world_size)
@@ -203,8 +204,8 @@ def visualize(
 
 
 def _maps_of(predictor: Predictor) -> list[str]:
-    """The maps of the head, the one that was asked for first."""
-    return sorted(predictor.model.maps, key=lambda name: name != predictor.map)
+    """The maps of the head, those that were asked for first."""
+    return sorted(predictor.model.maps, key=lambda name: name not in predictor.maps)
 
 
 def _rows(

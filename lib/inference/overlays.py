@@ -1,6 +1,6 @@
 """Draws images upright, and heatmaps over them.
 
-Shapes: C labels, H x W patches.
+Shapes: M maps, H x W patches.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from lib.common.text import escape_controls
 from lib.data.pictures import open_image, orientation, to_rgb, turn_upright
 
 COLOR_MAP = "inferno"  # perceptually uniform
-MAX_SIDE, THUMBNAIL, MIN_SIDE = 640, 240, 8  # pixels
+MAX_SIDE, THUMBNAIL, MIN_SIDE, GAP = 640, 240, 8, 6  # pixels
 # EXIF orientations -> turns of an array's last two axes, as a picture is turned upright
 GRID_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
     2: lambda grid: grid[..., ::-1],
@@ -78,6 +78,14 @@ def overlay_heatmap(image: Image.Image, heatmap: np.ndarray) -> Image.Image:
     opacity = 0.35 + 0.35 * smooth[..., None] / 255
     mixed = np.asarray(image) * (1 - opacity) + colors * opacity
     return Image.fromarray(mixed.round().astype(np.uint8))
+
+
+def overlay_heatmaps(image: Image.Image, heatmaps: np.ndarray) -> Image.Image:
+    """`overlay_heatmap` of each of `heatmaps` (M, H, W), side by side."""
+    joined = Image.new("RGB", (len(heatmaps) * (image.width + GAP) - GAP, image.height), "white")
+    for place, heatmap in enumerate(heatmaps):
+        joined.paste(overlay_heatmap(image, heatmap), (place * (image.width + GAP), 0))
+    return joined
 
 
 def add_caption(image: Image.Image, text: str) -> Image.Image:

@@ -1,7 +1,7 @@
 """A local page: drop an image, see its tags and heatmaps. Everything that it shows comes from this
 machine, and no image leaves it or stays on disk.
 
-Shapes: C labels, H x W patches.
+Shapes: M maps, C labels, H x W patches.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.html import render
 from lib.data.pictures import open_image, read_image
-from lib.inference.overlays import display_size, overlay_heatmap
+from lib.inference.overlays import display_size, overlay_heatmaps
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate
 from models.output import MEANINGS
@@ -60,7 +60,7 @@ class Upload(Request):
 
 
 class Seen(NamedTuple):
-    """A scored image, as it is shown, and its heatmaps (C, H, W)."""
+    """A scored image, as it is shown, and its heatmaps (M, C, H, W)."""
 
     image: Image.Image
     heatmaps: np.ndarray
@@ -106,8 +106,7 @@ class App:
             own=len(set(values.tolist())) > 1,
             start=f"{float(values.mean()):.2f}",
             num_labels=len(self.predictor.labels),
-            map=self.predictor.map,
-            meaning=MEANINGS[self.predictor.map],
+            maps=[(name, MEANINGS[name]) for name in self.predictor.maps],
             max_bytes=MAX_BYTES,
         )
         return Response(html, mimetype="text/html")
@@ -123,9 +122,10 @@ class App:
         image = _read(request.get_data(cache=False), self.predictor.config.exif)
         with self.lock:
             scores, heatmaps = self.predictor([image])
+        grids = (len(self.predictor.maps), *heatmaps.shape[-3:])
         token = secrets.token_urlsafe(12)
         with self.lock:
-            self.seen[token] = Seen(display_size(image), heatmaps[0])
+            self.seen[token] = Seen(display_size(image), heatmaps.reshape(grids))
             while len(self.seen) > KEPT:
                 self.seen.popitem(last=False)
         order = np.argsort(-scores[0], kind="stable")
@@ -143,10 +143,10 @@ class App:
         """The overlay of a label, as infer.py draws it."""
         with self.lock:
             seen = self.seen.get(token)
-        if seen is None or column >= len(seen.heatmaps):
+        if seen is None or column >= len(self.predictor.labels):
             raise NotFound("no heatmap of this picture any more: drop it again")
         buffer = io.BytesIO()
-        overlay_heatmap(seen.image, seen.heatmaps[column]).save(buffer, "JPEG", quality=88)
+        overlay_heatmaps(seen.image, seen.heatmaps[:, column]).save(buffer, "JPEG", quality=88)
         return Response(buffer.getvalue(), mimetype="image/jpeg")
 
 

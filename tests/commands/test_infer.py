@@ -1,5 +1,6 @@
 """infer.py from the command line: tags, filters, odd pictures and files that cannot be read."""
 
+import io
 import json
 import re
 import shutil
@@ -10,6 +11,7 @@ import torch
 from PIL import Image
 
 from lib.inference.infer import find_images, in_threads
+from lib.inference.overlays import GAP
 from lib.scoring.boxes import box_around
 from tests.helpers.commands import error_line, make_data, make_experiment, run_here
 
@@ -295,13 +297,16 @@ def test_threads_keep_the_order_and_hold_few():
 
 def test_the_map_that_is_asked_for_comes_first(infer):
     found = []
-    for flags in ((), ("--map", "evidence"), ("--map", "attention")):
+    for flags in ((), ("--map", "evidence"), ("--map", "attention"), ("--map", "both")):
         infer("--limit", "2", "--overlays", "--threshold", "0", *flags)
         text = (infer.folder / "data.js").read_text()
         (overlay, *_) = sorted((infer.folder / "overlays").rglob("*.jpg"))
         found.append((re.findall(r'\["(evidence|attention)", "', text), overlay.read_bytes()))
     assert found[0] == found[1] and found[0][0] == ["evidence", "attention"]
     assert found[2][0] == ["attention", "evidence"] and found[2][1] != found[0][1]
+    assert found[3][0] == ["evidence", "attention"]
+    one, two = (Image.open(io.BytesIO(found[place][1])) for place in (0, 3))
+    assert two.width == 2 * one.width + GAP and two.height == one.height
 
 
 def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):

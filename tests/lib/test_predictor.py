@@ -49,7 +49,10 @@ def test_call_and_stream_agree(folder, monkeypatch):
     np.testing.assert_allclose(1 / (1 + np.exp(-evidence.max(axis=-1))), scores, atol=1e-6)
     predictor = Predictor("experiments/mlic_colors/exp1", device="cpu", map="attention")
     streamed = np.concatenate([output.attention for output in outputs])
-    np.testing.assert_allclose(predictor(split.paths)[1].reshape(6, 3, 4), streamed, atol=1e-6)
+    attention = predictor(split.paths)[1]
+    np.testing.assert_allclose(attention.reshape(6, 3, 4), streamed, atol=1e-6)
+    both = Predictor("experiments/mlic_colors/exp1", device="cpu", map="both")(split.paths)[1]
+    np.testing.assert_array_equal(both, np.stack([heatmaps, attention], axis=1))
 
 
 def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):

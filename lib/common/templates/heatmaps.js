@@ -1,6 +1,7 @@
 "use strict";
-// Reads window.heatmaps of data.js: labels, colors (256 RGB in base64), maps ([name, meaning]) and
-// pictures; a tag of a picture is [label's number, score, verdict, then each map's levels in base64].
+// Reads window.heatmaps of data.js: labels, colors (256 RGB in base64), maps ([name, meaning]), how
+// many of these are shown together, and pictures; a tag of a picture is [label's number, score,
+// verdict, then each map's levels in base64].
 (() => {
   const MORE = 60; // cards that are added at a time
   const SHOWN = 8; // tags of a card
@@ -24,7 +25,7 @@
   let current = 0; // of `shown`, in the viewer
   let chosen = -1; // the label whose heatmap the viewer shows, -1 for none
   let bare = false; // whether the viewer hides the heatmap
-  let map = 0; // of all.maps
+  let maps = [0]; // those of all.maps that are shown, side by side
 
   function element(name, properties = {}, ...children) {
     const made = Object.assign(document.createElement(name), properties);
@@ -39,8 +40,9 @@
       loading: lazy ? "lazy" : "eager", decoding: "async", alt: described(picture),
       width: picture.size[0], height: picture.size[1], src: file,
     });
-    const made = element("div", { className: "frame" }, image);
-    made.style.setProperty("--ratio", picture.size[0] / picture.size[1]);
+    const panes = maps.map(() => element("div", { className: "pane" }, image.cloneNode()));
+    const made = element("div", { className: "frame" }, ...panes);
+    made.style.setProperty("--ratio", (maps.length * picture.size[0]) / picture.size[1]);
     return made;
   }
 
@@ -52,14 +54,17 @@
   // The levels are smoothed, then coloured: colours between two others would be other ones.
   function lay(box, picture, tag) {
     for (const old of box.querySelectorAll("canvas, .box")) old.remove();
-    if (!tag) return;
+    if (tag) [...box.children].forEach((pane, place) => layOne(pane, picture, tag, maps[place]));
+  }
+
+  function layOne(box, picture, tag, map) {
     const [height, width] = picture.grid;
     const name = all.labels[tag[0]];
     const fine = Math.max(1, Math.round(FINE / Math.max(height, width))); // pixels of a patch
     const rows = stretched(bytes(tag[3 + map]), height, width, fine); // turned: (width, fine height)
     const levels = stretched(rows, width, height * fine, fine);
     const canvas = element("canvas", { width: width * fine, height: height * fine, role: "img" });
-    canvas.ariaLabel = `heatmap of ${name}`;
+    canvas.ariaLabel = `heatmap of ${name}: ${all.maps[map][0]}`;
     canvas.dataset.label = name;
     const pixels = new ImageData(canvas.width, canvas.height);
     levels.forEach((level, place) => {
@@ -173,24 +178,38 @@
   // --- the kinds of heatmaps
 
   function fillMaps() {
-    if (all.maps.length > 1) $("maps").hidden = $("map-key").hidden = false;
-    all.maps.forEach(([name], number) => {
+    const kinds = all.maps.map((_, number) => [number]);
+    if (kinds.length > 1) {
+      $("maps").hidden = $("map-key").hidden = false;
+      kinds.push(kinds.flat());
+    }
+    for (const kind of kinds) {
+      const name = kind.length > 1 ? "side by side" : all.maps[kind[0]][0];
       const button = element("button", { type: "button", textContent: name });
-      button.onclick = () => { chooseMap(number); filter(); };
+      button.onclick = () => { chooseMaps(kind); filter(); };
       $("maps").append(button);
-    });
-    chooseMap(0);
+    }
+    chooseMaps(kinds[all.together > 1 ? kinds.length - 1 : 0]);
   }
 
-  function chooseMap(number) {
-    map = number;
-    const [name, meaning] = all.maps[map];
-    $("map").textContent = name;
+  function chooseMaps(kind) {
+    maps = kind;
+    const names = maps.map((number) => all.maps[number][0]);
+    $("map").textContent = names.join(", ");
+    const meanings = maps.map((number) => all.maps[number][1]).join(" ");
+    const shown = names.length > 1 ? names.join(" (left) and ") + " (right)" : names[0];
     for (const place of document.querySelectorAll(".meaning"))
-      place.textContent = `Heatmaps show ${name}. ${meaning}`;
+      place.textContent = `Heatmaps show ${shown}. ${meanings}`;
     [...$("maps").children].forEach((button, place) => {
-      button.ariaPressed = String(place === map);
+      button.ariaPressed = String(place === (maps.length > 1 ? all.maps.length : maps[0]));
     });
+  }
+
+  // the next kind: each map alone, then all side by side
+  function nextMaps() {
+    const buttons = [...$("maps").children];
+    const place = buttons.findIndex((button) => button.ariaPressed === "true");
+    buttons[(place + 1) % buttons.length].click();
   }
 
   // --- cards
@@ -305,7 +324,7 @@
     Home: () => turn(-current),
     End: () => turn(shown.length - 1 - current),
     h: () => { bare = !bare; look(); },
-    m: () => { chooseMap((map + 1) % all.maps.length); look(); },
+    m: () => { nextMaps(); view(current, chosen); },
   };
 
   // arrows walk through the cards too, row by row where they stand below each other

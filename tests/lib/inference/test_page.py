@@ -167,7 +167,8 @@ def test_heatmaps_lie_where_a_person_sees_the_object(page, gallery, row, upright
 
 
 def test_the_choices_of_map_are_those_of_the_models():
-    assert cli.MAPS == tuple(output.MEANINGS) == (output.EVIDENCE, output.ATTENTION)
+    assert tuple(output.MEANINGS) == (output.EVIDENCE, output.ATTENTION)
+    assert cli.MAPS == (*output.MEANINGS, output.BOTH)
 
 
 def test_the_other_map_is_a_click_or_a_key_away(page):
@@ -179,8 +180,18 @@ def test_the_other_map_is_a_click_or_a_key_away(page):
     page.keyboard.press("m")
     assert hottest(canvas)[1] < 0.5 and page.locator("#map").inner_text() == "attention"
     page.keyboard.press("m")
+    assert [hottest(one)[1] > 0.5 for one in canvas.all()] == [True, False]
+    left, right = (one.bounding_box() for one in page.locator("#viewer-frame img").all())
+    assert left["x"] + left["width"] <= right["x"] and left["height"] == right["height"]
+    assert [left, right] == [one.bounding_box() for one in canvas.all()]
+    assert page.locator("#map").inner_text() == "evidence, attention"
+    page.keyboard.press("m")
     assert hottest(canvas)[1] > 0.5
     page.keyboard.press("Escape")
+    page.get_by_role("button", name="side by side").click()
+    assert meaning.inner_text().startswith("Heatmaps show evidence (left) and attention (right).")
+    first(page).locator(".tag").hover()
+    assert first(page).locator("canvas").count() == 2
     page.get_by_role("button", name="attention", exact=True).click()
     assert meaning.inner_text().startswith("Heatmaps show attention. Where the label looked")
     page.locator(".open").first.click()

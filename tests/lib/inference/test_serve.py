@@ -12,6 +12,7 @@ from PIL import Image
 from werkzeug.test import Client
 
 from lib.inference import serve
+from lib.inference.overlays import GAP
 from lib.predictor import Predictor
 from tests.helpers.commands import error_line, run_here
 from tests.lib.scoring.test_tuning import write_tuning
@@ -52,6 +53,15 @@ def test_a_picture_gets_its_tags_and_heatmaps(client):
         assert Image.open(io.BytesIO(image.data)).size == (256, 171)
     for path in ("/heatmap/other/0.jpg", tags[0]["heatmap"].replace(".jpg", "9.jpg")):
         assert client.get(path, headers=HOST).status_code == 404
+
+
+def test_both_maps_lie_side_by_side(colors):
+    client = Client(serve.App(Predictor(EXPERIMENT, device="cpu", map="both")))
+    assert "Heatmaps, left, show evidence." in client.get("/", headers=HOST).text
+    assert "Heatmaps, right, show attention." in client.get("/", headers=HOST).text
+    tag = post(client, picture()).json["tags"][0]
+    image = client.get(tag["heatmap"], headers=HOST)
+    assert Image.open(io.BytesIO(image.data)).size == (2 * 256 + GAP, 171)
 
 
 def test_tuned_thresholds_and_probabilities_are_shown(colors):
