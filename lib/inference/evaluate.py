@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from lib.common.console import print_line, print_note
@@ -17,7 +18,9 @@ from lib.experiment.folder import Experiment
 from lib.experiment.predict import Prediction, collect_scores
 from lib.predictor import Predictor
 from lib.runtime.world import World
+from lib.scoring import heatmap_examples
 from lib.scoring.calibration import calibrate, calibration_error
+from lib.scoring.heatmap_examples import HeatmapExamples
 from lib.scoring.localization import Localization
 from lib.scoring.metrics import average_precision, present_labels, summarize, threshold_f1
 from lib.scoring.thresholds import Criterion
@@ -76,8 +79,9 @@ def evaluate(
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
         if world.is_main_process:
             learned = tuning if criterion else None
+            examples = draw_examples(predictor, heatmaps, split) if heatmaps else None
             write_results(
-                predictor.experiment, results, scores, split, labels, config.topk, learned
+                predictor.experiment, results, scores, split, labels, config.topk, learned, examples
             )
     if held_out:
         file = predictor.experiment.path / FILE
@@ -120,6 +124,22 @@ def _measure_heatmaps(stream: Iterator[Prediction], heatmaps: Localization) -> I
         maps = {name: output.heatmaps(name) for name in heatmaps.maps}
         heatmaps.measure(prediction.rows, maps)
         yield prediction
+
+
+def draw_examples(
+    predictor: Predictor, heatmaps: Localization, split: Split
+) -> HeatmapExamples | None:
+    """The images whose heatmaps tell labels apart best and worst, with these heatmaps; None if no
+    image has boxes of two labels."""
+    rows = heatmap_examples.choose_rows(heatmaps, split.ignore)
+    if not any(rows):
+        return None
+    predictor.maps = heatmaps.maps
+    again = [row for part in rows for row in part]
+    _, grids = predictor([split.paths[row] for row in again])
+    grids = grids.reshape(len(again), len(heatmaps.maps), *grids.shape[-3:])
+    found = dict(zip(again, grids, strict=True))
+    return heatmap_examples.make_examples(heatmaps, predictor.labels, rows, found)
 
 
 def localization_results(localization: dict[str, dict[str, float]]) -> dict[str, Any]:
@@ -201,18 +221,22 @@ def write_results(
     labels: Sequence[str],
     topk: int,
     learned: Tuning | None = None,
+    examples: HeatmapExamples | None = None,
 ) -> None:
-    """Write `result.txt`, `results.json`, `prediction.txt`, `scores.npz` with the raw scores, and
-    `thresholds.json` if something was learned: all of them or none."""
+    """Write `result.txt`, `results.json`, `prediction.txt`, `scores.npz` with the raw scores,
+    `thresholds.json` if something was learned, and `heatmaps.json` of the `examples`: all of them
+    or none."""
     lines = []
     for path, row in zip(split.paths, scores, strict=True):
         best = np.argsort(-row, kind="stable")[:topk]
         lines.append(f"{path}\t{','.join(labels[column] for column in best)}\n")
-    with staged_folder(experiment.path) as stage:
+    with staged_folder(experiment.path, replaces=[heatmap_examples.FILE]) as stage:
         write_text(stage / "result.txt", results_table(results))
         write_json(stage / "results.json", results)
         if learned:
             write_json(stage / FILE, learned.to_dict(labels, experiment.best_checkpoint))
+        if examples:
+            write_text(stage / heatmap_examples.FILE, msgspec.json.encode(examples).decode())
         write_text(stage / "prediction.txt", "".join(lines))
         write_npz(
             stage / "scores.npz",

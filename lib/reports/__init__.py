@@ -1,4 +1,4 @@
 """Reports and comparisons of evaluated experiments, from their stored results.
 
-May import: common, config, data, scoring.
+May import: common, config, data, scoring, inference.
 """

@@ -12,10 +12,12 @@ import numpy as np
 from lib.common.console import print_line
 from lib.common.html import write_page
 from lib.reports import charts
+from lib.reports.heatmap_pictures import heatmap_pictures
 from lib.reports.results import Evaluated, Scores
 from lib.reports.worst_mistakes import worst_examples
 from lib.scoring import bootstrap, mistakes
 from lib.scoring.calibration import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
+from lib.scoring.heatmap_examples import load_examples
 from lib.scoring.metrics import threshold_f1
 from lib.scoring.pr_curves import interpolated_precision, mean_curve
 from lib.scoring.tuning import FILE, Cutoffs
@@ -78,9 +80,10 @@ def write_report(
     pooled = interpolated_precision(*stored.arrays)
     details = _details(stored, curves, pooled, reliability, rows, cutoffs.values)
     found = list(worst_examples(stored, verdicts, examples))
-    for part in found:
-        if part.gone:
-            print_line(f"note: {part.gone} pictures of the {part.title.lower()} are gone: left out")
+    heatmaps = heatmap_pictures(load_examples(run.path))
+    for title, gone in [(part.title, part.gone) for part in heatmaps + found]:
+        if gone:
+            print_line(f"note: {gone} pictures of the {title.lower()} are gone: left out")
     file = run.path / "report.html"
     write_page(
         file,
@@ -114,6 +117,8 @@ def write_report(
         ),
         pair_tables=_pair_tables(stored.labels, verdicts),
         examples=found,
+        heatmaps=heatmaps,
+        localization=run.results.get("localization"),
     )
     return file
 

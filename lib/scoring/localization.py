@@ -34,10 +34,10 @@ OF_PAIRS = ("discrimination", "same_peak")
 class Localization:
     """The pairs of a split, and what is found of them, batch by batch, in each of `maps`.
 
-    `of_labels` (M', 4, N, C) holds `OF_LABELS` of each label, `of_pairs` (M', 2, N) the sums of
-    `OF_PAIRS` over an image's pairs of labels, for `names`: the M maps, each label-blind, and the
-    even map. A rank fills the rows of its own images, the others are 0. Raises `UserError` if
-    `boxes` has none for any pair.
+    `of_labels` (M', 4, N, C) holds `OF_LABELS` of each label, `of_pairs` (M', 3, N) the sums of
+    `OF_PAIRS` and of the masses' differences over an image's pairs of labels, for `names`: the M
+    maps, each label-blind, and the even map. A rank fills the rows of its own images, the others
+    are 0. Raises `UserError` if `boxes` has none for any pair.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class Localization:
         images, columns = split.targets.shape
         kinds = len(self.names)
         self.of_labels = np.zeros((kinds, len(OF_LABELS), images, columns), np.float32)
-        self.of_pairs = np.zeros((kinds, len(OF_PAIRS), images), np.float32)
+        self.of_pairs = np.zeros((kinds, len(OF_PAIRS) + 1, images), np.float32)
 
     def measure(self, rows: np.ndarray, heatmaps: Mapping[str, Tensor]) -> None:
         """Measure the maps (B, C, H * W) of the images `rows` (B,), by name."""
@@ -85,8 +85,7 @@ class Localization:
     def _measure_image(self, row: int, maps: Sequence[np.ndarray]) -> None:
         """Measure the maps, each (L, H, W), of one image."""
         columns = list(self.boxes[row])
-        width, height = read_header(self.paths[row], self.exif).size
-        boxes = [self.boxes[row][column] / np.array([width, height] * 2) for column in columns]
+        boxes = list(self.shares(row).values())
         inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
         blind = [_shares(map_).mean(axis=0, keepdims=True) for map_ in maps]
         even = np.ones((1, *self.grid))
@@ -100,6 +99,29 @@ class Localization:
             self.of_labels[index, :, row, columns] = found
             self.of_pairs[index, :, row] = _compare(masses, grids)
 
+    def shares(self, row: int) -> dict[int, np.ndarray]:
+        """The boxes (K, 4) of an image by label, in shares of its width and height."""
+        size = np.array(read_header(self.paths[row], self.exif).size * 2)
+        return {column: boxes / size for column, boxes in self.boxes[row].items()}
+
+    def ranked(self, ignore: np.ndarray) -> list[int]:
+        """The rows with two labels or more, without those that `results` leaves out, from the best
+        to the worst: by the discrimination of the first map, then by the difference of masses."""
+        rows = [row for row in self._known(ignore) if len(self.boxes[row]) > 1]
+        means = {row: self.of_pairs[0, :, row] / self._pairs(row) for row in rows}
+        return sorted(rows, key=lambda row: (-means[row][0], -means[row][-1], row))
+
+    def discrimination(self, row: int) -> dict[str, float]:
+        """Of each of `maps`, on one image with two labels or more."""
+        sums = self.of_pairs[: len(self.maps), 0, row].astype(float) / self._pairs(row)
+        return dict(zip(self.maps, sums.tolist(), strict=True))
+
+    def _pairs(self, row: int) -> int:
+        return len(self.boxes[row]) * (len(self.boxes[row]) - 1)
+
+    def _known(self, ignore: np.ndarray) -> list[int]:
+        return [row for row in self.boxes if not ignore[row].all()]
+
     def results(self, ignore: np.ndarray) -> dict[str, dict[str, float]]:
         """Of each of `names`: `OF_LABELS`, the same over images with two labels or more, and
         `OF_PAIRS`; without the images all of whose entries `ignore` (N, C) marks, as those that
@@ -107,9 +129,9 @@ class Localization:
 
         Once the rows of all processes are there.
         """
-        rows = [row for row in self.boxes if not ignore[row].all()]
+        rows = self._known(ignore)
         several = [row for row in rows if len(self.boxes[row]) > 1]
-        pairs = sum(len(self.boxes[row]) * (len(self.boxes[row]) - 1) for row in several)
+        pairs = sum(map(self._pairs, several))
         found: dict[str, dict[str, float]] = {}
         for index, name in enumerate(self.names):
             measured: dict[str, float] = {}
@@ -120,21 +142,23 @@ class Localization:
                     means = values.mean(axis=1).tolist()
                     measured |= {f"{n}{ending}": v for n, v in zip(OF_LABELS, means, strict=True)}
             if pairs:
-                sums = self.of_pairs[index][:, several].astype(np.float64).sum(axis=1)
+                sums = self.of_pairs[index][: len(OF_PAIRS), several].astype(np.float64).sum(axis=1)
                 measured |= dict(zip(OF_PAIRS, (sums / pairs).tolist(), strict=True))
             found[name] = measured
         return found if rows else {}
 
 
-def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float]:
+def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float, float]:
     """Sums over ordered pairs (a, b) of labels: of those in which a's map, against b's, has more of
-    its mass in a's boxes, and of those with the same peak. `masses` (L, L) of map, in boxes; `maps`
-    (L, H, W)."""
+    its mass in a's boxes, of those with the same peak, and of these masses' differences. `masses`
+    (L, L) of map, in boxes; `maps` (L, H, W)."""
     own = masses.diagonal()
     wins = (own > masses) + 0.5 * (own == masses)
     peaks = maps.reshape(len(maps), -1).argmax(axis=1)
     others = ~np.eye(len(own), dtype=bool)
-    return float(wins[others].sum()), float((peaks[:, None] == peaks)[others].sum())
+    same = peaks[:, None] == peaks
+    wins, same, margins = (float(each[others].sum()) for each in (wins, same, own - masses))
+    return wins, same, margins
 
 
 def _shares(maps: np.ndarray) -> np.ndarray:

@@ -13,6 +13,8 @@ import torch
 import yaml
 from PIL import Image
 
+from lib.predictor import Predictor
+from lib.scoring.heatmap_examples import load_examples
 from tests.helpers.commands import TINY, error_line, make_data, run, run_here, start
 
 TRAIN = (
@@ -116,6 +118,23 @@ def test_evaluation_gives_the_best_epochs_map(work):
     assert all(results["localization"]["attention"][name] == results[name] for name in localization)
     assert list(results["localization"])[0] == "evidence"
     assert results["mAP"] == pytest.approx(np.mean(list(results["per_label"].values())))
+
+
+def test_evaluation_keeps_the_heatmaps_that_tell_labels_apart(work):
+    """They are those of the model, and images with the best ones come first."""
+    folder, experiment = work[:2]
+    examples = load_examples(experiment)
+    predictor = Predictor(experiment, device="cpu", map="both")
+    found = [*examples.best, *reversed(examples.worst)]
+    assert len(found) > 1 and all(len(one.labels) > 1 for one in found)
+    values = [one.discrimination["evidence"] for one in found]
+    assert values == sorted(values, reverse=True)
+    _, heatmaps = predictor([folder / one.path for one in found])
+    for one, grids in zip(found, heatmaps, strict=True):
+        for place in one.labels:
+            column = predictor.labels.index(place.label)
+            stored = [place.grid(name) for name in ("evidence", "attention")]
+            np.testing.assert_allclose(stored, grids[:, column], atol=1e-6)
 
 
 def test_evaluation_writes_its_files(work):

@@ -1,10 +1,13 @@
 """report.html: what stands in it, for any labels and scores, and that it works in a browser."""
 
+import base64
+import io
 import json
 import re
 from html import unescape
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from PIL import Image
@@ -16,6 +19,7 @@ from lib.scoring.bootstrap import (
     resampled_average_precision,
     resampled_mean,
 )
+from lib.scoring.heatmap_examples import HeatmapExample, HeatmapExamples, Place
 from lib.scoring.metrics import threshold_f1
 from lib.scoring.tuning import Tuning
 from tests.helpers.browser import browser  # noqa: F401 (a fixture)
@@ -105,6 +109,40 @@ def test_pictures_that_are_gone_make_room_and_are_counted(here, tmp_path):
     shown = set(re.findall(r'src="data:[^"]*" alt="data/images/(\d+).png"', page))
     assert shown and shown <= {"0", "1", "3", "4", "5"}
     assert here("--examples", "0")[1].count('src="data:') == 0
+
+
+def write_heatmaps(folder, *paths):
+    """The examples and results of two maps, of images with two labels."""
+    maps = {"evidence": [[0.7, 0.3]], "attention": [[0.5, 0.5]]}
+    places = [Place(label, [(0.0, 0.0, 0.5, 1.0)], maps) for label in ("red", HOSTILE)]
+    discrimination = {"evidence": 0.75, "attention": 0.5}
+    best, *worst = (HeatmapExample(path, discrimination, places) for path in paths)
+    examples = HeatmapExamples("upright", [best], worst)
+    (folder / "heatmaps.json").write_bytes(msgspec.json.encode(examples))
+    results = json.loads((folder / "results.json").read_text())
+    measured = {"pointing_accuracy": 0.625, "discrimination": 0.8125}
+    results["localization"] = {"evidence": measured, "even": measured}
+    (folder / "results.json").write_text(json.dumps(results))
+
+
+def test_where_it_looked(here, tmp_path):
+    make_evaluated(tmp_path / "exp1")
+    make_pictures(tmp_path, range(2))
+    assert "Where it looked" not in here()[1]
+    write_heatmaps(tmp_path / "exp1", *(f"data/images/{row}.png" for row in (0, 1, 2)))
+    result, page = here()
+    assert result.code == 0 and "Where it looked" in page and HOSTILE not in page
+    note = "note: 1 pictures of the told apart worst are gone: left out"
+    assert note in result.out.splitlines()
+    section = page[page.index('id="where"') : page.index('id="worst"')]
+    assert "0.625" in section and "0.812" in section and "evidence<br>0.75" in section
+    shown = re.findall(r"data:image/jpeg;base64,([^\"]+)", section)
+    assert len(shown) == 2 * 2 * 2  # images, labels, maps
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0]))).convert("RGB"), int)
+    assert pixels.shape == (20, 40, 3)
+    assert pixels[2:18, 2:8].mean() > 20 + pixels[2:18, 30:38].mean()  # evidence is on the left
+    edge = pixels[10, 20] - pixels[10, 30]  # the box ends in the middle, in blue and green
+    assert edge[1] > 40 and edge[2] > 40
 
 
 def test_labels_are_text(here, tmp_path):
