@@ -21,6 +21,7 @@ from torch import Tensor
 from lib.common.errors import UserError
 from lib.data.folder import Split
 from lib.data.pictures import read_header
+from lib.data.preparation.boxes import leaves
 from lib.scoring.boxes import best_overlap, box_around
 
 # what a reader compares with: the same map for all labels, either even, or the mean of the maps of
@@ -49,7 +50,8 @@ class Localization:
         exif: str,
         maps: Sequence[str],
     ) -> None:
-        self.paths, self.grid, self.exif, self.maps = split.paths, grid, exif, tuple(maps)
+        self.paths, self.labels, self.grid = split.paths, list(labels), grid
+        self.exif, self.maps = exif, tuple(maps)
         self.names = (*self.maps, *(f"{name}, {BLIND}" for name in self.maps), EVEN)
         self.boxes: dict[int, dict[int, np.ndarray]] = {}
         for row, path in enumerate(split.paths):
@@ -100,9 +102,18 @@ class Localization:
             self.of_pairs[index, :, row] = _compare(masses, grids)
 
     def shares(self, row: int) -> dict[int, np.ndarray]:
-        """The boxes (K, 4) of an image by label, in shares of its width and height."""
-        size = np.array(read_header(self.paths[row], self.exif).size * 2)
-        return {column: boxes / size for column, boxes in self.boxes[row].items()}
+        """The boxes (K, 4) of an image by label, in shares of its width and height. Raises
+        `UserError` for boxes that lie outside, as those of another size of the picture."""
+        width, height = size = read_header(self.paths[row], self.exif).size
+        for column, boxes in self.boxes[row].items():
+            for box in boxes.tolist():
+                if leaves(box, size):
+                    raise UserError(
+                        f"boxes.json: {self.paths[row]}: the box {box} of {self.labels[column]} is "
+                        f"not inside the picture, which has {width} x {height} pixels (--exif "
+                        f"{self.exif}): give boxes in these pixels, or remove boxes.json"
+                    )
+        return {column: boxes / np.array(size * 2) for column, boxes in self.boxes[row].items()}
 
     def ranked(self, ignore: np.ndarray) -> list[int]:
         """The rows with two labels or more, without those that `results` leaves out, from the best

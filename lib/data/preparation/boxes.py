@@ -85,12 +85,17 @@ def _other_orientation(path: str, said: tuple[int, int], header: PictureHeader, 
     )
 
 
-def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
-    """Whether a box leaves its picture by more than `TOLERANCE`, or has no area."""
+def leaves(box: Sequence[float], size: tuple[int, int]) -> bool:
+    """Whether a box leaves its picture by more than `TOLERANCE`."""
     x0, y0, x1, y1 = box
     inside = x0 >= -TOLERANCE and y0 >= -TOLERANCE
     inside &= x1 <= size[0] + TOLERANCE and y1 <= size[1] + TOLERANCE
-    return not inside or not _has_area(box)
+    return not inside
+
+
+def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
+    """Whether a box leaves its picture, or has no area."""
+    return leaves(box, size) or not _has_area(box)
 
 
 def _scaled(box: Sequence[float], size: tuple[int, int]) -> list[float]:
