@@ -34,6 +34,7 @@ def main() -> None:
             batch_size=arguments.batch_size,
             workers=arguments.workers,
             max_bad_images=arguments.max_bad_images,
+            precision=arguments.precision,
         )
 
 

@@ -88,7 +88,7 @@ def main() -> None:
 
 
 def show_page(arguments) -> None:
-    allowed = ("exp_dir", "device", "threshold", "map", "serve", "port")
+    allowed = ("exp_dir", "device", "precision", "threshold", "map", "serve", "port")
     for flag, value in vars(arguments).items():
         if flag not in allowed and value not in (None, False):
             name = flag.replace("_", "-")
@@ -97,7 +97,14 @@ def show_page(arguments) -> None:
     from lib.inference.serve import serve
 
     port = PORT if arguments.port is None else arguments.port
-    serve(arguments.exp_dir, arguments.device, port, arguments.threshold, arguments.map)
+    serve(
+        arguments.exp_dir,
+        arguments.device,
+        port,
+        arguments.threshold,
+        arguments.map,
+        arguments.precision,
+    )
 
 
 if __name__ == "__main__":

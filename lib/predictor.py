@@ -20,7 +20,14 @@ from lib.data.transforms import resize, to_pixels
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, prepare_for_inference
 from lib.experiment.predict import Prediction, predict
-from lib.runtime.device import autocast, exact_float32, memory_guard, select_device
+from lib.runtime.device import (
+    amp_dtype,
+    autocast,
+    exact_float32,
+    memory_guard,
+    select_device,
+    uses_amp,
+)
 from lib.runtime.world import World
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models.output import ATTENTION, BOTH, EVIDENCE
@@ -31,8 +38,10 @@ class Predictor:
 
     `device` is one of `--device`'s names; `world`, instead, the ranks that divide a split among
     them. `map` names the heatmaps that calls return, "evidence", "attention" or "both"; None takes
-    the first of these that the head has. Raises `UserError` for a folder that is no experiment, or
-    whose parts do not fit together, and for a map that the head has not.
+    the first of these that the head has. `precision` is "float32", "bfloat16", "auto" (bfloat16
+    where the device computes it itself) or None, that of the training. Raises `UserError` for a
+    folder that is no experiment, or whose parts do not fit together, for a map that the head has
+    not, and for bfloat16 on a device without it.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
     >>> scores, heatmaps = predictor(["a.jpg", "b.jpg"])
@@ -45,6 +54,7 @@ class Predictor:
         device: str = "auto",
         world: World | None = None,
         map: str | None = None,
+        precision: str | None = None,
     ) -> None:
         self.world = world or World(select_device(device))
         self.device = self.world.device
@@ -56,10 +66,16 @@ class Predictor:
                 f"--map {map}: --model {self.config.model} has no {missing[0]}: pass --map "
                 f"{' or '.join(model.maps)}"
             )
-        self.amp = self.config.amp
+        self.amp = self.config.amp if precision is None else uses_amp(precision, self.device)
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
         self.normalizer = build_normalizer(self.config, self.device)
+
+    @property
+    def precision(self) -> str:
+        """The number type that products are computed in."""
+        dtype = amp_dtype(self.device) if self.amp else torch.float32
+        return str(dtype).removeprefix("torch.")
 
     def __call__(
         self, images: Sequence[str | Path | Image.Image | np.ndarray]

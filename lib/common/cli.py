@@ -15,6 +15,7 @@ from lib.common.text import escape_controls
 
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 MAPS = ("evidence", "attention", "both")
+PRECISIONS = ("float32", "bfloat16", "auto")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
 EXIF = UPRIGHT, STORED = "upright", "stored"
@@ -113,6 +114,12 @@ def experiment_parser(
         help="batch size (default: as in training, at most 64)",
     )
     parser.add_argument("--device", choices=DEVICES, default="auto", help="device to compute on")
+    parser.add_argument(
+        "--precision",
+        choices=PRECISIONS,
+        help="float32, or bfloat16 in mixed precision; auto: bfloat16 where the device computes it "
+        "itself (default: as in training)",
+    )
     parser.add_argument(
         "--workers",
         type=non_negative_int,

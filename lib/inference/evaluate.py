@@ -37,17 +37,18 @@ def evaluate(
     batch_size: int | None = None,
     workers: int | None = None,
     max_bad_images: int | None = None,
+    precision: str | None = None,
 ) -> dict[str, Any]:
     """Score an experiment on its data's test split; the main process writes the results there.
 
     With `tune_thresholds`, a criterion, thresholds and a temperature are first learned from its
     data's val split, and written too. None stands for what the experiment was trained with.
     Returns `compute_results` and `further_results`, those of `Localization` if boxes are known,
-    and the `skipped` images if there are any.
+    the `skipped` images if there are any, and the `precision` if one was asked for.
     """
     with world.raise_on_all_ranks():
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
-        predictor = Predictor(exp_dir, world=world)
+        predictor = Predictor(exp_dir, world=world, precision=precision)
         config, labels = predictor.config, predictor.labels
         data = DataFolder.open(config.data)
         data.require_labels(labels, str(exp_dir))
@@ -77,6 +78,8 @@ def evaluate(
         results |= further_results(results["per_label"], scores, split, tuning)
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
+        if precision:
+            results["precision"] = predictor.precision
         if world.is_main_process:
             learned = tuning if criterion else None
             examples = draw_examples(predictor, heatmaps, split) if heatmaps else None
@@ -86,6 +89,8 @@ def evaluate(
     if held_out:
         file = predictor.experiment.path / FILE
         print_note(f"thresholds by {criterion} on {len(held_out)} val images are in {file}")
+    if precision:
+        print_line(f"precision: {predictor.precision}")
     for text in _remarks(results, tuning):
         print_note(text)
     print_line(results_table(results).rstrip())

@@ -87,20 +87,21 @@ def infer(
     overlays: bool | None = None,
     boxes: bool = False,
     map: str | None = None,
+    precision: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Tag `images`, or the test split of an experiment's data; returns the path of the page.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
-    `Predictor.cutoffs`, for `map` `Predictor`. Overlays are written for `images`, unless `overlays`
-    says otherwise; `boxes` are found around the heatmaps. Raises `UserError` if there is nothing to
-    show.
+    `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
+    for `images`, unless `overlays` says otherwise; `boxes` are found around the heatmaps. Raises
+    `UserError` if there is nothing to show.
     """
     with world.raise_on_all_ranks():
         if images and only_errors:
             raise UserError("--only-errors: the labels of --images are unknown; leave one out")
-        predictor = Predictor(exp_dir, world=world, map=map)
+        predictor = Predictor(exp_dir, world=world, map=map, precision=precision)
         config, names = predictor.config, predictor.labels
         selection = Selection(
             predictor.cutoffs(threshold),
@@ -132,6 +133,8 @@ def infer(
         print_line(line)
     for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
         print_line(line)
+    if precision:
+        print_line(f"precision: {predictor.precision}")
     print_line(f"heatmaps: {shown.page}")
     return shown.page
 

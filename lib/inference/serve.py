@@ -163,6 +163,7 @@ def serve(
     port: int,
     threshold: float | str | None,
     map: str | None = None,
+    precision: str | None = None,
 ) -> NoReturn:
     """Serve the page of an experiment at 127.0.0.1:`port` (0: a free one) until Ctrl-C."""
     try:
@@ -172,7 +173,8 @@ def serve(
         reason = str(reason).removeprefix("bind(): ").rstrip(".")
         raise UserError(f"--port {port}: cannot be used: {reason}; choose another") from error
     with listening:
-        app = App(Predictor(exp_dir, device=device, map=map), threshold)
+        predictor = Predictor(exp_dir, device=device, map=map, precision=precision)
+        app = App(predictor, threshold)
         port = listening.getsockname()[1]
         server = make_server(
             HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()

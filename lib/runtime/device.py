@@ -94,6 +94,14 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(found)
 
 
+def uses_amp(precision: str, device: torch.device) -> bool:
+    """Whether `--precision` means mixed precision on `device`. Raises `UserError` for bfloat16 on a
+    device that only has float16."""
+    if precision == "bfloat16" and amp_dtype(device) != torch.bfloat16:
+        raise UserError("--precision bfloat16: this device has none: pass --precision float32")
+    return precision == "bfloat16" or (precision == "auto" and computes_bfloat16(device))
+
+
 def autocast(device: torch.device, amp: bool) -> torch.autocast:
     """Mixed precision on `device`, if `amp`."""
     return torch.autocast(device.type, dtype=amp_dtype(device), enabled=amp)

@@ -1,6 +1,7 @@
 """A trained experiment as a library call."""
 
 import dataclasses
+import json
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from lib.data.folder import DataFolder
 from lib.data.pictures import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
-from tests.helpers.commands import ROOT, TINY, make_data, run
+from tests.helpers.commands import ROOT, TINY, make_data, run, run_here
 
 
 @pytest.fixture(scope="module")
@@ -53,6 +54,28 @@ def test_call_and_stream_agree(folder, monkeypatch):
     np.testing.assert_allclose(attention.reshape(6, 3, 4), streamed, atol=1e-6)
     both = Predictor("experiments/mlic_colors/exp1", device="cpu", map="both")(split.paths)[1]
     np.testing.assert_array_equal(both, np.stack([heatmaps, attention], axis=1))
+
+
+def test_precision_is_a_choice_of_the_one_who_runs_it(folder, monkeypatch, capsys):
+    monkeypatch.chdir(folder)
+    experiment = Path("experiments/mlic_colors/exp1")
+    paths = DataFolder.open("colors").split("test").paths
+    exact, again, rounded = (
+        Predictor(experiment, device="cpu", precision=precision)
+        for precision in (None, "float32", "bfloat16")
+    )
+    assert [one.precision for one in (exact, again, rounded)] == ["float32"] * 2 + ["bfloat16"]
+    scores = [one(paths)[0] for one in (exact, again, rounded)]
+    np.testing.assert_array_equal(scores[0], scores[1])
+    assert 0 < np.abs(scores[0] - scores[2]).max() < 0.02
+    command = ("evaluate.py", "--exp-dir", str(experiment), "--workers", "0")
+    for precision in ((), ("--precision", "bfloat16")):
+        result = run_here(monkeypatch, capsys, *command, *precision)
+        assert result.code == 0 and ("precision: bfloat16" in result.out) is bool(precision)
+        results = json.loads((experiment / "results.json").read_text())
+        assert results.get("precision") == (precision[1] if precision else None)
+        stored = np.load(experiment / "scores.npz")["scores"]
+        np.testing.assert_allclose(stored, scores[2 if precision else 0], atol=1e-6)
 
 
 def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):

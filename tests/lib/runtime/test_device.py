@@ -8,7 +8,14 @@ import torch
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.runtime.device import computes_bfloat16, exact_float32, memory_guard, select_device
+from lib.runtime import device as device_module
+from lib.runtime.device import (
+    computes_bfloat16,
+    exact_float32,
+    memory_guard,
+    select_device,
+    uses_amp,
+)
 from lib.training.prepare import _choose_kernels
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
@@ -185,3 +192,13 @@ def test_a_cpu_computes_bfloat16_if_pytorch_says_so(monkeypatch):
     for name in names:  # another PyTorch
         monkeypatch.delattr(torch.cpu, name)
     assert not computes_bfloat16(torch.device("cpu"))
+
+
+@pytest.mark.parametrize("native", [False, True])
+def test_auto_precision_is_bfloat16_where_it_is_native(monkeypatch, native):
+    monkeypatch.setattr(device_module, "computes_bfloat16", lambda device: native)
+    cpu = torch.device("cpu")
+    assert uses_amp("auto", cpu) is native
+    assert uses_amp("bfloat16", cpu) and not uses_amp("float32", cpu)
+    with pytest.raises(UserError, match="--precision bfloat16: this device has none"):
+        uses_amp("bfloat16", torch.device("mps"))
