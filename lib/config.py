@@ -21,7 +21,7 @@ from lib.common.readers import read_settings
 # flags that no number of a run depends on, if --augment is the same
 RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "max_bad_images"),
-    *("cache", "cache_limit", "cache_features"),
+    *("cache", "cache_limit", "cache_features", "validate"),
 )
 # keys of this project's earlier config.yaml and checkpoints -> fields
 RENAMED_KEYS = {
@@ -186,7 +186,7 @@ class Config:
     step_size: int = flag(20, "StepLR: epochs until the rate falls to a tenth")
     ema_decay: float = flag(0.9997, "decay of the moving average of the weights (EMA)")
     ema_epoch: int = flag(0, "epochs in which the EMA copies the weights")
-    estop: bool = flag(False, "early stopping: after 3 epochs without a better EMA mAP")
+    estop: bool = flag(False, "early stopping: after 3 validations without a better EMA mAP")
 
     # speed and memory
     amp: bool = flag(False, "automatic mixed precision", group="speed and memory")
@@ -205,6 +205,14 @@ class Config:
         "split whose EMA mAP picks the checkpoint",
         choices=("test", "val"),
         group="scores",
+    )
+    validate: str = flag(
+        "both",
+        "models to score after an epoch: the raw and the EMA one, or the EMA one alone",
+        choices=("both", "ema"),
+    )
+    validate_every: int = flag(
+        1, "epochs from one validation to the next; the last epoch always has one"
     )
     topk: int = flag(3, "labels per image in the top-k scores and prediction.txt")
     threshold: float = flag(0.5, "score from which a label counts as predicted")
@@ -353,7 +361,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("ema_decay",), "0 or more and less than 1", lambda v: 0 <= v < 1),
     (
         ("img_size", "output_stride", "num_layers", "num_heads", "batch_size", "max_epochs")
-        + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout"),
+        + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout", "validate_every"),
         "1 or more",
         lambda v: v >= 1,
     ),

@@ -15,14 +15,15 @@ PANELS = (
     ("learning rate", {"lr": ("rate", INK)}),
     ("mAP", {"mAP": ("raw model", PALE), "mAP_ema": ("EMA model", INK)}),
 )
-ADDED_LATER = ("val_loss_ema", "images_per_second")  # not in the rows of older runs
+# not in the rows of older runs, of epochs without a validation, and of --validate ema
+OPTIONAL = ("val_loss_ema", "images_per_second", "mAP", "mAP_ema")
 KEYS = ("epoch", "images_per_second", *(key for _, lines in PANELS for key in lines))
 
 
 def read_history(file: Path) -> list[dict[str, float]]:
     """The values to draw, and the speed, of `history.jsonl`: a row an epoch, in file order."""
     rows = []
-    missing = dict.fromkeys(ADDED_LATER, math.nan)
+    missing = dict.fromkeys(OPTIONAL, math.nan)
     for number, line in numbered_lines(file):
         try:
             row = missing | json.loads(line)
@@ -36,16 +37,17 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, float]], title: str) -> 
     """Write the curves of `rows` as one PNG; the best EMA mAP so far is marked."""
     from matplotlib.ticker import MaxNLocator
 
-    epochs = [row["epoch"] for row in rows]
-    best = max(rows, key=lambda row: row["mAP_ema"])  # the first of equals, as in training
+    scored = [row for row in rows if not math.isnan(row["mAP_ema"])]
+    best = max(scored, key=lambda row: row["mAP_ema"], default=None)  # the first of equals
+    title += f": best EMA mAP {best['mAP_ema']:.4f} in epoch {best['epoch']:g}" if best else ""
     with saved_figure(file, (10, 3), layout=None) as figure:
         figure.subplots_adjust(left=0.065, right=0.985, bottom=0.17, top=0.84, wspace=0.28)
-        figure.suptitle(
-            f"{title}: best EMA mAP {best['mAP_ema']:.4f} in epoch {best['epoch']:g}", fontsize=10
-        )
+        figure.suptitle(title, fontsize=10)
         for axes, (name, lines) in zip(figure.subplots(1, 3), PANELS, strict=True):
             for key, (label, color) in lines.items():
-                axes.plot(epochs, [row[key] for row in rows], ".-", color=color, label=label)
+                known = [(row["epoch"], row[key]) for row in rows if not math.isnan(row[key])]
+                if known:
+                    axes.plot(*zip(*known, strict=True), ".-", color=color, label=label)
             axes.set_xlabel("epoch")
             axes.set_ylabel(name)
             axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -53,7 +55,8 @@ def draw_curves(file: Path, rows: Sequence[Mapping[str, float]], title: str) -> 
             axes.ticklabel_format(axis="y", scilimits=(-2, 4))
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(color="0.92")
-            if len(lines) > 1:
+            if len(lines) > 1 and axes.lines:
                 axes.legend(frameon=False, fontsize=8)
-        axes.plot([best["epoch"]], [best["mAP_ema"]], "o", color=ACCENT, label="best")
-        axes.legend(frameon=False, fontsize=8, loc="lower right")
+        if best:
+            axes.plot([best["epoch"]], [best["mAP_ema"]], "o", color=ACCENT, label="best")
+            axes.legend(frameon=False, fontsize=8, loc="lower right")

@@ -22,7 +22,8 @@ from lib.training.step import training_steps
 from lib.training.step_log import StepLog
 from lib.training.validate import validate
 
-EARLY_STOP_PATIENCE = 3  # epochs
+EARLY_STOP_PATIENCE = 3  # validations
+COSTLY_SHARE, COSTLY_SECONDS = 0.3, 30.0  # of an epoch, and in all, from which validation is noted
 SIGNAL_ECHO_SECONDS = 5.0  # within which a launcher passes on a signal that all ranks got
 
 
@@ -39,18 +40,24 @@ def fit(run: Run) -> Experiment:
         scaled = run.state.scaler.is_enabled()
         log = StepLog(run.world, progress, paths, board, scaled=scaled)
         epochs = range(progress.epoch, config.max_epochs)
+        noted = False
         for _ in progress_bar(epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop):
             if stops_early(run):
                 break
             start = time.perf_counter()
             images_per_second = train_epoch(run, log, stop)
-            metrics = validate(run, stop)
+            trained = time.perf_counter()
+            metrics = validate(run, stop) if is_validated(run) else {}
             leave_if_asked(run, log, stop)
-            finish_epoch(run, board, metrics, images_per_second, time.perf_counter() - start)
+            end = time.perf_counter()
+            finish_epoch(run, board, metrics, images_per_second, end - start)
+            if not noted and (note := cost_note(run, end - trained, end - start)):
+                experiment.log(note)
+                noted = True
             save_last(run, log)
             leave_if_asked(run, log, stop)
         if stops_early(run):
-            experiment.log(f"stopped: {EARLY_STOP_PATIENCE} epochs without a better EMA mAP")
+            experiment.log(f"stopped: {EARLY_STOP_PATIENCE} validations without a better EMA mAP")
         for line in run.bad_images.summary():
             experiment.log(line)
         experiment.finish(progress.best_score)
@@ -60,6 +67,22 @@ def fit(run: Run) -> Experiment:
 def stops_early(run: Run) -> bool:
     """Whether --estop ends the run."""
     return run.config.estop and run.progress.epochs_without_better >= EARLY_STOP_PATIENCE
+
+
+def is_validated(run: Run) -> bool:
+    """Whether a validation follows the current epoch."""
+    number, config = run.progress.epoch + 1, run.config
+    return number % config.validate_every == 0 or number == config.max_epochs
+
+
+def cost_note(run: Run, seconds: float, epoch_seconds: float) -> str | None:
+    """What to do about a validation that takes a large part of an epoch."""
+    if seconds < max(COSTLY_SECONDS, COSTLY_SHARE * epoch_seconds):
+        return None
+    flag = "--validate ema" if run.config.validate == "both" else "--validate-every N"
+    return (
+        f"note: validation took {seconds / epoch_seconds:.0%} of the epoch; {flag} makes it cheaper"
+    )
 
 
 def train_epoch(run: Run, log: StepLog, stop: StopRequest) -> float:
@@ -94,11 +117,12 @@ def finish_epoch(
     seconds: float,
 ) -> None:
     """Step the schedule, keep the best weights, and log the epoch."""
-    progress, experiment, ema_score = run.progress, run.experiment, metrics["mAP_ema"]
+    progress, experiment, ema_score = run.progress, run.experiment, metrics.get("mAP_ema")
     run.state.schedule.after_epoch(ema_score)
-    better = ema_score > progress.best_score
-    progress.best_score = max(progress.best_score, ema_score)
-    progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
+    better = ema_score is not None and ema_score > progress.best_score
+    if ema_score is not None:
+        progress.best_score = max(progress.best_score, ema_score)
+        progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
     if better and run.world.is_main_process:
         labels = run.inputs.data.labels
         checkpoint.save_model(experiment.best_checkpoint, run.state.ema.model, labels, run.config)
@@ -121,10 +145,15 @@ def finish_epoch(
         board.add_scalar(f"validation/{name}", value, number)
     board.flush()
     skipped = f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else ""
+    scores = "".join(
+        f", {title}mAP {metrics[name]:.4f}"
+        for name, title in (("mAP", ""), ("mAP_ema", "EMA "))
+        if name in metrics
+    )
     experiment.log(
         f"epoch {number}/{run.config.max_epochs}: loss {progress.loss:.3f}, lr "
-        f"{progress.lr:.2e}, mAP {metrics['mAP']:.4f}, EMA mAP {ema_score:.4f}"
-        f"{' (best)' if better else ''}, {images_per_second:.1f} images/s, {seconds:.0f} s{skipped}"
+        f"{progress.lr:.2e}{scores}{' (best)' if better else ''}, "
+        f"{images_per_second:.1f} images/s, {seconds:.0f} s{skipped}"
     )
     progress.begin_epoch(number)
 

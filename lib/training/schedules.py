@@ -25,8 +25,8 @@ class Schedule:
     def after_step(self) -> None:
         """Call after each optimiser step."""
 
-    def after_epoch(self, score: float) -> None:
-        """Call after each epoch with its EMA mAP."""
+    def after_epoch(self, score: float | None) -> None:
+        """Call after each epoch with its EMA mAP, if it was validated."""
 
     def state_dict(self) -> dict[str, Any]:
         """Plain values, all that a resumed run needs."""
@@ -63,18 +63,20 @@ class StepDecay(Schedule):
     def __init__(self, optimizer: Optimizer, *, step_size: int, **_: Any) -> None:
         super().__init__(StepLR(optimizer, step_size=step_size, gamma=0.1))
 
-    def after_epoch(self, score: float) -> None:
+    def after_epoch(self, score: float | None) -> None:
         self.scheduler.step()
 
 
 class Plateau(Schedule):
-    """ReduceLROnPlateau on the EMA mAP: a tenth of the rate after 2 epochs without a better one."""
+    """ReduceLROnPlateau on the EMA mAP: a tenth of the rate after 2 validations without a better
+    one."""
 
     def __init__(self, optimizer: Optimizer, **_: Any) -> None:
         super().__init__(ReduceLROnPlateau(optimizer, mode="max", patience=1))
 
-    def after_epoch(self, score: float) -> None:
-        self.scheduler.step(score)
+    def after_epoch(self, score: float | None) -> None:
+        if score is not None:
+            self.scheduler.step(score)
 
 
 # the choices of --lr-scheduler

@@ -1,4 +1,5 @@
-"""Validation: every metric of an epoch, for the raw and the EMA model, over one pass.
+"""Validation: every metric of an epoch, for the raw and the EMA model, or the EMA model alone, over
+one pass.
 
 Shapes: B images, C labels, R rows of the split.
 """
@@ -19,19 +20,21 @@ from lib.scoring.metrics import EPOCH_METRICS
 from lib.training.losses import objective
 from lib.training.prepare import Run
 
-SUFFIXES = ("", "_ema")  # of the raw model's metrics, and of the EMA model's
-
 
 def validate(run: Run, stop: StopRequest) -> dict[str, float]:
-    """The metrics of `EPOCH_METRICS` and `val_loss`, and the same with `_ema`.
+    """The metrics of `EPOCH_METRICS` and `val_loss` of the raw model, unless `--validate ema`, and
+    the same with `_ema`.
 
     Ends early after a signal; the caller must then leave before it uses them.
     """
     split, config, world = run.inputs.validation_split, run.config, run.world
+    scored = {"_ema": run.state.ema.model}  # by the suffix of its metrics
+    if config.validate == "both":
+        scored = {"": run.state.model} | scored
     with memory_guard():
         models = [
             on_inputs(prepare_for_inference(copy.deepcopy(model), config.img_size), config)
-            for model in (run.state.model, run.state.ema.model)
+            for model in scored.values()
         ]
     losses = np.zeros((len(models), 2))  # sum and number of entries
     stream = predict(
@@ -46,7 +49,7 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     world.sum_(torch.from_numpy(losses))
     split = ignore_unread(split, read)
     metrics = {}
-    for suffix, model_scores, (total, entries) in zip(SUFFIXES, scores, losses, strict=True):
+    for suffix, model_scores, (total, entries) in zip(scored, scores, losses, strict=True):
         for name, metric in EPOCH_METRICS.items():
             metrics[name + suffix] = metric(model_scores, split.targets, split.ignore)
         metrics[f"val_loss{suffix}"] = float(total / max(entries, 1))

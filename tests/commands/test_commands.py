@@ -255,8 +255,34 @@ def test_early_stop(tmp_path, monkeypatch, capsys, no_curves):
     make_data(tmp_path)
     flags = "--data colors --batch-size 6 --max-epochs 9 --lr 1e-30 --ema-decay 0.999999 --estop"
     result = run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split())
-    assert result.code == 0 and "stopped: 3 epochs without a better EMA mAP" in result.out
+    assert result.code == 0 and "stopped: 3 validations without a better EMA mAP" in result.out
     assert len(history(tmp_path / "experiments" / "mlic_colors" / "exp1")) == 4
+
+
+def test_fewer_and_cheaper_validations(tmp_path, monkeypatch, capsys):
+    """Every second epoch and the last, the EMA model alone: the same weights and EMA scores."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    monkeypatch.setattr("lib.training.fit.COSTLY_SECONDS", 0.0)
+    monkeypatch.setattr("lib.training.fit.COSTLY_SHARE", 0.0)
+    command = ("train.py", *TINY, *"--data colors --batch-size 6 --max-epochs 3".split())
+    states, runs = [], []
+    for number, flags in enumerate(((), ("--validate", "ema", "--validate-every", "2")), 1):
+        result = run_here(monkeypatch, capsys, *command, *flags)
+        assert result.code == 0, result.err
+        flag = "--validate-every N" if flags else "--validate ema"
+        assert result.out.count(f"of the epoch; {flag} makes it cheaper") == 1
+        experiment = tmp_path / "experiments" / "mlic_colors" / f"exp{number}"
+        runs.append(history(experiment))
+        last = torch.load(experiment / "checkpoints" / "last.pth", weights_only=True)
+        states.append(last["model"] | last["ema"])
+    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
+    full, cheap = runs
+    assert ["mAP_ema" in row for row in cheap] == [False, True, True]
+    for row, other in zip(full, cheap, strict=True):
+        assert "mAP" in row and "mAP" not in other and row["train_loss"] == other["train_loss"]
+        assert other.get("mAP_ema", row["mAP_ema"]) == row["mAP_ema"]
+    assert (experiment / "curves.png").is_file()
 
 
 def test_starting_from_another_experiment(tmp_path, monkeypatch, capsys, no_curves):

@@ -36,6 +36,18 @@ def test_a_history_from_before_the_validation_loss(tmp_path):
     draw_curves(tmp_path / "curves.png", [old | {"val_loss_ema": math.nan}, new], "resumed")
 
 
+def test_epochs_without_a_validation(tmp_path):
+    """They leave gaps in the data, none in the curves; before the first there is no best one."""
+    scores = ("mAP", "mAP_ema", "val_loss_ema")
+    bare = {name: value for name, value in row(1).items() if name not in scores}
+    file = tmp_path / "history.jsonl"
+    file.write_text(f"{json.dumps(bare)}\n{json.dumps(row(2))}\n")
+    rows = read_history(file)
+    assert [math.isnan(one["mAP_ema"]) for one in rows] == [True, False]
+    for some in (rows[:1], rows):
+        draw_curves(tmp_path / "curves.png", some, "sparse")
+
+
 @pytest.mark.parametrize("line", ["{", '{"epoch": 2}', "[]", '{"epoch": "two"}', ""])
 def test_a_damaged_line_is_named(tmp_path, line):
     file = tmp_path / "history.jsonl"
