@@ -58,6 +58,11 @@ def main() -> None:
         "(pixels of the upright picture)",
     )
     parser.add_argument(
+        "--tags-only",
+        action="store_true",
+        help="write predictions.jsonl alone, without a page and heatmaps: faster",
+    )
+    parser.add_argument(
         "--map",
         choices=MAPS,
         help="heatmaps to show first, and in overlays: the patches that the score comes from, "

@@ -43,6 +43,7 @@ from models.output import MEANINGS
 
 PAGE, DATA, PREDICTIONS = "index.html", "data.js", "predictions.jsonl"
 OVERLAYS = "overlays"
+PICTURES = (PAGE, DATA, "images", "thumbnails", "grids", OVERLAYS)
 Note = dict[str, Any]
 
 
@@ -50,7 +51,7 @@ class Gallery:
     """A staged folder of images with `labels` (C,), which the model reads by `exif`, and their
     heatmaps by `maps` (M,), of which the first, or the first `together` side by side, are shown;
     each rank adds its own. With `boxes`, there is a box around the heatmap of each label, of the
-    first map."""
+    first map. With `tags_only`, only `predictions.jsonl` is written."""
 
     def __init__(
         self,
@@ -61,10 +62,11 @@ class Gallery:
         together: int = 1,
         overlays: bool = False,
         boxes: bool = False,
+        tags_only: bool = False,
     ) -> None:
         self.stage, self.labels, self.exif = stage, list(labels), exif
         self.maps, self.together = list(maps), together
-        self.overlays, self.boxes = overlays, boxes
+        self.overlays, self.boxes, self.tags_only = overlays, boxes, tags_only
 
     def draw(
         self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
@@ -75,6 +77,18 @@ class Gallery:
         The page shows the image upright, and its heatmaps with it; the raw grids are those of the
         model, and `orientation` is the turn that they lack.
         """
+        best = int(np.argmax(scores))
+        note: Note = {
+            "row": row,
+            "path": path,
+            "best": [best, float(scores[best])],
+            "tags": [[*tag] for tag in tags],
+        }
+        return note if self.tags_only else note | self._draw(row, path, scores, grids, tags)
+
+    def _draw(
+        self, row: int, path: str, scores: np.ndarray, grids: np.ndarray, tags: Sequence[Tag]
+    ) -> Note:
         name = f"{row:05d}_{_slug(os.path.splitext(os.path.basename(path))[0])}"
         image, orientation = read_upright(path, self.exif)
         image = display_size(image)
@@ -90,19 +104,15 @@ class Gallery:
         )
         if self.overlays:
             self._draw_overlays(name, image, shown, tags)
-        best = int(np.argmax(scores))
-        found = {}
+        found: Note = {}
         if self.boxes:
             found["boxes"] = [box_around(shown[tag.column][0]).round(4).tolist() for tag in tags]
             found["pixels"] = list(read_header(path, UPRIGHT).size)
         return {
             **found,
-            "row": row,
-            "path": path,
             "name": name,
             "size": list(image.size),
             "grid": list(turn_grids(grids, orientation).shape[2:]),
-            "best": [best, float(scores[best])],
             "tags": [[*tag, *map(_packed, shown[tag.column])] for tag in tags],
         }
 
@@ -133,33 +143,39 @@ class Gallery:
         title: str,
         facts: str,
     ) -> Iterator[Note]:
-        """Join the notes of all ranks, yielding each; write the page, its data and
-        `predictions.jsonl`.
+        """Join the notes of all ranks, yielding each; write `predictions.jsonl`, the page and its
+        data.
 
         Only the first `limit` images are kept. `skipped` are the paths that could not be read,
         with the reason.
         """
         with contextlib.ExitStack() as stack:
             notes = self._joined(stack, world_size)
-            data = stack.enter_context(atomic_write(self.stage / DATA, "wb"))
             lines = stack.enter_context(atomic_write(self.stage / PREDICTIONS, "wb"))
-            colors = base64.b64encode(color_table().tobytes()).decode()
-            maps = [[name, MEANINGS[name]] for name in self.maps]
-            head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
-            head += f'"maps": {json.dumps(maps)},\n"together": {self.together},\n'
-            data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
-            for note in itertools.islice(notes, limit):
-                kept = {key: value for key, value in note.items() if key not in ("row", "best")}
-                data.write(json.dumps(kept).encode() + b",\n")
+            kept = itertools.islice(notes, limit)
+            for note in kept if self.tags_only else self._with_page(kept, title, facts):
                 lines.write(_json_line(self._prediction(note)))
                 yield note
-            data.write(b"]};\n")
             for path, reason in skipped:
                 lines.write(_json_line({"path": path, "error": reason}))
             for note in notes:  # of other ranks, beyond the limit
                 self._remove(note)
         for rank in range(world_size):
             self._notes(rank).unlink()
+
+    def _with_page(self, notes: Iterator[Note], title: str, facts: str) -> Iterator[Note]:
+        """Pass on the notes; write the page and its data."""
+        with atomic_write(self.stage / DATA, "wb") as data:
+            colors = base64.b64encode(color_table().tobytes()).decode()
+            maps = [[name, MEANINGS[name]] for name in self.maps]
+            head = f'"labels": {json.dumps(self.labels)},\n"colors": "{colors}",\n'
+            head += f'"maps": {json.dumps(maps)},\n"together": {self.together},\n'
+            data.write(f'window.heatmaps = {{\n{head}"pictures": [\n'.encode())
+            for note in notes:
+                shown = {key: value for key, value in note.items() if key not in ("row", "best")}
+                data.write(json.dumps(shown).encode() + b",\n")
+                yield note
+            data.write(b"]};\n")
         write_page(self.stage / PAGE, "heatmaps.html", title=title, facts=facts)
 
     def _joined(self, stack: contextlib.ExitStack, processes: int) -> Iterator[Note]:
@@ -181,9 +197,11 @@ class Gallery:
         found = {"path": note["path"], "predicted": predicted}
         if missed:
             found["missed"] = missed
-        return {**found, "heatmaps": f"grids/{note['name']}.npz"}
+        return found if self.tags_only else {**found, "heatmaps": f"grids/{note['name']}.npz"}
 
     def _remove(self, note: Note) -> None:
+        if self.tags_only:
+            return
         name = note["name"]
         with writing(self.stage):
             for file in (f"images/{name}.jpg", f"thumbnails/{name}.jpg", f"grids/{name}.npz"):

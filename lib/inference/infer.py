@@ -23,7 +23,7 @@ from lib.data.pictures import images_in, other_files_in
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
-from lib.inference.gallery import OVERLAYS, PAGE, Gallery
+from lib.inference.gallery import OVERLAYS, PAGE, PICTURES, PREDICTIONS, Gallery
 from lib.inference.tags import Selection, Tag, columns_of
 from lib.predictor import Predictor
 from lib.runtime.world import World
@@ -86,12 +86,14 @@ def infer(
     threshold: float | str | None = None,
     overlays: bool | None = None,
     boxes: bool = False,
+    tags_only: bool = False,
     map: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
-    """Tag `images`, or the test split of an experiment's data; returns the path of the page.
+    """Tag `images`, or the test split of an experiment's data; returns the path of the page, or
+    with `tags_only` of the predictions.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
     `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
@@ -101,6 +103,9 @@ def infer(
     with world.raise_on_all_ranks():
         if images and only_errors:
             raise UserError("--only-errors: the labels of --images are unknown; leave one out")
+        if tags_only and (overlays or boxes or map):
+            flag = "--overlays" if overlays else "--boxes" if boxes else "--map"
+            raise UserError(f"{flag}: --tags-only has no heatmaps; leave one out")
         predictor = Predictor(exp_dir, world=world, map=map, precision=precision)
         config, names = predictor.config, predictor.labels
         selection = Selection(
@@ -123,8 +128,9 @@ def infer(
         split if selection.filters else split.head(limit),
         selection,
         limit=limit,
-        overlays=bool(images) if overlays is None else overlays,
+        overlays=bool(images) and not tags_only if overlays is None else overlays,
         boxes=boxes,
+        tags_only=tags_only,
         print_tags=bool(images),
         batch_size=batch_size,
         workers=workers,
@@ -135,14 +141,15 @@ def infer(
         print_line(line)
     if precision:
         print_line(f"precision: {predictor.precision}")
-    print_line(f"heatmaps: {shown.page}")
-    return shown.page
+    print_line(f"{'predictions' if tags_only else 'heatmaps'}: {shown.file}")
+    return shown.file
 
 
 class Shown(NamedTuple):
-    """What was drawn: the page, the number of images, their verdicts, and the unreadable files."""
+    """What was drawn: the page, or the predictions without one, the number of images, their
+    verdicts, and the unreadable files."""
 
-    page: Path
+    file: Path
     pictures: int
     verdicts: collections.Counter[str]
     unreadable: list[Unreadable]
@@ -156,11 +163,13 @@ def visualize(
     limit: int | None = None,
     overlays: bool = False,
     boxes: bool = False,
+    tags_only: bool = False,
     print_tags: bool = False,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Shown:
-    """Draw the selected images of `split` into the experiment's `visualization/`.
+    """Draw the selected images of `split` into the experiment's `visualization/`, or with
+    `tags_only` write their predictions alone; an earlier page and its pictures are removed then.
 
     Each rank draws its own, the main process the page; unreadable files are left out. With
     `print_tags`, the tags of each image are printed, in the order of the split.
@@ -168,7 +177,7 @@ def visualize(
     world, target = predictor.world, predictor.experiment.visualization
     bad_images = BadImages(limit=None)
     with contextlib.ExitStack() as stack:
-        replaced = staged_folder(target, replaces=[OVERLAYS])
+        replaced = staged_folder(target, replaces=PICTURES if tags_only else [OVERLAYS])
         gallery = Gallery(
             world.broadcast_from_main(lambda: stack.enter_context(replaced)),
             predictor.labels,
@@ -177,6 +186,7 @@ def visualize(
             together=len(predictor.maps),
             overlays=overlays,
             boxes=boxes,
+            tags_only=tags_only,
         )
         stream = predictor.stream(split, bad_images, batch_size, workers)
         total = -(-len(split) // world.world_size)
@@ -203,7 +213,8 @@ def visualize(
                     verdicts.update(tag[2] for tag in note["tags"])
                     if print_tags:
                         print_line(summary.table(note, predictor.labels, selection.cutoffs))
-    return Shown(target / PAGE, pictures, verdicts, unreadable)
+    file = target / (PREDICTIONS if tags_only else PAGE)
+    return Shown(file, pictures, verdicts, unreadable)
 
 
 def _maps_of(predictor: Predictor) -> list[str]:

@@ -309,6 +309,28 @@ def test_the_map_that_is_asked_for_comes_first(infer):
     assert two.width == 2 * one.width + GAP and two.height == one.height
 
 
+def test_tags_alone_are_those_of_the_page(infer):
+    """They replace a page of other images, and its pictures."""
+    flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
+    out, lines = infer(*flags)
+    folder = infer.folder
+    assert (folder / "index.html").exists() and (folder / "overlays").exists()
+    alone, tags = infer(*flags, "--tags-only")
+    assert [file.name for file in folder.iterdir()] == ["predictions.jsonl"]
+    assert len(tags) == len(lines) > 1
+    assert tags == [{key: line[key] for key in line if key != "heatmaps"} for line in lines]
+    assert alone.splitlines()[:-1] == out.splitlines()[:-1]
+    assert alone.splitlines()[-1] == "predictions: experiments/toy/visualization/predictions.jsonl"
+
+
+@pytest.mark.parametrize("flag", ["--overlays", "--boxes", "--map attention"])
+def test_tags_alone_have_no_heatmaps(made, monkeypatch, capsys, flag):
+    monkeypatch.chdir(made)
+    result = run_here(monkeypatch, capsys, *COMMAND, "--tags-only", *flag.split())
+    says = f"{flag.split()[0]}: --tags-only has no heatmaps; leave one out"
+    assert says in error_line(result)
+
+
 def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
     """Of 120 x 100 pixels, stored turned or not; a label's box lies where its evidence is."""
     turned_pair(tmp_path).save(tmp_path / "upright.png")
