@@ -15,6 +15,7 @@ def main() -> None:
         help="learn a threshold for each label, and a temperature, from val.txt first; writes "
         "thresholds.json too, which infer.py then uses",
     )
+    parser.add_argument("--data", help="data folder to score on (default: that of the training)")
     parser.add_argument(
         "--max-bad-images",
         type=non_negative_int,
@@ -29,6 +30,7 @@ def main() -> None:
         evaluate(
             arguments.exp_dir,
             world,
+            data=arguments.data,
             threshold=arguments.threshold,
             tune_thresholds=arguments.tune_thresholds,
             batch_size=arguments.batch_size,

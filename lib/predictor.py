@@ -3,8 +3,10 @@
 Shapes: B images, M maps, C labels, H x W patches.
 """
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +31,7 @@ from lib.runtime.device import (
     uses_amp,
 )
 from lib.runtime.world import World
+from lib.scoring.boxes import box_around
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models.output import ATTENTION, BOTH, EVIDENCE
 
@@ -44,8 +47,12 @@ class Predictor:
     not, and for bfloat16 on a device without it.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
+    >>> predictor.predict(["a.jpg"])
+    [{'labels': ['dog'], 'scores': [0.93], 'boxes': [[40.0, 62.5, 310.0, 290.0]]}]
     >>> scores, heatmaps = predictor(["a.jpg", "b.jpg"])
     >>> found = scores >= predictor.cutoffs().values
+
+    It may be used by several threads at once.
     """
 
     def __init__(
@@ -90,8 +97,7 @@ class Predictor:
         float32; of both maps (B, 2, C, H, W), evidence first. Raises `UserError` for an image that
         cannot be read, and for arrays of another kind.
         """
-        if isinstance(images, (str, Path, Image.Image)):
-            raise UserError("Predictor: expected a list of images, got a single one")
+        _require_several(images)
         step = self.config.eval_batch_size
         parts = [self._score(images[start : start + step]) for start in range(0, len(images), step)]
         if not parts:
@@ -99,6 +105,43 @@ class Predictor:
             parts = [(np.empty((0, shape[2]), np.float32), np.empty(shape, np.float32))]
         scores, heatmaps = map(np.concatenate, zip(*parts, strict=True))
         return scores, heatmaps if len(self.maps) > 1 else heatmaps[:, 0]
+
+    def predict(
+        self,
+        images: Iterable[str | Path | Image.Image | np.ndarray],
+        top: int | None = None,
+        threshold: float | str | None = None,
+    ) -> list[dict[str, Any]]:
+        """`predict_each` as a list."""
+        return list(self.predict_each(images, top, threshold))
+
+    def predict_each(
+        self,
+        images: Iterable[str | Path | Image.Image | np.ndarray],
+        top: int | None = None,
+        threshold: float | str | None = None,
+    ) -> Iterator[dict[str, Any]]:
+        """What is found in each of `images`, which may be endless; they are read in batches.
+
+        `labels` and `scores`, the highest first, of those that reach `cutoffs(threshold)`, at most
+        `top` of them; and `boxes`, around the heatmap of each, `[x0, y0, x1, y1]` in pixels of the
+        picture as it is read: turned upright, unless trained with `--exif stored`.
+        """
+        _require_several(images)
+        cutoffs = self.cutoffs(threshold).values
+        waiting = iter(images)
+        while batch := list(itertools.islice(waiting, self.config.eval_batch_size)):
+            pictures = [_as_image(image, self.config.exif) for image in batch]
+            found = zip(pictures, *self._score(pictures), strict=True)
+            for picture, scores, heatmaps in found:
+                order = np.argsort(-scores, kind="stable")
+                columns = [column for column in order if scores[column] >= cutoffs[column]][:top]
+                boxes = [box_around(heatmaps[0, column]) * (picture.size * 2) for column in columns]
+                yield {
+                    "labels": [self.labels[column] for column in columns],
+                    "scores": [float(scores[column]) for column in columns],
+                    "boxes": [box.round(1).tolist() for box in boxes],
+                }
 
     def tuning(self) -> Tuning | None:
         """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
@@ -143,6 +186,11 @@ class Predictor:
             bad_images=bad_images,
         )
         return predict([self.model], loader, self.normalizer, self.device, self.amp)
+
+
+def _require_several(images: object) -> None:
+    if isinstance(images, (str, Path, Image.Image)):
+        raise UserError("Predictor: expected a list of images, got a single one")
 
 
 def _as_image(image: str | Path | Image.Image | np.ndarray, exif: str) -> Image.Image:

@@ -2,15 +2,21 @@
 
 --format onnx and torch_export write one program each, from uint8 pictures to scores and heatmaps,
 which is run and compared before it is kept. --format published writes an experiment folder of the
-published form, whose config.yaml and checkpoint the published code and this project read.
+published form, whose config.yaml and checkpoint the published code and this project read. --format
+hub writes a folder to pass on: weights, settings, and a card with the scores of evaluate.py.
 """
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    import numpy as np
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import Parser, folder_path, run_main
+from lib.common.errors import UserError
 
 COMPARED = 4  # test images on which an export is tried, without --images
 
@@ -24,7 +30,10 @@ def main() -> None:
         help="experiment folder, or its checkpoint alone",
     )
     parser.add_argument(
-        "--format", required=True, choices=("onnx", "torch_export", "published"), help="the form"
+        "--format",
+        required=True,
+        choices=("onnx", "torch_export", "published", "hub"),
+        help="the form",
     )
     parser.add_argument(
         "--save-dir", type=folder_path, help="where to write (default: a folder in the experiment)"
@@ -35,14 +44,69 @@ def main() -> None:
         metavar="FILE_OR_FOLDER",
         help="pictures to compare the exported program on (default: the first test images)",
     )
+    parser.add_argument(
+        "--dtype",
+        choices=("float32", "bfloat16"),
+        help="hub: how weights are stored (default: float32); bfloat16 takes half the size, and "
+        "changes scores a little",
+    )
+    parser.add_argument("--licence", help="hub: the licence of the model, such as apache-2.0")
+    parser.add_argument(
+        "--examples",
+        action="store_true",
+        help="hub: put two test images with their heatmaps into the card (see their licence first)",
+    )
     arguments = parser.parse_args()
-    write = export_published if arguments.format == "published" else export_program
+    for flag in ("dtype", "licence", "examples"):
+        if getattr(arguments, flag) and arguments.format != "hub":
+            raise UserError(f"--{flag}: belongs to --format hub; leave it out")
+    write = {"published": export_published, "hub": export_model}.get(
+        arguments.format, export_program
+    )
     write(arguments)
+
+
+def export_model(arguments) -> None:
+    from lib.common.console import print_line
+    from lib.common.files import write_text
+    from lib.experiment.hub import CARD, WEIGHTS
+    from lib.export.hub import export_hub
+    from lib.predictor import Predictor
+    from lib.reports.card import model_card
+    from lib.reports.heatmap_pictures import write_examples
+    from lib.reports.results import open_evaluated
+
+    run = open_evaluated(arguments.exp_dir)
+    target, dtype = arguments.save_dir or run.path / "hub", arguments.dtype or "float32"
+    predictor = Predictor(arguments.exp_dir, device="cpu")
+    images = compared_images(arguments, predictor)
+
+    def write_card(folder: Path, difference: float) -> None:
+        stored = f"Weights are stored in {dtype}."
+        if dtype != "float32":
+            count = len(images.pixels)
+            stored += (
+                f" Scores differ from those of float32 by at most {difference:.1e} on {count} "
+                f"{images.kind}."
+            )
+        card = model_card(
+            run,
+            name=target.resolve().name,
+            precision=stored,
+            licence=arguments.licence,
+            pictures=write_examples(run.path, folder) if arguments.examples else [],
+        )
+        write_text(folder / CARD, card)
+
+    difference = export_hub(arguments.exp_dir, predictor, target, images.pixels, write_card, dtype)
+    print_line(f"hub: {target / WEIGHTS} and its card, {target / CARD}")
+    print_line(f"scores differ by at most {difference:.1e} on {len(images.pixels)} {images.kind}")
+    if not arguments.licence:
+        print_line("note: the card names no licence: pass --licence, such as --licence apache-2.0")
 
 
 def export_published(arguments) -> None:
     from lib.common.console import print_line
-    from lib.common.errors import UserError
     from lib.experiment.loading import load_experiment
     from lib.export import published as export
 
@@ -58,37 +122,43 @@ def export_published(arguments) -> None:
 
 def export_program(arguments) -> None:
     from lib.common.console import print_line
-    from lib.export.graph import (
-        FORMATS,
-        export_graph,
-        noise,
-        pictures,
-        require_packages,
-    )
-    from lib.inference.infer import find_images
+    from lib.export.graph import FORMATS, export_graph, require_packages
     from lib.predictor import Predictor
 
     require_packages(arguments.format)
     predictor = Predictor(arguments.exp_dir, device="cpu")
-    if arguments.images:
-        paths = find_images(arguments.images).paths
-    else:
-        paths = test_images(predictor)
-    images = pictures(predictor, paths) if paths else noise(predictor, COMPARED)
+    images = compared_images(arguments, predictor)
     target = arguments.save_dir or predictor.experiment.path / arguments.format
-    difference = export_graph(predictor, arguments.format, target, images)
+    difference = export_graph(predictor, arguments.format, target, images.pixels)
     print_line(f"{arguments.format}: {target / FORMATS[arguments.format].file}")
-    kind = "pictures" if paths else "made-up pictures, as no test image is at hand (see --images)"
-    print_line(f"differs from PyTorch by at most {difference:.1e} on {len(images)} {kind}")
+    compared = f"{len(images.pixels)} {images.kind}"
+    print_line(f"differs from PyTorch by at most {difference:.1e} on {compared}")
     if predictor.config.amp:
         print_line(
             "note: the scores are those of float32; evaluate.py's are of --amp, as in training"
         )
 
 
+class Compared(NamedTuple):
+    """What an export is tried on: pixels (B, S, S, 3), and what they are."""
+
+    pixels: "np.ndarray"
+    kind: str
+
+
+def compared_images(arguments, predictor) -> Compared:
+    from lib.export.graph import noise, pictures
+    from lib.inference.infer import find_images
+
+    paths = find_images(arguments.images).paths if arguments.images else test_images(predictor)
+    if paths:
+        return Compared(pictures(predictor, paths), "pictures")
+    kind = "made-up pictures, as no test image is at hand (see --images)"
+    return Compared(noise(predictor, COMPARED), kind)
+
+
 def test_images(predictor) -> list[str]:
     """The first images of the experiment's test split; none where it is not at hand."""
-    from lib.common.errors import UserError
     from lib.data.folder import DataFolder
 
     try:

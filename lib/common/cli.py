@@ -100,8 +100,9 @@ def experiment_parser(
     parser.add_argument(
         "--exp-dir",
         required=True,
-        type=folder_path,
-        help="experiment folder that train.py made, or only its best_ema_model.pth",
+        type=experiment_path,
+        help="experiment folder that train.py made, or only its best_ema_model.pth; or an exported "
+        "model: its folder, or hf://user/name on the Hugging Face Hub",
     )
     parser.add_argument(
         "--threshold",
@@ -199,6 +200,11 @@ def parse_with_year(parser: Parser, years: Mapping[str, tuple[str, str]]) -> arg
     data_dir, save_dir = years[parser.parse_known_args()[0].year]
     parser.set_defaults(data_dir=Path(data_dir), save_dir=Path(save_dir))
     return parser.parse_args()
+
+
+def experiment_path(text: str) -> str | Path:
+    """Type of a flag: a folder or file, or a name of the Hugging Face Hub."""
+    return text if text.startswith("hf://") else folder_path(text)
 
 
 def folder_path(text: str) -> Path:

@@ -13,9 +13,11 @@ from torch import Tensor, nn
 
 from lib.common.errors import UserError
 from lib.common.files import atomic_write, sync_folder
+from lib.common.readers import read_json
 from lib.config import Config
 from lib.data.lists import check_labels
-from lib.experiment.untrusted import read_tensors, require_weights
+from lib.experiment import hub
+from lib.experiment.untrusted import read_safetensors, read_tensors, require_weights
 from models import official
 from models.classifier import Classifier
 from models.mlic import MLIC
@@ -112,12 +114,19 @@ class ModelCheckpoint(NamedTuple):
 
 
 def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
-    """Read `best_ema_model.pth`, in this project's form or the published one, and check its parts.
+    """Read `best_ema_model.pth`, in this project's form or the published one, or
+    `model.safetensors` with the `config.json` beside it, and check its parts.
 
     Raises `UserError` for anything else.
     """
     path = Path(path)
-    content = read_tensors(path)
+    if path.suffix == ".safetensors":
+        settings = read_json(path.with_name(hub.SETTINGS))
+        names = ("labels", "config")
+        content: dict[str, Any] = {name: settings.get(name) for name in names}
+        content["model"] = read_safetensors(path)
+    else:
+        content = read_tensors(path)
     if official.is_published(content):
         weights, labels, config = content, None, None
     else:

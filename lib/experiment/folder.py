@@ -14,6 +14,7 @@ from lib.common.failures import explain
 from lib.common.files import append_line, write_text
 from lib.common.locks import lock_file
 from lib.config import Config
+from lib.experiment import hub
 from lib.experiment.history import draw_curves, read_history
 from lib.experiment.provenance import git_revision, versions
 from lib.experiment.tensorboard import TensorBoard
@@ -63,11 +64,20 @@ class Experiment:
 
     @classmethod
     def open(cls, path: str | Path) -> "Experiment":
-        """Open the folder of a finished or running experiment, or a checkpoint file alone.
+        """Open the folder of a finished or running experiment, a checkpoint file alone, or an
+        exported model, in a folder or on the Hub (`hf://user/name`).
 
-        Results of a checkpoint file alone are written beside it.
+        Results of a checkpoint file alone are written beside it, those of a model on the Hub below
+        `experiments/hub/`.
         """
+        if hub.is_hub_name(path):
+            experiment = cls(EXPERIMENTS_ROOT / "hub" / hub.short_name(str(path)))
+            experiment.best_checkpoint = hub.weights_of(path)
+            return experiment
         experiment = cls(path)
+        if experiment.path.is_dir() and hub.weights_of(path).name == hub.WEIGHTS:
+            experiment.best_checkpoint = hub.weights_of(path)
+            return experiment
         if experiment.path.is_file():
             experiment = cls(experiment.path.parent)
             experiment.best_checkpoint = Path(path)

@@ -14,10 +14,15 @@ def command_line() -> list[str]:
     return ["python", *sys.argv]
 
 
+def package_versions() -> dict[str, str]:
+    """The versions of Python and of the packages that numbers depend on."""
+    packages = {name: metadata.version(name) for name in LOGGED_PACKAGES}
+    return {"Python": platform.python_version(), **packages}
+
+
 def versions() -> str:
-    """Python and the packages that numbers depend on."""
-    packages = [f"{name} {metadata.version(name)}" for name in LOGGED_PACKAGES]
-    return ", ".join([f"Python {platform.python_version()}", *packages])
+    """`package_versions` in one line."""
+    return ", ".join(f"{name} {version}" for name, version in package_versions().items())
 
 
 def git_revision() -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor
 
 from lib.common.errors import UserError
@@ -51,6 +52,17 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
     if sum(tensor.nbytes for tensor in tensors) > SHARED_TENSORS * path.stat().st_size:
         raise UserError(f"{path}: not a checkpoint: its tensors claim more numbers than it holds")
     return content
+
+
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors file, whose header must fit its size. Raises `UserError`
+    for anything else."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        return load_file(path)
+    except Exception as error:  # a damaged header can raise anything in the reader
+        raise UserError(f"{path}: a truncated or damaged file, or no safetensors") from error
 
 
 def require_weights(weights: Mapping[Any, Any], source: str) -> None:

@@ -32,6 +32,7 @@ def evaluate(
     exp_dir: str | Path,
     world: World,
     *,
+    data: str | None = None,
     threshold: float | None = None,
     tune_thresholds: str | None = None,
     batch_size: int | None = None,
@@ -39,10 +40,11 @@ def evaluate(
     max_bad_images: int | None = None,
     precision: str | None = None,
 ) -> dict[str, Any]:
-    """Score an experiment on its data's test split; the main process writes the results there.
+    """Score an experiment on the test split of its data, or of `data`; the main process writes the
+    results into its folder.
 
     With `tune_thresholds`, a criterion, thresholds and a temperature are first learned from its
-    data's val split, and written too. None stands for what the experiment was trained with.
+    val split, and written too. None stands for what the experiment was trained with.
     Returns `compute_results` and `further_results`, those of `Localization` if boxes are known,
     the `skipped` images if there are any, and the `precision` if one was asked for.
     """
@@ -50,16 +52,16 @@ def evaluate(
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
         predictor = Predictor(exp_dir, world=world, precision=precision)
         config, labels = predictor.config, predictor.labels
-        data = DataFolder.open(config.data)
-        data.require_labels(labels, str(exp_dir))
-        split, boxes = data.split("test"), data.boxes()
+        folder = DataFolder.open(data or config.data)
+        folder.require_labels(labels, str(exp_dir))
+        split, boxes = folder.split("test"), folder.boxes()
         split.require_known()
         heatmaps = None
         if boxes is not None:
             heatmaps = Localization(
                 split, labels, boxes, predictor.grid, config.exif, predictor.model.maps
             )
-        held_out = validation_split(data) if criterion else None
+        held_out = validation_split(folder) if criterion else None
         threshold = config.threshold if threshold is None else threshold
         tuning = None if criterion else predictor.tuning()
     bad_images = BadImages(config.max_bad_images if max_bad_images is None else max_bad_images)

@@ -13,7 +13,7 @@ from lib.data.pictures import read_image
 SIDE = 168  # pixels of the longer one
 
 
-def thumbnail(path: str, exif: str = UPRIGHT) -> Image.Image | None:
+def thumbnail(path: str, exif: str = UPRIGHT, side: int = SIDE) -> Image.Image | None:
     """A small copy of an image; None if it cannot be read any more."""
     if not os.path.isfile(path):
         return None
@@ -21,7 +21,7 @@ def thumbnail(path: str, exif: str = UPRIGHT) -> Image.Image | None:
         image = read_image(path, exif)
     except UserError:
         return None
-    image.thumbnail((SIDE, SIDE))
+    image.thumbnail((side, side))
     return image
 
 

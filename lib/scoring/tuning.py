@@ -132,14 +132,23 @@ def learn(
 
 
 def load_tuning(folder: Path, labels: Sequence[str], checkpoint: Path) -> Tuning | None:
-    """Read `thresholds.json` of an experiment folder; None where there is none.
+    """Read `thresholds.json` of an experiment folder, or the `tuning` in the `config.json` beside
+    an exported checkpoint; None where there is none.
 
     Raises `UserError` for one of other labels or another checkpoint, or that holds something else.
     """
     file = folder / FILE
-    if not file.is_file():
+    if file.is_file():
+        content: Any = read_json(file)
+    elif checkpoint.suffix == ".safetensors":
+        file = checkpoint.with_name("config.json")
+        content = read_json(file).get("tuning")
+    else:
+        content = None
+    if content is None:
         return None
-    content = read_json(file)
+    if not isinstance(content, dict):
+        raise UserError(f"{file}: tuning is no object: export the model again")
     for name, own in (
         ("labels_sha256", labels_hash(labels)),
         ("checkpoint_sha256", _digest(checkpoint)),

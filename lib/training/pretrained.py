@@ -1,10 +1,10 @@
 """`--pretrained-model`: a network that starts from the weights of another experiment."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from lib.common.errors import UserError
 from lib.experiment.checkpoint import load_model_checkpoint
+from lib.experiment.hub import weights_of
 from models.classifier import Classifier
 from models.errors import ModelError
 
@@ -17,13 +17,12 @@ def start_from(
     """Load all that does not belong to the labels from another experiment of the same `--model`;
     with `keep_classifiers` the rest too. Raises `UserError` for those of other labels.
 
-    `path` is a checkpoint or an experiment folder, in this project's form or the published one.
+    `path` is a checkpoint or an experiment folder, in this project's form or the published one, or
+    an exported model, in a folder or on the Hub.
     Fixed label embeddings stay those of the present labels; learned ones are loaded only from the
     same label list.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / "checkpoints" / "best_ema_model.pth"
+    file = weights_of(path)
     content = load_model_checkpoint(file)
     own = model.state_dict()
     state = content.state_for(model)

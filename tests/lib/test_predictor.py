@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +18,7 @@ from lib.data.folder import DataFolder
 from lib.data.pictures import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
+from lib.scoring.boxes import box_around
 from tests.helpers.commands import ROOT, TINY, make_data, run, run_here
 
 
@@ -76,6 +78,51 @@ def test_precision_is_a_choice_of_the_one_who_runs_it(folder, monkeypatch, capsy
         assert results.get("precision") == (precision[1] if precision else None)
         stored = np.load(experiment / "scores.npz")["scores"]
         np.testing.assert_allclose(stored, scores[2 if precision else 0], atol=1e-6)
+
+
+def test_what_is_found_comes_as_plain_values(folder, monkeypatch):
+    """Labels from their threshold on, the highest first, with boxes in pixels of each picture."""
+    monkeypatch.chdir(folder)
+    predictor = Predictor("experiments/mlic_colors/exp1", device="cpu")
+    paths = DataFolder.open("colors").split("test").paths
+    scores, heatmaps = predictor(paths)
+    found = predictor.predict(paths, top=2, threshold=0.1)
+    assert json.loads(json.dumps(found)) == found and len(found) == len(paths)
+    for path, one, row, maps in zip(paths, found, scores, heatmaps, strict=True):
+        columns = [predictor.labels.index(label) for label in one["labels"]]
+        assert columns == [c for c in np.argsort(-row, kind="stable") if row[c] >= 0.1][:2]
+        np.testing.assert_allclose(one["scores"], row[columns], atol=1e-6)
+        for column, box in zip(columns, one["boxes"], strict=True):
+            expected = box_around(maps[column]) * (Image.open(path).size * 2)
+            np.testing.assert_allclose(box, expected, atol=0.06)
+    assert predictor.predict([]) == []
+    with pytest.raises(UserError, match="expected a list of images"):
+        predictor.predict("photo.jpg")
+
+
+def test_a_stream_is_read_as_it_is_needed(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    predictor = Predictor("experiments/mlic_colors/exp1", device="cpu")
+    paths, read = DataFolder.open("colors").split("test").paths, []
+
+    def endless():
+        while True:
+            read.append(None)
+            yield paths[len(read) % len(paths)]
+
+    stream = predictor.predict_each(endless())
+    assert next(stream)["labels"] is not None
+    assert len(read) == predictor.config.eval_batch_size
+
+
+def test_threads_share_a_predictor(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    predictor = Predictor("experiments/mlic_colors/exp1", device="cpu")
+    paths = 4 * DataFolder.open("colors").split("test").paths
+    expected = predictor.predict(paths, threshold=0.0)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: predictor.predict(paths, threshold=0.0), range(8)))
+    assert all(one == expected for one in found)
 
 
 def test_paths_images_and_arrays_give_the_same(folder, monkeypatch):

@@ -1,0 +1,261 @@
+"""A model as one folder with a card: written, read back everywhere, and from a Hub."""
+
+import hashlib
+import json
+import struct
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file, save_file
+from werkzeug.serving import make_server
+from werkzeug.wrappers import Request, Response
+
+from lib.predictor import Predictor
+from tests.helpers.commands import TINY, error_line, run_here
+from tests.lib.scoring.test_tuning import write_tuning
+
+EXPERIMENT = "experiments/mlic_colors/exp1"
+EXPORT = ("scripts/export.py", "--format", "hub", "--exp-dir")
+PICTURES = [f"data/colors/images/test{number}.png" for number in range(6)]
+
+
+@pytest.fixture
+def here(colors, monkeypatch, capsys):
+    return lambda *command: run_here(monkeypatch, capsys, *command)
+
+
+@pytest.fixture
+def evaluated(colors, here):
+    assert here("evaluate.py", "--exp-dir", EXPERIMENT, "--workers", "0").code == 0
+    return colors
+
+
+def head_and_text(folder: str) -> tuple[dict, str]:
+    _, head, text = Path(folder, "README.md").read_text().split("---\n", 2)
+    return yaml.safe_load(head), text
+
+
+def test_the_folder_scores_as_the_experiment(evaluated, here):
+    """In every command, to the bit, without the experiment; thresholds come along."""
+    write_tuning(evaluated, {"red": 0.25, "green": 0.5, "blue": 0.75})
+    result = here(*EXPORT, EXPERIMENT, "--save-dir", "out/pets")
+    assert result.code == 0, result.err
+    assert "scores differ by at most 0.0e+00 on 4 pictures" in result.out
+    names = sorted(file.name for file in Path("out/pets").iterdir())
+    assert names == ["README.md", "config.json", "model.safetensors"]
+    expected = Predictor(EXPERIMENT, device="cpu")
+    scores, heatmaps = expected(PICTURES)
+    evaluated.rename("gone")
+    predictor = Predictor("out/pets", device="cpu")
+    assert predictor.labels == ["red", "green", "blue"]
+    found = predictor(PICTURES)
+    np.testing.assert_array_equal(found[0], scores)
+    np.testing.assert_array_equal(found[1], heatmaps)
+    assert predictor.cutoffs().values.tolist() == [0.25, 0.5, 0.75]
+
+    command = ("evaluate.py", "--exp-dir", "out/pets", "--data", "data/colors", "--workers", "0")
+    assert here(*command).code == 0
+    old, new = (
+        json.loads(Path(folder, "results.json").read_text()) for folder in ("gone", "out/pets")
+    )
+    assert {name: new[name] for name in old} == old and "tuned_cf1" in new
+    assert here("infer.py", "--exp-dir", "out/pets", "--images", *PICTURES).code == 0
+    flags = ("--data", "colors", "--img-size", "64", "--pos", "--max-epochs", "1", "--limit", "8")
+    start = ("--pretrained-model", "out/pets", "--keep-classifiers", "--workers", "0")
+    assert here("train.py", *TINY, *flags, *start, "--lr", "1e-30").code == 0
+    trained = torch.load("experiments/mlic_colors/exp1/checkpoints/last.pth", weights_only=True)[
+        "model"
+    ]
+    stored = load_file("out/pets/model.safetensors")
+    assert all(
+        torch.equal(trained[name], stored[name])
+        for name in stored
+        if "running" not in name and "num_batches" not in name
+    )
+
+
+def test_nothing_of_the_machine_is_in_the_settings(evaluated, here):
+    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out").code == 0
+    settings = json.loads(Path("out/config.json").read_text())
+    assert settings["config"]["data"] == "colors" and settings["labels"] == ["red", "green", "blue"]
+    assert not {"cache", "workers", "resume", "pretrained_model"} & set(settings["config"])
+    assert settings["thresholds"] == [0.5] * 3 and settings["tuning"] is None
+    assert {"Python", "torch", "timm"} <= set(settings["versions"])
+
+
+def test_the_card_has_the_numbers_of_the_evaluation(evaluated, here):
+    result = here(*EXPORT, EXPERIMENT, "--save-dir", "out", "--licence", "apache-2.0")
+    assert result.code == 0 and "note:" not in result.out
+    head, text = head_and_text("out")
+    results = json.loads((evaluated / "results.json").read_text())
+    assert head["license"] == "apache-2.0" and head["pipeline_tag"] == "image-classification"
+    metrics = head["model-index"][0]["results"][0]["metrics"]
+    assert metrics[0]["value"] == pytest.approx(results["mAP"], abs=1e-4)
+    assert f"| mAP | {results['mAP']:.4f} | " in text
+    for label, precision in results["per_label"].items():
+        assert f"| {label} | {precision:.3f} | " in text
+    assert "python train.py --arch test_resnet" in text and "chosen on the test images" in text
+    assert 'Predictor("out").predict(["photo.jpg"])' in text
+    assert "fewer than 20 test images says little: red, green, blue" in text.replace("\\", "")
+    Path("out").rename("other")
+    result = here(*EXPORT, EXPERIMENT, "--save-dir", "out")
+    assert (
+        "note: the card names no licence" in result.out and "license" not in head_and_text("out")[0]
+    )
+
+
+def test_half_the_size(evaluated, here):
+    for dtype in ("float32", "bfloat16"):
+        assert here(*EXPORT, EXPERIMENT, "--save-dir", dtype, "--dtype", dtype).code == 0
+    sizes = [Path(folder, "model.safetensors").stat().st_size for folder in ("float32", "bfloat16")]
+    assert 0.5 < sizes[1] / sizes[0] < 0.52
+    scores = [Predictor(folder, device="cpu")(PICTURES)[0] for folder in ("float32", "bfloat16")]
+    assert 0 < np.abs(scores[0] - scores[1]).max() < 0.05
+    assert "Weights are stored in bfloat16. Scores differ" in head_and_text("bfloat16")[1]
+
+
+def test_what_cannot_be_exported(colors, here):
+    says = "results.json: no such file; run python evaluate.py"
+    Path(EXPERIMENT, "scores.npz").write_bytes(b"")
+    assert says in error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out"))
+    assert "--licence: belongs to --format hub" in error_line(
+        here("scripts/export.py", "--format", "onnx", "--exp-dir", EXPERIMENT, "--licence", "mit")
+    )
+    assert not Path("out").exists()
+
+
+def test_examples_need_heatmaps_of_test_images(evaluated, here):
+    line = error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out", "--examples"))
+    assert "--examples" in line and "boxes.json" in line and not Path("out").exists()
+    boxes = {
+        path: [{"label": label, "box": [0, 0, 9, 9]} for label in ("red", "green", "blue")]
+        for path in (f"data/colors/images/test{number}.png" for number in range(24))
+    }
+    Path("data/colors/boxes.json").write_text(json.dumps(boxes))
+    assert here("evaluate.py", "--exp-dir", EXPERIMENT, "--workers", "0").code == 0
+    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out", "--examples").code == 0
+    assert "](example1.jpg)" in head_and_text("out")[1] and Path("out/example2.jpg").exists()
+
+
+def lie(file: Path) -> None:
+    """A header that names more numbers than the file has."""
+    content = file.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    header = json.loads(content[8 : 8 + length])
+    name = next(name for name in header if name != "__metadata__")
+    header[name]["shape"] = [10**9]
+    text = json.dumps(header).encode()
+    file.write_bytes(struct.pack("<Q", len(text)) + text + content[8 + length :])
+
+
+@pytest.mark.parametrize(
+    "harm, says",
+    [
+        (lambda out: lie(out / "model.safetensors"), "a truncated or damaged file"),
+        (
+            lambda out: (out / "model.safetensors").write_bytes(
+                (out / "model.safetensors").read_bytes()[:-9]
+            ),
+            "a truncated or damaged file",
+        ),
+        (
+            lambda out: save_file({"a": torch.zeros(2)}, out / "model.safetensors"),
+            "a checkpoint of another",
+        ),
+        (lambda out: (out / "config.json").unlink(), "config.json: not readable JSON"),
+        (lambda out: (out / "config.json").write_text("{}"), "not a checkpoint of a model"),
+        (lambda out: change(out, labels=["red", "green"]), "number of labels"),
+        (lambda out: change(out, tuning=[]), "tuning is no object"),
+    ],
+)
+def test_damaged_folders(evaluated, here, harm, says):
+    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out").code == 0
+    harm(Path("out"))
+    command = ("infer.py", "--exp-dir", "out", "--images", *PICTURES)
+    assert says in error_line(here(*command))
+    assert not Path("out/visualization").exists()
+
+
+def change(folder: Path, **values) -> None:
+    file = folder / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | values))
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """A server that answers as the Hub does; `repos` are {name: {file: content}}."""
+    repos: dict[str, dict[str, bytes]] = {}
+    calls: list[str] = []
+
+    @Request.application
+    def answer(request):
+        calls.append(f"{request.method} {request.path}")
+        parts = request.path.strip("/").split("/")
+        api = parts[:2] == ["api", "models"]
+        name = "/".join(parts[2:4] if api else parts[:2])
+        files = repos.get(name)
+        if files is None:
+            return Response("{}", 401, {"X-Error-Code": "RepoNotFound"})
+        revision = parts[5 if api else 3] if len(parts) > (5 if api else 3) else "main"
+        sha = hashlib.sha1(name.encode()).hexdigest()
+        if revision not in ("main", sha):
+            return Response("{}", 404, {"X-Error-Code": "RevisionNotFound"})
+        if api:
+            siblings = [{"rfilename": file, "size": len(files[file])} for file in files]
+            return Response(json.dumps({"id": name, "sha": sha, "siblings": siblings}))
+        content = files["/".join(parts[4:])]
+        etag = hashlib.sha256(content).hexdigest()
+        return Response(content, 200, {"ETag": f'"{etag}"', "X-Repo-Commit": sha})
+
+    server = make_server("127.0.0.1", 0, answer, threaded=True)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.port}"
+    for module in ("constants", "hf_api", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.ENDPOINT", address, raising=False)
+    for module in ("constants", "file_download"):
+        monkeypatch.setattr(
+            f"huggingface_hub.{module}.HUGGINGFACE_CO_URL_TEMPLATE",
+            address + "/{repo_id}/resolve/{revision}/{filename}",
+            raising=False,
+        )
+    monkeypatch.setattr("huggingface_hub.hf_api.api.endpoint", address, raising=False)
+    cache = str(tmp_path / "hub-cache")
+    for module in ("constants", "file_download"):
+        monkeypatch.setattr(f"huggingface_hub.{module}.HF_HUB_CACHE", cache, raising=False)
+    yield repos, calls, server
+    server.shutdown()
+
+
+def test_a_model_of_the_hub(evaluated, here, hub):
+    """Fetched once, then read from the cache, also without a connection."""
+    repos, calls, server = hub
+    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out").code == 0
+    files = {file.name: file.read_bytes() for file in Path("out").iterdir()}
+    repos["me/colors"] = files
+    repos["me/pickles"] = {"config.json": b"{}", "pytorch_model.bin": b"x"}
+    repos["me/other"] = {"README.md": b"x"}
+    scores, _ = Predictor("out", device="cpu")(PICTURES)
+    command = ("infer.py", "--exp-dir", "hf://me/colors", "--images", *PICTURES)
+    result = here(*command)
+    assert result.code == 0, result.err
+    assert Path("experiments/hub/me--colors/visualization/index.html").exists()
+    np.testing.assert_array_equal(Predictor("hf://me/colors", device="cpu")(PICTURES)[0], scores)
+    assert sum("GET" in call and "model.safetensors" in call for call in calls) == 1
+
+    for name, says in (
+        ("hf://me/pickles", "holds pickles alone"),
+        ("hf://me/other", "it has no model.safetensors"),
+        ("hf://me/none", "there is no such model, or it is private"),
+        ("hf://me/colors@v9", "there is no such revision"),
+        ("hf://colors", "expected hf://user/name"),
+    ):
+        assert says in error_line(here("infer.py", "--exp-dir", name, "--images", *PICTURES))
+    server.shutdown()
+    server.server_close()
+    assert here(*command).code == 0
+    line = error_line(here("infer.py", "--exp-dir", "hf://me/new", "--images", *PICTURES))
+    assert "hf://me/new: is not cached, and the Hub cannot be reached" in line
