@@ -36,7 +36,7 @@ BEFORE = {"exif": STORED}
 FLAGS_OF_MODELS = {
     "mlic": (
         *("embed_type", "num_layers", "num_heads", "pos", "normalize_before", "tau", "lamda"),
-        "no_context",
+        *("embed_norm", "no_context"),
     ),
     "linear": (),
     "csra": ("csra_heads", "csra_lambda"),
@@ -134,6 +134,12 @@ class Config:
         "folder, or learned ones",
         choices=("bert", "glove", "text", "random"),
         group="network",
+    )
+    embed_norm: str = flag(
+        "none",
+        "label embeddings as they are, as published, or without their mean over the labels and "
+        "scaled to a standard deviation of 1 (center)",
+        choices=("none", "center"),
     )
     output_stride: int | None = flag(
         None, "pixels per patch, if the backbone can change it (default: the backbone's own)"
@@ -235,6 +241,11 @@ class Config:
                     f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
                     f"--model {self.model}: leave it out"
                 )
+        if self.embed_norm != "none" and self.embed_type == "random":
+            raise UserError(
+                f"--embed-norm {self.embed_norm}: --embed-type random has no vectors to change, it "
+                "learns them: leave one out"
+            )
         if self.keep_classifiers and not self.pretrained_model:
             raise UserError("--keep-classifiers: belongs to --pretrained-model: pass both")
         if self.cache_features and not self.freeze_backbone:

@@ -13,6 +13,7 @@ from lib.data.bad_images import BadImages
 from lib.data.cache import ImageCache, cached_images
 from lib.data.dataset import SplitDataset, evaluation_images, training_images
 from lib.data.folder import DataFolder, Split
+from lib.data.label_embeddings import centered
 from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
 from lib.data.workers import machine_cores
 from lib.experiment.features import Encoder, FeatureDataset, cached_features
@@ -50,7 +51,8 @@ class Inputs:
         """The vectors (C, T) of `--embed-type`; None for learned ones, and for other heads."""
         if not self.config.has_label_embeddings:
             return None
-        return self.data.label_embeddings(self.config.embed_type)
+        embeddings = self.data.label_embeddings(self.config.embed_type)
+        return centered(embeddings) if self.config.embed_norm == "center" else embeddings
 
     def loaders(self, model: Classifier) -> tuple[TrainingLoader, EvaluationLoader]:
         """This rank's loaders for training and validation: of images, or with `--cache-features` of

@@ -1,11 +1,12 @@
 """Training on from another experiment, on other labels, with a backbone that learns less or not."""
 
+import numpy as np
 import pytest
 import torch
 
 from lib.experiment import network
 from lib.training import fit
-from tests.helpers.commands import TINY, error_line, run_here, run_together
+from tests.helpers.commands import TINY, error_line, make_data, run_here, run_together
 
 START = "experiments/mlic_colors/exp1"
 FLAGS = (
@@ -112,6 +113,29 @@ def test_classifiers_of_nothing_are_not_kept(colors, monkeypatch, capsys):
     flags = (*TINY, "--data", "colors", "--keep-classifiers")
     line = error_line(run_here(monkeypatch, capsys, "train.py", *flags))
     assert "--keep-classifiers: belongs to --pretrained-model" in line
+
+
+def test_centered_label_embeddings(tmp_path, monkeypatch, capsys, no_curves):
+    """The network has them without their common part."""
+    monkeypatch.chdir(tmp_path)
+    data = make_data(tmp_path)
+    vectors = np.random.default_rng(0).normal(5, 0.1, (3, 8)).astype(np.float32)
+    np.save(data / "text.npy", vectors)
+    flags = "--data colors --max-epochs 1 --limit 8 --embed-type text --embed-norm center"
+    assert run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split()).code == 0
+    file = tmp_path / "experiments/mlic_colors/exp1/checkpoints/best_ema_model.pth"
+    found = torch.load(file, weights_only=True)["model"]["label_embeddings"].numpy()
+    np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
+    assert found.std() == pytest.approx(1) and found.dtype == np.float32
+    differences = vectors - vectors.mean(axis=0)
+    np.testing.assert_allclose(found / differences, (found / differences)[0, 0], rtol=1e-4)
+
+    np.save(data / "text.npy", np.ones_like(vectors))
+    line = error_line(run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split()))
+    assert "--embed-norm center: all labels have the same embedding" in line
+    flags = "--data colors --embed-type random --embed-norm center"
+    line = error_line(run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split()))
+    assert "--embed-norm center: --embed-type random has no vectors to change" in line
 
 
 def test_random_weights_are_not_frozen_unsaid(here, monkeypatch, capsys):
