@@ -1,6 +1,9 @@
 """What the documents name is there."""
 
+import functools
 import re
+import subprocess
+import sys
 
 import pytest
 
@@ -48,3 +51,38 @@ def test_training_commands_parse(page):
     for flags in re.findall(r"^python train\.py(.*)$", text, re.MULTILINE):
         if "--help" not in flags:
             Config.parse(flags.split("#")[0].split())
+
+
+@functools.cache
+def flags_of(script: str) -> set[str]:
+    """The flags that a command's help names."""
+    command = [sys.executable, script, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(re.findall(r"--[a-z][\w-]*", done.stdout))
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_commands_have_the_flags_that_pages_give_them(page):
+    text = (ROOT / page).read_text().replace("\\\n", " ")
+    for script, rest in re.findall(
+        r"^(?:python|torchrun .*?) ([\w/]+\.py)(.*)$", text, re.MULTILINE
+    ):
+        named = set(re.findall(r" (--[a-z][\w-]*)", rest.split(" # ")[0]))
+        known = flags_of(script)
+        if script == "scripts/compare_heads.py":
+            known = known | flags_of("train.py")
+        assert named <= known, (script, named - known)
+
+
+def test_every_message_of_troubleshooting_is_one_of_the_code():
+    code = "".join(
+        path.read_text() for folder in ("lib", "models") for path in (ROOT / folder).rglob("*.py")
+    )
+    code = re.sub(r'"\s*f?"', "", code)  # literals over several lines
+    code = re.sub(r"\{[^{}]*\}", "...", code)
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    messages = re.findall(r"^\| `(.+?)`", page, re.MULTILINE)
+    assert len(messages) > 15
+    for message in messages:
+        for part in re.split(r"\.\.\.|\bN\b|:(?= )", message):
+            assert part.strip() in code, part

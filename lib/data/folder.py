@@ -214,7 +214,7 @@ def _how_to_make(data: str) -> str:
     known = sorted(file.parent.name for file in DATA_ROOT.glob("*/label.txt") if file.is_file())
     close = difflib.get_close_matches(data, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
-    return f"{hint}see the README's section 'Data'"
+    return f"{hint}see docs/data.md"
 
 
 def _is_object(value: Any) -> bool:

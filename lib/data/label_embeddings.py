@@ -128,7 +128,7 @@ def _load_text_model(model_name: str) -> tuple[Any, Any]:
     except Exception as error:  # a wrong name or file can raise anything here
         raise UserError(
             f"--text-model {model_name}: cannot be loaded: {_first_words(error)}; without the hub, "
-            "pass the folder of a model: README.md names a package that has one"
+            "pass the folder of a model: docs/data.md names a package that has one"
         ) from error
 
 
