@@ -76,24 +76,28 @@ def main() -> None:
     parser.add_argument(
         "--port", type=non_negative_int, help=f"port of --serve; 0: a free one ({PORT})"
     )
+    parser.add_argument(
+        "--host", help="address for --serve; other machines may then reach it (default: 127.0.0.1)"
+    )
     arguments = parser.parse_args()
     if arguments.serve:
         show_page(arguments)
         return
-    if arguments.port is not None:
-        raise UserError("--port requires --serve")
+    for flag in ("port", "host"):
+        if getattr(arguments, flag) is not None:
+            raise UserError(f"--{flag} requires --serve")
 
     from lib.inference.infer import infer
     from lib.runtime.launch import session
 
     flags = vars(arguments)
-    del flags["serve"], flags["port"]
+    del flags["serve"], flags["port"], flags["host"]
     with session(flags.pop("device")) as world:
         infer(flags.pop("exp_dir"), world, **flags)
 
 
 def show_page(arguments) -> None:
-    allowed = ("exp_dir", "device", "precision", "threshold", "map", "serve", "port")
+    allowed = ("exp_dir", "device", "precision", "threshold", "map", "serve", "port", "host")
     for flag, value in vars(arguments).items():
         if flag not in allowed and value not in (None, False):
             name = flag.replace("_", "-")
@@ -109,6 +113,7 @@ def show_page(arguments) -> None:
         arguments.threshold,
         arguments.map,
         arguments.precision,
+        arguments.host,
     )
 
 

@@ -12,25 +12,28 @@ import socket
 import tempfile
 import threading
 from collections import OrderedDict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 from PIL import Image
 from werkzeug.exceptions import (
+    BadRequest,
     ClientDisconnected,
     Forbidden,
     HTTPException,
     LengthRequired,
     NotFound,
     RequestEntityTooLarge,
+    TooManyRequests,
     UnsupportedMediaType,
 )
 from werkzeug.routing import Map, Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
-from lib.common.console import print_line
+from lib.common.console import print_line, print_note
 from lib.common.errors import UserError
 from lib.common.html import render
 from lib.data.pictures import open_image, read_image
@@ -43,11 +46,13 @@ HOST = "127.0.0.1"
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50 * 10**6
 KEPT = 16  # pictures whose heatmaps can still be asked for
+QUEUE = 16  # requests that wait for the model at once
 SECONDS = 60  # of silence after which a connection is closed
 URLS = Map(
     [
         Rule("/", endpoint="page", methods=["GET"]),
         Rule("/predict", endpoint="predict", methods=["POST"]),
+        Rule("/api/predict", endpoint="answer", methods=["POST"]),
         Rule("/heatmap/<token>/<int:column>.jpg", endpoint="heatmap", methods=["GET"]),
     ]
 )
@@ -57,6 +62,10 @@ class Upload(Request):
     """A request to this machine under one of its own names."""
 
     trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
+
+
+class PublicUpload(Request):
+    """A request to this machine under any name."""
 
 
 class Seen(NamedTuple):
@@ -69,19 +78,24 @@ class Seen(NamedTuple):
 class App:
     """The page as a WSGI application.
 
-    Errors are one line: 403 for other sites, 413 for an image of more than 20 MB or 50 million
-    pixels, 415 for other files.
+    Errors are one line: 400 for wrong arguments, 403 for other sites, 413 for an image of more than
+    20 MB or 50 million pixels, 415 for other files, 429 if too many requests wait. A `public` page
+    answers under any name of this machine.
     """
 
-    def __init__(self, predictor: Predictor, threshold: float | str | None = None) -> None:
-        self.predictor = predictor
+    def __init__(
+        self, predictor: Predictor, threshold: float | str | None = None, *, public: bool = False
+    ) -> None:
+        self.predictor, self.threshold = predictor, threshold
+        self.request = PublicUpload if public else Upload
+        self.queue = threading.BoundedSemaphore(QUEUE)
         self.cutoffs = predictor.cutoffs(threshold)
         self.tuning = predictor.tuning()
         self.lock = threading.Lock()
         self.seen: OrderedDict[str, Seen] = OrderedDict()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
-        request = Upload(environ)
+        request = self.request(environ)
         try:
             _require_own_site(request)
             endpoint, values = URLS.bind_to_environ(environ).match()
@@ -108,19 +122,14 @@ class App:
             num_labels=len(self.predictor.labels),
             maps=[(name, MEANINGS[name]) for name in self.predictor.maps],
             max_bytes=MAX_BYTES,
+            address=request.host,
         )
         return Response(html, mimetype="text/html")
 
     def predict(self, request: Request) -> Response:
         """Scores of the image in the body, the highest first, and a token for its heatmaps."""
-        if request.content_length is None:
-            raise LengthRequired("say how long the picture is (Content-Length)")
-        if request.content_length > MAX_BYTES:
-            raise RequestEntityTooLarge(
-                f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
-            )
-        image = _read(request.get_data(cache=False), self.predictor.config.exif)
-        with self.lock:
+        image = self._image(request)
+        with self._model():
             scores, heatmaps = self.predictor([image])
         grids = (len(self.predictor.maps), *heatmaps.shape[-3:])
         token = secrets.token_urlsafe(12)
@@ -138,6 +147,45 @@ class App:
             for column in order
         ]
         return _json({"tags": tags}, 200)
+
+    def answer(self, request: Request) -> Response:
+        """What is found in the image in the body, or in the first file of a form: `labels`,
+        `scores`, `boxes`, as `Predictor.predict` gives them, and the `size` of the image.
+
+        Arguments are `top` and `threshold`.
+        """
+        try:
+            top, threshold = request.args.get("top", type=int), self.threshold
+            if "threshold" in request.args:
+                threshold = float(request.args["threshold"])
+        except ValueError:
+            raise BadRequest("threshold: must be a number") from None
+        image = self._image(request)
+        with self._model():
+            (found,) = self.predictor.predict([image], top, threshold)
+        return _json({**found, "size": list(image.size)}, 200)
+
+    def _image(self, request: Request) -> Image.Image:
+        if request.content_length is None:
+            raise LengthRequired("say how long the picture is (Content-Length)")
+        if request.content_length > MAX_BYTES:
+            raise RequestEntityTooLarge(
+                f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
+            )
+        files = list(request.files.values())
+        content = files[0].read() if files else request.get_data(cache=False)
+        return _read(content, self.predictor.config.exif)
+
+    @contextlib.contextmanager
+    def _model(self) -> Iterator[None]:
+        """The model for one request; a `QUEUE` of others may wait for it."""
+        if not self.queue.acquire(blocking=False):
+            raise TooManyRequests("too many pictures at once: try again in a moment")
+        try:
+            with self.lock:
+                yield
+        finally:
+            self.queue.release()
 
     def heatmap(self, request: Request, token: str, column: int) -> Response:
         """The overlay of a label, as infer.py draws it."""
@@ -164,22 +212,27 @@ def serve(
     threshold: float | str | None,
     map: str | None = None,
     precision: str | None = None,
+    host: str | None = None,
 ) -> NoReturn:
-    """Serve the page of an experiment at 127.0.0.1:`port` (0: a free one) until Ctrl-C."""
+    """Serve the page of an experiment at `port` (0: a free one) until Ctrl-C: for this machine
+    alone, or for all that reach its address `host`."""
     try:
-        listening = socket.create_server((HOST, port))
+        listening = socket.create_server((host or HOST, port))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         reason = str(reason).removeprefix("bind(): ").rstrip(".")
-        raise UserError(f"--port {port}: cannot be used: {reason}; choose another") from error
+        flags = f"--host {host} --port {port}" if host else f"--port {port}"
+        raise UserError(f"{flags}: cannot be used: {reason}; choose another") from error
     with listening:
         predictor = Predictor(exp_dir, device=device, map=map, precision=precision)
-        app = App(predictor, threshold)
+        app = App(predictor, threshold, public=host is not None)
         port = listening.getsockname()[1]
         server = make_server(
-            HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
+            host or HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
         )
-        print_line(f"drop pictures at http://{HOST}:{port}/ (Ctrl-C ends it)")
+        if host:
+            print_note(f"--host {host}: everyone who reaches this address may send pictures")
+        print_line(f"drop pictures at http://{host or HOST}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()
     raise KeyboardInterrupt  # which the server takes for its end
 

@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -62,6 +63,54 @@ def test_both_maps_lie_side_by_side(colors):
     tag = post(client, picture()).json["tags"][0]
     image = client.get(tag["heatmap"], headers=HOST)
     assert Image.open(io.BytesIO(image.data)).size == (2 * 256 + GAP, 171)
+
+
+def test_programs_get_json(client, colors):
+    """Of raw bytes and of a form, as the library gives it, with boxes in pixels."""
+    content = picture((60, 40))
+    predictor = Predictor(EXPERIMENT, device="cpu")
+    (expected,) = predictor.predict([Image.open(io.BytesIO(content))], top=2, threshold=0.01)
+    path = "/api/predict?top=2&threshold=0.01"
+    raw = client.post(path, data=content, headers=HOST)
+    form = client.post(path, data={"image": (io.BytesIO(content), "a.png")}, headers=HOST)
+    assert raw.status_code == form.status_code == 200
+    assert raw.json == form.json == expected | {"size": [60, 40]}
+    assert len(raw.json["labels"]) == 2
+    for wrong, code in (("?threshold=much", 400), ("", 415)):
+        answer = client.post(f"/api/predict{wrong}", data=b"no picture", headers=HOST)
+        assert answer.status_code == code and list(answer.json) == ["error"]
+
+
+def test_many_requests_at_once(colors):
+    """Of eight clients none is lost; beyond the queue they are told to come again."""
+    app = serve.App(Predictor(EXPERIMENT, device="cpu"))
+    content = picture()
+
+    def ask(_):
+        return Client(app).post("/api/predict", data=content, headers=HOST)
+
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(ask, range(200)))
+    assert {answer.status_code for answer in answers} == {200}
+    assert all(answer.json == answers[0].json for answer in answers)
+    with app.lock, ThreadPoolExecutor(serve.QUEUE) as pool:
+        waiting = [pool.submit(ask, None) for _ in range(serve.QUEUE)]
+        deadline = time.monotonic() + 30
+        while app.queue._value and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ask(None).status_code == 429
+        app.lock.release()
+        assert {one.result().status_code for one in waiting} == {200}
+        app.lock.acquire()
+
+
+def test_other_machines_are_let_in_only_if_asked_for(colors):
+    predictor = Predictor(EXPERIMENT, device="cpu")
+    for public, code in ((False, 400), (True, 200)):
+        client = Client(serve.App(predictor, public=public))
+        headers = {"Host": "laptop.local:7860"}
+        answer = client.post("/api/predict", data=picture(), headers=headers)
+        assert answer.status_code == code
 
 
 def test_tuned_thresholds_and_probabilities_are_shown(colors):
