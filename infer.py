@@ -5,6 +5,7 @@ from argparse import BooleanOptionalAction
 
 from lib.common.cli import (
     MAPS,
+    TAG_FORMATS,
     comma_separated,
     experiment_parser,
     fraction_or_tuned,
@@ -61,6 +62,12 @@ def main() -> None:
         "--tags-only",
         action="store_true",
         help="write predictions.jsonl alone, without a page and heatmaps: faster",
+    )
+    parser.add_argument(
+        "--format",
+        choices=TAG_FORMATS,
+        help="tags of --images for other programs, and no page: JSON lines or CSV on stdout, or "
+        "XMP files beside the images (photo.jpg.xmp) with the labels as keywords",
     )
     parser.add_argument(
         "--map",

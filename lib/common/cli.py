@@ -15,6 +15,7 @@ from lib.common.text import escape_controls
 
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 MAPS = ("evidence", "attention", "both")
+TAG_FORMATS = ("json", "csv", "xmp")
 PRECISIONS = ("float32", "bfloat16", "auto")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 
-from lib.common.console import print_line, progress_bar
+from lib.common.console import print_line, print_note, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder
 from lib.data.bad_images import BadImages, Unreadable
@@ -23,7 +23,8 @@ from lib.data.pictures import images_in, other_files_in
 from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference import summary
-from lib.inference.gallery import OVERLAYS, PAGE, PICTURES, PREDICTIONS, Gallery
+from lib.inference.gallery import OVERLAYS, PAGE, PICTURES, PREDICTIONS, Gallery, Note
+from lib.inference.tag_formats import FORMATS, HEADERS
 from lib.inference.tags import Selection, Tag, columns_of
 from lib.predictor import Predictor
 from lib.runtime.world import World
@@ -87,13 +88,14 @@ def infer(
     overlays: bool | None = None,
     boxes: bool = False,
     tags_only: bool = False,
+    format: str | None = None,
     map: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
     """Tag `images`, or the test split of an experiment's data; returns the path of the page, or
-    with `tags_only` of the predictions.
+    with `tags_only` of the predictions. With a `format` of `FORMATS`, tags alone are given in it.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
     `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
@@ -103,9 +105,12 @@ def infer(
     with world.raise_on_all_ranks():
         if images and only_errors:
             raise UserError("--only-errors: the labels of --images are unknown; leave one out")
-        if tags_only and (overlays or boxes or map):
+        if format and not images:
+            raise UserError(f"--format {format}: belongs to --images; pass both")
+        alone = f"--format {format}" if format else "--tags-only" if tags_only else None
+        if alone and (overlays or boxes or map):
             flag = "--overlays" if overlays else "--boxes" if boxes else "--map"
-            raise UserError(f"{flag}: --tags-only has no heatmaps; leave one out")
+            raise UserError(f"{flag}: {alone} has no heatmaps; leave one out")
         predictor = Predictor(exp_dir, world=world, map=map, precision=precision)
         config, names = predictor.config, predictor.labels
         selection = Selection(
@@ -123,6 +128,10 @@ def infer(
             data.require_labels(names, str(exp_dir))
             split = data.split("test")
 
+    tags_only = alone is not None
+    say = print_note if format else print_line  # where tags are on stdout, nothing else is
+    if format in HEADERS:
+        print_line(HEADERS[format])
     shown = visualize(
         predictor,
         split if selection.filters else split.head(limit),
@@ -131,18 +140,27 @@ def infer(
         overlays=bool(images) and not tags_only if overlays is None else overlays,
         boxes=boxes,
         tags_only=tags_only,
-        print_tags=bool(images),
+        tell=tell_of(predictor, selection, format) if images else None,
         batch_size=batch_size,
         workers=workers,
     )
     if line := summary.passed_over(passed_over):
-        print_line(line)
+        say(line)
     for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
-        print_line(line)
+        say(line)
     if precision:
-        print_line(f"precision: {predictor.precision}")
-    print_line(f"{'predictions' if tags_only else 'heatmaps'}: {shown.file}")
+        say(f"precision: {predictor.precision}")
+    say(f"{'predictions' if tags_only else 'heatmaps'}: {shown.file}")
     return shown.file
+
+
+def tell_of(
+    predictor: Predictor, selection: Selection, format: str | None
+) -> Callable[[Note], None]:
+    """What is done with the tags of each image: printed for people, or given in a `format`."""
+    if format:
+        return lambda note: FORMATS[format](note, predictor.labels)
+    return lambda note: print_line(summary.table(note, predictor.labels, selection.cutoffs))
 
 
 class Shown(NamedTuple):
@@ -164,15 +182,15 @@ def visualize(
     overlays: bool = False,
     boxes: bool = False,
     tags_only: bool = False,
-    print_tags: bool = False,
+    tell: Callable[[Note], None] | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Shown:
     """Draw the selected images of `split` into the experiment's `visualization/`, or with
     `tags_only` write their predictions alone; an earlier page and its pictures are removed then.
 
-    Each rank draws its own, the main process the page; unreadable files are left out. With
-    `print_tags`, the tags of each image are printed, in the order of the split.
+    Each rank draws its own, the main process the page; unreadable files are left out. `tell` gets
+    the note of each image, in the order of the split.
     """
     world, target = predictor.world, predictor.experiment.visualization
     bad_images = BadImages(limit=None)
@@ -211,8 +229,8 @@ def visualize(
                 )
                 for note in notes:
                     verdicts.update(tag[2] for tag in note["tags"])
-                    if print_tags:
-                        print_line(summary.table(note, predictor.labels, selection.cutoffs))
+                    if tell:
+                        tell(note)
     file = target / (PREDICTIONS if tags_only else PAGE)
     return Shown(file, pictures, verdicts, unreadable)
 

@@ -1,9 +1,12 @@
 """infer.py from the command line: tags, filters, odd pictures and files that cannot be read."""
 
+import csv
 import io
 import json
 import re
 import shutil
+from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -321,6 +324,53 @@ def test_tags_alone_are_those_of_the_page(infer):
     assert tags == [{key: line[key] for key in line if key != "heatmaps"} for line in lines]
     assert alone.splitlines()[:-1] == out.splitlines()[:-1]
     assert alone.splitlines()[-1] == "predictions: experiments/toy/visualization/predictions.jsonl"
+
+
+def test_tags_for_other_programs(infer, made, monkeypatch, capsys):
+    """Standard output has nothing but the tags of the images, as in predictions.jsonl."""
+    flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
+    for kind in ("json", "csv"):
+        out, lines = infer(*flags, "--format", kind)
+        expected = [[(one["label"], one["score"]) for one in line["predicted"]] for line in lines]
+        if kind == "json":
+            found = [json.loads(line) for line in out.splitlines()]
+            pairs = [list(zip(one["labels"], one["scores"], strict=True)) for one in found]
+            assert [one["path"] for one in found] == [line["path"] for line in lines]
+        else:
+            rows = list(csv.DictReader(io.StringIO(out)))
+            by_path = {line["path"]: [] for line in lines}
+            for row in rows:
+                by_path[row["path"]] += (
+                    [(row["label"], float(row["score"]))] if row["label"] else []
+                )
+            pairs = list(by_path.values())
+        assert pairs == expected and sum(map(len, pairs))
+        assert [file.name for file in infer.folder.iterdir()] == ["predictions.jsonl"]
+
+
+def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
+    image = Path("data/colors/images/test0.png")
+    before = image.read_bytes()
+    other = Path(f"{image}.xmp")
+    rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+    other.write_text(
+        f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="{rdf}"><r:Description r:about=""'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"><!-- mine -->'
+        "</r:Description></r:RDF></x:xmpmeta>"
+    )
+    flags = ("--threshold", "0", "--format", "xmp", "--images")
+    images = ("data/colors/images/test0.png", "data/colors/images/test1.png")
+    for _ in range(2):  # the second time nothing is added
+        infer(*flags, *images)
+        for path in images:
+            document = ElementTree.parse(f"{path}.xmp")
+            items = [item.text for item in document.iter(f"{{{rdf}}}li")]
+            assert sorted(items) == sorted(LABELS)
+    text = other.read_text()
+    assert 'xmp:Rating="4"' in text and "<!-- mine -->" in text and image.read_bytes() == before
+    other.write_text("no xml")
+    line = error_line(run_here(monkeypatch, capsys, *COMMAND, *flags, images[0]))
+    assert "test0.png.xmp: not XML" in line and other.read_text() == "no xml"
 
 
 @pytest.mark.parametrize("flag", ["--overlays", "--boxes", "--map attention"])

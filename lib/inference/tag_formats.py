@@ -1,0 +1,105 @@
+"""`infer.py --format`: the tags of images for other programs, on stdout or beside the images."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from xml.dom import minidom
+from xml.parsers.expat import ExpatError
+
+from lib.common.console import print_line
+from lib.common.errors import UserError
+from lib.common.files import write_text
+from lib.inference.gallery import Note
+from lib.scoring.mistakes import MISSED
+
+RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
+DC = "http://purl.org/dc/elements/1.1/"
+EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
+<x:xmpmeta xmlns:x="adobe:ns:meta/">
+ <rdf:RDF xmlns:rdf="{RDF}">
+  <rdf:Description rdf:about=""/>
+ </rdf:RDF>
+</x:xmpmeta>
+<?xpacket end="w"?>
+"""
+
+
+def predicted(note: Note, labels: Sequence[str]) -> list[tuple[str, float]]:
+    """The labels of an image that count as predicted, with their scores."""
+    return [(labels[column], score) for column, score, verdict, *_ in note["tags"]
+            if verdict != MISSED]  # fmt: skip
+
+
+def print_json(note: Note, labels: Sequence[str]) -> None:
+    """One line of JSON for an image: its path, labels and scores."""
+    found = predicted(note, labels)
+    names, scores = [label for label, _ in found], [round(score, 6) for _, score in found]
+    print_line(json.dumps({"path": note["path"], "labels": names, "scores": scores}))
+
+
+def print_csv(note: Note, labels: Sequence[str]) -> None:
+    """A row of path, label and score for each label; without labels one with the path alone."""
+    text = io.StringIO()
+    rows = [(note["path"], label, f"{score:.6f}") for label, score in predicted(note, labels)]
+    csv.writer(text, lineterminator="\n").writerows(rows or [(note["path"], "", "")])
+    print_line(text.getvalue().rstrip("\n"))
+
+
+def write_sidecar(note: Note, labels: Sequence[str]) -> None:
+    """Add the labels of an image to the keywords (`dc:subject`) of the XMP file beside it, which
+    keeps what else it holds."""
+    file = Path(f"{note['path']}.xmp")
+    text = file.read_bytes() if file.exists() else EMPTY.encode()
+    write_text(file, with_keywords(text, [label for label, _ in predicted(note, labels)], file))
+
+
+def with_keywords(content: bytes, keywords: Sequence[str], file: Path) -> str:
+    """The XMP packet `content` of `file` with `keywords` added to its `dc:subject`."""
+    try:
+        document = minidom.parseString(content)
+    except ExpatError as error:
+        raise UserError(f"{file}: not XML ({error}): remove it, or repair it") from error
+    if document.doctype:
+        raise UserError(f"{file}: has a document type, which XMP has not: remove it, or repair it")
+    descriptions = document.getElementsByTagNameNS(RDF, "Description")
+    if not descriptions:
+        raise UserError(f"{file}: no XMP, it has no rdf:Description: remove it, or repair it")
+    bags = [
+        bag
+        for subject in document.getElementsByTagNameNS(DC, "subject")
+        for bag in subject.getElementsByTagNameNS(RDF, "Bag")
+    ]
+    bag = bags[0] if bags else _new_bag(document, descriptions[0])
+    known = {
+        "".join(node.data for node in item.childNodes if node.nodeType == node.TEXT_NODE)
+        for item in bag.getElementsByTagNameNS(RDF, "li")
+    }
+    prefix = bag.prefix or "rdf"
+    for keyword in keywords:
+        if keyword not in known:
+            item = document.createElementNS(RDF, f"{prefix}:li")
+            item.appendChild(document.createTextNode(keyword))
+            bag.appendChild(item)
+    return "".join(f"{node.toxml()}\n" for node in document.childNodes)
+
+
+def _new_bag(document: minidom.Document, description: minidom.Element) -> minidom.Element:
+    prefix = description.prefix or "rdf"
+    if not description.getAttributeNS("http://www.w3.org/2000/xmlns/", "dc"):
+        description.setAttributeNS("http://www.w3.org/2000/xmlns/", "xmlns:dc", DC)
+    subject = document.createElementNS(DC, "dc:subject")
+    bag = document.createElementNS(RDF, f"{prefix}:Bag")
+    subject.appendChild(bag)
+    description.appendChild(subject)
+    return bag
+
+
+# the choices of --format: what is done with each image
+FORMATS: dict[str, Callable[[Note, Sequence[str]], None]] = {
+    "json": print_json,
+    "csv": print_csv,
+    "xmp": write_sidecar,
+}
+HEADERS = {"csv": "path,label,score"}
