@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--tags-only",
         action="store_true",
-        help="write predictions.jsonl alone, without a page and heatmaps: faster",
+        help="write predictions.jsonl alone, faster; removes a page and heatmaps of an earlier run",
     )
     parser.add_argument(
         "--format",

@@ -35,6 +35,8 @@ from lib.scoring.boxes import box_around
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models.output import ATTENTION, BOTH, EVIDENCE
 
+UNREAD = object()
+
 
 class Predictor:
     """Scores images with an experiment's best EMA model.
@@ -67,6 +69,7 @@ class Predictor:
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
         self.grid = model.grid
+        self._tuning: Any = UNREAD
         self.maps: Sequence[str] = (EVIDENCE, ATTENTION) if map == BOTH else (map or model.maps[0],)
         if missing := sorted({*self.maps} - {*model.maps}):
             raise UserError(
@@ -112,7 +115,7 @@ class Predictor:
         top: int | None = None,
         threshold: float | str | None = None,
     ) -> list[dict[str, Any]]:
-        """`predict_each` as a list."""
+        """`predict_each` as a list. Raises `UserError` for what is no image, or a single one."""
         return list(self.predict_each(images, top, threshold))
 
     def predict_each(
@@ -145,7 +148,10 @@ class Predictor:
 
     def tuning(self) -> Tuning | None:
         """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
-        return load_tuning(self.experiment.path, self.labels, self.experiment.best_checkpoint)
+        if self._tuning is UNREAD:
+            checkpoint = self.experiment.best_checkpoint
+            self._tuning = load_tuning(self.experiment.path, self.labels, checkpoint)
+        return self._tuning
 
     def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
         """The score from which each label counts as predicted: `threshold`, or "tuned" ones.
@@ -189,7 +195,8 @@ class Predictor:
 
 
 def _require_several(images: object) -> None:
-    if isinstance(images, (str, Path, Image.Image)):
+    single = isinstance(images, np.ndarray) and images.ndim < 4  # (B, H, W, 3) are several
+    if single or isinstance(images, (str, Path, Image.Image)):
         raise UserError("Predictor: expected a list of images, got a single one")
 
 

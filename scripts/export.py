@@ -50,6 +50,11 @@ def main() -> None:
         help="hub: how weights are stored (default: float32); bfloat16 takes half the size, and "
         "changes scores a little",
     )
+    parser.add_argument(
+        "--name",
+        help="hub: what the card calls the model, such as hf://user/name (default: the folder's "
+        "name)",
+    )
     parser.add_argument("--licence", help="hub: the licence of the model, such as apache-2.0")
     parser.add_argument(
         "--examples",
@@ -57,7 +62,7 @@ def main() -> None:
         help="hub: put two test images with their heatmaps into the card (see their licence first)",
     )
     arguments = parser.parse_args()
-    for flag in ("dtype", "licence", "examples"):
+    for flag in ("name", "dtype", "licence", "examples"):
         if getattr(arguments, flag) and arguments.format != "hub":
             raise UserError(f"--{flag}: belongs to --format hub; leave it out")
     write = {"published": export_published, "hub": export_model}.get(
@@ -74,11 +79,14 @@ def export_model(arguments) -> None:
     from lib.predictor import Predictor
     from lib.reports.card import model_card
     from lib.reports.heatmap_pictures import write_examples
-    from lib.reports.results import open_evaluated
+    from lib.reports.results import open_evaluated, run_again
 
     run = open_evaluated(arguments.exp_dir)
+    run.require_checkpoint(run_again(arguments.exp_dir))
     target, dtype = arguments.save_dir or run.path / "hub", arguments.dtype or "float32"
     predictor = Predictor(arguments.exp_dir, device="cpu")
+    run = run._replace(config=predictor.config)  # also where there is no config.yaml
+    name = arguments.name or (target.name if arguments.save_dir else run.path.resolve().name)
     images = compared_images(arguments, predictor)
 
     def write_card(folder: Path, difference: float) -> None:
@@ -91,8 +99,9 @@ def export_model(arguments) -> None:
             )
         card = model_card(
             run,
-            name=target.resolve().name,
+            name=name,
             precision=stored,
+            heatmap=predictor.model.maps[0],
             licence=arguments.licence,
             pictures=write_examples(run.path, folder) if arguments.examples else [],
         )

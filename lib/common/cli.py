@@ -210,6 +210,11 @@ def experiment_path(text: str) -> str | Path:
 
 def folder_path(text: str) -> Path:
     """Type of a flag: a folder whose path can be written in train.txt."""
+    if text.startswith("hf://"):
+        raise argparse.ArgumentTypeError(
+            f"{text}: evaluate.py and infer.py read models of the Hub; here, pass the folder that "
+            "they write to"
+        )
     if not text.strip() or set(text) & set("\t\n\r"):
         raise argparse.ArgumentTypeError(f"{text!r}: must be a path without tab or line end")
     return Path(text)

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 
 from lib.common.console import print_line, print_note
-from lib.common.files import staged_folder, write_json, write_npz, write_text
+from lib.common.errors import UserError
+from lib.common.files import file_digest, staged_folder, write_json, write_npz, write_text
 from lib.data.bad_images import BadImages, ignore_unread
 from lib.data.folder import DataFolder, Split
 from lib.experiment.folder import Experiment
@@ -46,7 +47,7 @@ def evaluate(
     With `tune_thresholds`, a criterion, thresholds and a temperature are first learned from its
     val split, and written too. None stands for what the experiment was trained with.
     Returns `compute_results` and `further_results`, those of `Localization` if boxes are known,
-    the `skipped` images if there are any, and the `precision` if one was asked for.
+    the `skipped` images if there are any, and `evaluation`: what was scored, and how.
     """
     with world.raise_on_all_ranks():
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
@@ -80,11 +81,17 @@ def evaluate(
         results |= further_results(results["per_label"], scores, split, tuning)
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
-        if precision:
-            results["precision"] = predictor.precision
+        results["evaluation"] = {
+            "data": folder.path.name,
+            "images": len(split),
+            "threshold": threshold,
+            "topk": config.topk,
+            "precision": predictor.precision,
+            "checkpoint_sha256": file_digest(predictor.experiment.best_checkpoint),
+        }
         if world.is_main_process:
             learned = tuning if criterion else None
-            examples = draw_examples(predictor, heatmaps, split) if heatmaps else None
+            examples = draw_examples(predictor, heatmaps, split, batch_size) if heatmaps else None
             write_results(
                 predictor.experiment, results, scores, split, labels, config.topk, learned, examples
             )
@@ -134,18 +141,25 @@ def _measure_heatmaps(stream: Iterator[Prediction], heatmaps: Localization) -> I
 
 
 def draw_examples(
-    predictor: Predictor, heatmaps: Localization, split: Split
+    predictor: Predictor, heatmaps: Localization, split: Split, batch_size: int | None
 ) -> HeatmapExamples | None:
     """The images whose heatmaps tell labels apart best and worst, with these heatmaps; None if no
-    image has boxes of two labels."""
+    image has boxes of two labels, or if one cannot be read any more."""
     rows = heatmap_examples.choose_rows(heatmaps, split.ignore)
     if not any(rows):
         return None
     predictor.maps = heatmaps.maps
     again = [row for part in rows for row in part]
-    _, grids = predictor([split.paths[row] for row in again])
-    grids = grids.reshape(len(again), len(heatmaps.maps), *grids.shape[-3:])
-    found = dict(zip(again, grids, strict=True))
+    found: dict[int, np.ndarray] = {}
+    step = batch_size or predictor.config.eval_batch_size
+    for start in range(0, len(again), step):
+        part = again[start : start + step]
+        try:
+            _, grids = predictor([split.paths[row] for row in part])
+        except UserError as error:
+            print_note(f"no examples of heatmaps: {error}")
+            return None
+        found.update(zip(part, grids.reshape(len(part), -1, *grids.shape[-3:]), strict=True))
     return heatmap_examples.make_examples(heatmaps, predictor.labels, rows, found)
 
 

@@ -6,6 +6,7 @@ Shapes: C labels, H x W patches.
 import collections
 import contextlib
 import itertools
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -95,7 +96,8 @@ def infer(
     workers: int | None = None,
 ) -> Path:
     """Tag `images`, or the test split of an experiment's data; returns the path of the page, or
-    with `tags_only` of the predictions. With a `format` of `FORMATS`, tags alone are given in it.
+    with `tags_only` of the predictions. With a `format` of `FORMATS`, tags alone are given in it,
+    and nothing is written to the experiment; the path is then that of the experiment.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
     `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
@@ -140,6 +142,7 @@ def infer(
         overlays=bool(images) and not tags_only if overlays is None else overlays,
         boxes=boxes,
         tags_only=tags_only,
+        save=format is None,
         tell=tell_of(predictor, selection, format) if images else None,
         batch_size=batch_size,
         workers=workers,
@@ -150,6 +153,8 @@ def infer(
         say(line)
     if precision:
         say(f"precision: {predictor.precision}")
+    if format:
+        return predictor.experiment.path
     say(f"{'predictions' if tags_only else 'heatmaps'}: {shown.file}")
     return shown.file
 
@@ -182,6 +187,7 @@ def visualize(
     overlays: bool = False,
     boxes: bool = False,
     tags_only: bool = False,
+    save: bool = True,
     tell: Callable[[Note], None] | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
@@ -190,12 +196,16 @@ def visualize(
     `tags_only` write their predictions alone; an earlier page and its pictures are removed then.
 
     Each rank draws its own, the main process the page; unreadable files are left out. `tell` gets
-    the note of each image, in the order of the split.
+    the note of each image, in the order of the split. Without `save` the folder is left as it is.
     """
     world, target = predictor.world, predictor.experiment.visualization
     bad_images = BadImages(limit=None)
     with contextlib.ExitStack() as stack:
-        replaced = staged_folder(target, replaces=PICTURES if tags_only else [OVERLAYS])
+        replaced: contextlib.AbstractContextManager[Path]
+        if save:
+            replaced = staged_folder(target, replaces=PICTURES if tags_only else [OVERLAYS])
+        else:
+            replaced = scratch_folder()
         gallery = Gallery(
             world.broadcast_from_main(lambda: stack.enter_context(replaced)),
             predictor.labels,
@@ -259,6 +269,13 @@ def _wanted(
         tags = selection.tags(scores, split.targets[row], split.ignore[row])
         if selection.wants(tags):
             yield row, split.paths[row], scores, grids, tags
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A folder for this run alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
 
 
 Work = TypeVar("Work")

@@ -4,6 +4,7 @@ machine, and no image leaves it or stays on disk.
 Shapes: M maps, C labels, H x W patches.
 """
 
+import argparse
 import contextlib
 import io
 import json
@@ -33,6 +34,7 @@ from werkzeug.routing import Map, Rule
 from werkzeug.serving import WSGIRequestHandler, make_server
 from werkzeug.wrappers import Request, Response
 
+from lib.common.cli import fraction, positive_int
 from lib.common.console import print_line, print_note
 from lib.common.errors import UserError
 from lib.common.html import render
@@ -47,6 +49,7 @@ MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50 * 10**6
 KEPT = 16  # pictures whose heatmaps can still be asked for
 QUEUE = 16  # requests that wait for the model at once
+FORM = "multipart/form-data"
 SECONDS = 60  # of silence after which a connection is closed
 URLS = Map(
     [
@@ -87,7 +90,7 @@ class App:
         self, predictor: Predictor, threshold: float | str | None = None, *, public: bool = False
     ) -> None:
         self.predictor, self.threshold = predictor, threshold
-        self.request = PublicUpload if public else Upload
+        self.public, self.request = public, PublicUpload if public else Upload
         self.queue = threading.BoundedSemaphore(QUEUE)
         self.cutoffs = predictor.cutoffs(threshold)
         self.tuning = predictor.tuning()
@@ -123,6 +126,7 @@ class App:
             maps=[(name, MEANINGS[name]) for name in self.predictor.maps],
             max_bytes=MAX_BYTES,
             address=request.host,
+            public=self.public,
         )
         return Response(html, mimetype="text/html")
 
@@ -154,12 +158,12 @@ class App:
 
         Arguments are `top` and `threshold`.
         """
+        asked = request.args
         try:
-            top, threshold = request.args.get("top", type=int), self.threshold
-            if "threshold" in request.args:
-                threshold = float(request.args["threshold"])
-        except ValueError:
-            raise BadRequest("threshold: must be a number") from None
+            top = positive_int(asked["top"]) if "top" in asked else None
+            threshold = fraction(asked["threshold"]) if "threshold" in asked else self.threshold
+        except argparse.ArgumentTypeError as error:
+            raise BadRequest(f"top or threshold: {error}") from None
         image = self._image(request)
         with self._model():
             (found,) = self.predictor.predict([image], top, threshold)
@@ -172,8 +176,8 @@ class App:
             raise RequestEntityTooLarge(
                 f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
             )
-        files = list(request.files.values())
-        content = files[0].read() if files else request.get_data(cache=False)
+        # other types that a sender names, as curl's urlencoded, are not looked at
+        content = _first_file(request) if request.mimetype == FORM else request.get_data()
         return _read(content, self.predictor.config.exif)
 
     @contextlib.contextmanager
@@ -225,12 +229,13 @@ def serve(
         raise UserError(f"{flags}: cannot be used: {reason}; choose another") from error
     with listening:
         predictor = Predictor(exp_dir, device=device, map=map, precision=precision)
-        app = App(predictor, threshold, public=host is not None)
+        public = host is not None and host not in (HOST, "localhost", "::1")
+        app = App(predictor, threshold, public=public)
         port = listening.getsockname()[1]
         server = make_server(
             host or HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
         )
-        if host:
+        if public:
             print_note(f"--host {host}: everyone who reaches this address may send pictures")
         print_line(f"drop pictures at http://{host or HOST}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()
@@ -242,6 +247,12 @@ def _require_own_site(request: Request) -> None:
     origin, host = request.headers.get("Origin"), request.host  # raises where it is not trusted
     if origin is not None and origin != f"http://{host}":
         raise Forbidden("only the page itself may ask")
+
+
+def _first_file(request: Request) -> bytes:
+    for file in request.files.values():
+        return file.read()
+    raise BadRequest("the form has no file")
 
 
 def _read(content: bytes, exif: str) -> Image.Image:

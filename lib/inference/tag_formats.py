@@ -16,6 +16,8 @@ from lib.scoring.mistakes import MISSED
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
+# for white space in attributes, which minidom would write as it is, to be read as spaces
+MARKS = {10: "\ue00a", 13: "\ue00d", 9: "\ue009"}
 EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 <x:xmpmeta xmlns:x="adobe:ns:meta/">
  <rdf:RDF xmlns:rdf="{RDF}">
@@ -59,19 +61,20 @@ def with_keywords(content: bytes, keywords: Sequence[str], file: Path) -> str:
     """The XMP packet `content` of `file` with `keywords` added to its `dc:subject`."""
     try:
         document = minidom.parseString(content)
-    except ExpatError as error:
+    except (ExpatError, ValueError, LookupError) as error:  # the latter for odd encodings
         raise UserError(f"{file}: not XML ({error}): remove it, or repair it") from error
     if document.doctype:
         raise UserError(f"{file}: has a document type, which XMP has not: remove it, or repair it")
     descriptions = document.getElementsByTagNameNS(RDF, "Description")
     if not descriptions:
         raise UserError(f"{file}: no XMP, it has no rdf:Description: remove it, or repair it")
-    bags = [
-        bag
+    lists = [
+        child
         for subject in document.getElementsByTagNameNS(DC, "subject")
-        for bag in subject.getElementsByTagNameNS(RDF, "Bag")
+        for child in subject.childNodes
+        if child.namespaceURI == RDF and child.localName in ("Bag", "Seq", "Alt")
     ]
-    bag = bags[0] if bags else _new_bag(document, descriptions[0])
+    bag = lists[0] if lists else _new_bag(document, descriptions[0])
     known = {
         "".join(node.data for node in item.childNodes if node.nodeType == node.TEXT_NODE)
         for item in bag.getElementsByTagNameNS(RDF, "li")
@@ -82,7 +85,11 @@ def with_keywords(content: bytes, keywords: Sequence[str], file: Path) -> str:
             item = document.createElementNS(RDF, f"{prefix}:li")
             item.appendChild(document.createTextNode(keyword))
             bag.appendChild(item)
-    return "".join(f"{node.toxml()}\n" for node in document.childNodes)
+    for element in document.getElementsByTagName("*"):
+        for attribute in dict(element.attributes.items()):
+            element.setAttribute(attribute, element.getAttribute(attribute).translate(MARKS))
+    text = "".join(f"{node.toxml()}\n" for node in document.childNodes)
+    return text.translate({ord(mark): f"&#{letter};" for letter, mark in MARKS.items()})
 
 
 def _new_bag(document: minidom.Document, description: minidom.Element) -> minidom.Element:

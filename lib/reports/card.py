@@ -3,7 +3,9 @@
 Shapes: N images, C labels.
 """
 
+import json
 import re
+import shlex
 from collections.abc import Iterator
 from typing import Any
 
@@ -23,7 +25,6 @@ SCORES = {
     "threshold_of1": "OF1, labels from a score of {threshold:g}",
     "topk_cf1": "CF1, top {topk}",
     "topk_of1": "OF1, top {topk}",
-    "pointing_accuracy": "pointing accuracy of the heatmaps",
 }
 PAPER = (
     "Semantic-Guided Representation Enhancement for Multi-Label Image Classification, IEEE "
@@ -36,6 +37,7 @@ def model_card(
     *,
     name: str,
     precision: str,
+    heatmap: str,
     licence: str | None = None,
     pictures: list[str] | None = None,
     resamples: int = 500,
@@ -43,24 +45,26 @@ def model_card(
 ) -> str:
     """The text of `README.md` for the model `name` of an evaluated experiment.
 
-    `precision` says in a sentence how weights are stored; `pictures` are file names beside the
-    card.
+    `precision` says in a sentence how weights are stored, `heatmap` which map the model shows by
+    default; `pictures` are file names beside the card. `run` has the configuration of the
+    checkpoint, and notes of its evaluation.
     """
-    lines = ["---", *_head(run, licence), "---", "", f"# {_plain(name)}", ""]
+    lines = ["---", *_head(run, name, licence), "---", "", f"# {_plain(name)}", ""]
     lines += [*_summary(run), "", precision, ""]
     for picture in pictures or []:
         lines += [f"![A test image with the heatmaps of its labels]({picture})", ""]
     lines += ["## Use", "", *_usage(name), "", "## Scores", ""]
-    lines += [*_scores(run, resamples, seed), "", "## Labels", ""]
+    lines += [*_scores(run, heatmap, resamples, seed), "", "## Labels", ""]
     lines += [*_labels(run), "", "## Training", "", *_training(run), "", "## Limits", ""]
     lines += [*_limits(run), "", "## Citation", "", f"The method: {PAPER}.", ""]
     return "\n".join(lines)
 
 
-def _head(run: Evaluated, licence: str | None) -> list[str]:
+def _head(run: Evaluated, name: str, licence: str | None) -> list[str]:
+    data = run.results["evaluation"]["data"]
     results = {
         "task": {"type": "image-classification", "name": "multi-label image classification"},
-        "dataset": {"type": _data(run), "name": _data(run), "split": "test"},
+        "dataset": {"type": data, "name": data, "split": "test"},
         "metrics": [
             {"type": kind, "name": _score_name(run, key), "value": round(run.results[key], 4)}
             for key, kind in (("mAP", "mean_average_precision"), ("threshold_of1", "f1"))
@@ -71,9 +75,9 @@ def _head(run: Evaluated, licence: str | None) -> list[str]:
         "library_name": "pytorch",
         "pipeline_tag": "image-classification",
         "tags": ["multi-label-image-classification", "heatmaps", "sgre"],
-        "datasets": [_data(run)],
+        "datasets": [data],
         "metrics": ["mean_average_precision", "f1"],
-        "model-index": [{"name": _data(run), "results": [results]}],
+        "model-index": [{"name": name, "results": [results]}],
     }
     if licence:
         content = {"license": licence} | content
@@ -95,12 +99,13 @@ def _summary(run: Evaluated) -> Iterator[str]:
 def _usage(name: str) -> Iterator[str]:
     yield "With the code of the project, and its requirements, in the current folder:"
     yield from ("", "```python", "from lib.predictor import Predictor", "")
-    yield f'for found in Predictor("{name}").predict(["photo.jpg"]):'
+    yield f'for found in Predictor({json.dumps(name)}).predict(["photo.jpg"]):'
     yield "    print(found)"
-    yield from ("```", "", "```bash", f"python infer.py --exp-dir {name} --images photo.jpg", "```")
+    command = f"python infer.py --exp-dir {shlex.quote(name)} --images photo.jpg"
+    yield from ("```", "", "```bash", command, "```")
 
 
-def _scores(run: Evaluated, resamples: int, seed: int) -> Iterator[str]:
+def _scores(run: Evaluated, heatmap: str, resamples: int, seed: int) -> Iterator[str]:
     stored = run.stored
     counts = bootstrap.resample_counts(len(stored.scores), resamples, seed)
     resampled = bootstrap.resampled_average_precision(*stored.arrays, counts)
@@ -111,6 +116,10 @@ def _scores(run: Evaluated, resamples: int, seed: int) -> Iterator[str]:
         for key in SCORES
         if key in run.results
     ]
+    located = (run.results.get("localization") or {}).get(heatmap, {})
+    for key, words in (("pointing_accuracy", "pointing accuracy"), ("corloc", "CorLoc")):
+        if key in located:
+            rows.append((f"{words} of the heatmaps ({heatmap})", f"{located[key]:.4f}", ""))
     yield f"On {len(stored.scores):,} test images of {_data(run)}:"
     yield ""
     yield from table_lines(("score", "value", "95 % interval"), rows)
@@ -172,11 +181,12 @@ def _limits(run: Evaluated) -> Iterator[str]:
 
 
 def _data(run: Evaluated) -> str:
-    return _plain(run.config.data.rstrip("/").rpartition("/")[2]) if run.config else "unknown"
+    return _plain(run.results["evaluation"]["data"])
 
 
 def _score_name(run: Evaluated, key: str) -> str:
-    return SCORES[key].format(threshold=run.threshold, topk=run.topk)
+    evaluation = run.results["evaluation"]
+    return SCORES[key].format(threshold=evaluation["threshold"], topk=evaluation["topk"])
 
 
 def _positives(run: Evaluated) -> np.ndarray:

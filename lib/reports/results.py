@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib.common.errors import UserError
+from lib.common.files import file_digest
 from lib.common.readers import read_json
 from lib.config import Config
 from lib.scoring.metrics import summarize
@@ -79,6 +80,18 @@ class Evaluated(NamedTuple):
             if name in localization.get(map_, {})
         }
 
+    def require_checkpoint(self, again: str) -> dict[str, Any]:
+        """What evaluate.py noted of its evaluation. Raises `UserError`, with the remedy `again`,
+        without such notes, and for those of another checkpoint than the present one."""
+        found = self.results.get("evaluation")
+        if not isinstance(found, dict) or "checkpoint_sha256" not in found:
+            raise UserError(f"{self.path / 'results.json'}: of an earlier version; {again} again")
+        if found["checkpoint_sha256"] != file_digest(self.checkpoint):
+            raise UserError(
+                f"{self.path / 'results.json'}: of an earlier checkpoint; {again} again"
+            )
+        return found
+
     def tuning(self) -> Tuning | None:
         """What `evaluate.py --tune-thresholds` has learned; None without it, or if the checkpoint
         that it was learned for is gone."""
@@ -98,10 +111,12 @@ def open_evaluated(exp_dir: Path) -> Evaluated:
     """
     alone = exp_dir.is_file()
     path = exp_dir.parent if alone else exp_dir
-    checkpoint = exp_dir if alone else path / "checkpoints" / "best_ema_model.pth"
+    exported = path / "model.safetensors"
+    own = exported if exported.is_file() else path / "checkpoints" / "best_ema_model.pth"
+    checkpoint = exp_dir if alone else own
     if not path.is_dir():
         raise UserError(f"{exp_dir}: no such experiment; train.py prints the one it makes")
-    again = f"run python evaluate.py --exp-dir {shlex.quote(str(exp_dir))}"
+    again = run_again(exp_dir)
     for name in ("scores.npz", "results.json"):
         if not (path / name).is_file():
             raise UserError(f"{path / name}: no such file; {again} first")
@@ -114,6 +129,11 @@ def open_evaluated(exp_dir: Path) -> Evaluated:
         )
     config = Config.load(path / "config.yaml") if (path / "config.yaml").is_file() else None
     return Evaluated(path, checkpoint, stored, results, config)
+
+
+def run_again(exp_dir: Path) -> str:
+    """The remedy for files of evaluate.py that are missing or do not fit."""
+    return f"run python evaluate.py --exp-dir {shlex.quote(str(exp_dir))}"
 
 
 def read_scores(file: Path, again: str) -> Scores:

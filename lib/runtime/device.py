@@ -3,6 +3,7 @@
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -144,22 +145,43 @@ def make_deterministic() -> None:
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
 
 
+class _Exact:
+    """How many threads are inside `exact_float32`, and the switches from before the first."""
+
+    def __init__(self) -> None:
+        self.lock, self.threads = threading.Lock(), 0
+        self.before: list[str] = []
+
+
+_exact = _Exact()
+
+
 @contextlib.contextmanager
 def exact_float32() -> Iterator[None]:
     """Compute float32 products in float32 inside the block, not in TF32 or bfloat16, whatever
-    training or the program around it allows."""
+    training or the program around it allows.
+
+    The switches are those of the process: with several threads inside, the first changes them and
+    the last restores them.
+    """
     backends: Any = torch.backends
     cudnn, mkldnn = backends.cudnn, backends.mkldnn
     # cudnn.rnn too: PyTorch's older switches cannot be read where it differs from cudnn.conv
     products = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
-    allowed = [product.fp32_precision for product in products]
-    for product in products:
-        product.fp32_precision = "ieee"
+    with _exact.lock:
+        if not _exact.threads:
+            _exact.before = [product.fp32_precision for product in products]
+            for product in products:
+                product.fp32_precision = "ieee"
+        _exact.threads += 1
     try:
         yield
     finally:
-        for product, before in zip(products, allowed, strict=True):
-            product.fp32_precision = before
+        with _exact.lock:
+            _exact.threads -= 1
+            if not _exact.threads:
+                for product, before in zip(products, _exact.before, strict=True):
+                    product.fp32_precision = before
 
 
 @contextlib.contextmanager

@@ -3,7 +3,6 @@
 Shapes: N images, C labels.
 """
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from lib.common.errors import UserError
+from lib.common.files import file_digest
 from lib.common.readers import read_json
 from lib.data.folder import DataFolder, Split, labels_hash
 from lib.scoring.calibration import calibrate, calibration_error, fit_temperature
@@ -46,7 +46,7 @@ class Tuning(NamedTuple):
             "ece": self.ece,
             "ece_calibrated": self.ece_calibrated,
             "labels_sha256": labels_hash(labels),
-            "checkpoint_sha256": _digest(checkpoint),
+            "checkpoint_sha256": file_digest(checkpoint),
         }
 
     def describe_fallbacks(self) -> str:
@@ -151,7 +151,7 @@ def load_tuning(folder: Path, labels: Sequence[str], checkpoint: Path) -> Tuning
         raise UserError(f"{file}: tuning is no object: export the model again")
     for name, own in (
         ("labels_sha256", labels_hash(labels)),
-        ("checkpoint_sha256", _digest(checkpoint)),
+        ("checkpoint_sha256", file_digest(checkpoint)),
     ):
         if content.get(name) != own:
             raise UserError(
@@ -193,7 +193,7 @@ def choose_cutoffs(
     None takes the tuned ones where there are some, else `default`. Raises `UserError` where there
     are none and "tuned" asks for them.
     """
-    known = None if isinstance(asked, float) else tuning()
+    known = tuning() if asked is None or asked == TUNED else None
     if known is not None:
         return Cutoffs(known.thresholds, f"tuned thresholds ({known.criterion})")
     if asked == TUNED:
@@ -201,9 +201,7 @@ def choose_cutoffs(
             f"--threshold {TUNED}: the experiment has no {FILE} yet; learn it from val.txt: "
             f"{COMMAND}"
         )
-    return Cutoffs.at(default if asked is None else float(asked), num_labels)
-
-
-def _digest(file: Path) -> str:
-    with open(file, "rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
+    score = float(default if asked is None else asked)
+    if not 0 <= score <= 1:
+        raise UserError(f"--threshold {score:g}: must be between 0 and 1")
+    return Cutoffs.at(score, num_labels)

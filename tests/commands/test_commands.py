@@ -113,6 +113,7 @@ def test_evaluation_gives_the_best_epochs_map(work):
     names = {f"{kind}_{part}" for kind in kinds for part in "cp cr cf1 op or of1".split()}
     localization = {"pointing_accuracy", "energy_in_box"}
     names |= {"mAP", "per_label", "mAP_present", "labels_without_positives", "localization"}
+    names.add("evaluation")
     assert names | localization == set(results)
     assert all(0 < results[name] <= 1 for name in localization)
     assert all(results["localization"]["attention"][name] == results[name] for name in localization)

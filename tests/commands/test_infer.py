@@ -40,7 +40,8 @@ def infer(made, tmp_path, monkeypatch, capsys):
     def succeed(*flags):
         result = run_here(monkeypatch, capsys, *COMMAND, *flags)
         assert result.code == 0, result.err
-        lines = (folder / "predictions.jsonl").read_text().splitlines()
+        file = folder / "predictions.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
         return result.out, [json.loads(line) for line in lines]
 
     succeed.folder = folder
@@ -329,8 +330,10 @@ def test_tags_alone_are_those_of_the_page(infer):
 def test_tags_for_other_programs(infer, made, monkeypatch, capsys):
     """Standard output has nothing but the tags of the images, as in predictions.jsonl."""
     flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
+    _, lines = infer(*flags)
+    before = {file.name: file.read_bytes() for file in infer.folder.glob("*.*")}
     for kind in ("json", "csv"):
-        out, lines = infer(*flags, "--format", kind)
+        out, _ = infer(*flags, "--format", kind)
         expected = [[(one["label"], one["score"]) for one in line["predicted"]] for line in lines]
         if kind == "json":
             found = [json.loads(line) for line in out.splitlines()]
@@ -345,7 +348,7 @@ def test_tags_for_other_programs(infer, made, monkeypatch, capsys):
                 )
             pairs = list(by_path.values())
         assert pairs == expected and sum(map(len, pairs))
-        assert [file.name for file in infer.folder.iterdir()] == ["predictions.jsonl"]
+        assert {file.name: file.read_bytes() for file in infer.folder.glob("*.*")} == before
 
 
 def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
@@ -355,7 +358,8 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
     rdf = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
     other.write_text(
         f'<x:xmpmeta xmlns:x="adobe:ns:meta/"><r:RDF xmlns:r="{rdf}"><r:Description r:about=""'
-        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4"><!-- mine -->'
+        ' xmlns:xmp="http://ns.adobe.com/xap/1.0/" xmp:Rating="4" xmp:Label="a&#xA;b">'
+        "<!-- mine -->"
         "</r:Description></r:RDF></x:xmpmeta>"
     )
     flags = ("--threshold", "0", "--format", "xmp", "--images")
@@ -368,9 +372,11 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
             assert sorted(items) == sorted(LABELS)
     text = other.read_text()
     assert 'xmp:Rating="4"' in text and "<!-- mine -->" in text and image.read_bytes() == before
-    other.write_text("no xml")
-    line = error_line(run_here(monkeypatch, capsys, *COMMAND, *flags, images[0]))
-    assert "test0.png.xmp: not XML" in line and other.read_text() == "no xml"
+    assert 'xmp:Label="a&#10;b"' in text
+    for wrong in ("no xml", '<?xml version="1.0" encoding="gbk"?><a/>'):
+        other.write_text(wrong)
+        line = error_line(run_here(monkeypatch, capsys, *COMMAND, *flags, images[0]))
+        assert "test0.png.xmp: not XML" in line and other.read_text() == wrong
 
 
 @pytest.mark.parametrize("flag", ["--overlays", "--boxes", "--map attention"])

@@ -20,6 +20,7 @@ from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from lib.scoring.boxes import box_around
 from tests.helpers.commands import ROOT, TINY, make_data, run, run_here
+from tests.lib.scoring.test_tuning import write_tuning
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,8 @@ def test_precision_is_a_choice_of_the_one_who_runs_it(folder, monkeypatch, capsy
         result = run_here(monkeypatch, capsys, *command, *precision)
         assert result.code == 0 and ("precision: bfloat16" in result.out) is bool(precision)
         results = json.loads((experiment / "results.json").read_text())
-        assert results.get("precision") == (precision[1] if precision else None)
+        expected = precision[1] if precision else "float32"
+        assert results["evaluation"]["precision"] == expected
         stored = np.load(experiment / "scores.npz")["scores"]
         np.testing.assert_allclose(stored, scores[2 if precision else 0], atol=1e-6)
 
@@ -96,8 +98,16 @@ def test_what_is_found_comes_as_plain_values(folder, monkeypatch):
             expected = box_around(maps[column]) * (Image.open(path).size * 2)
             np.testing.assert_allclose(box, expected, atol=0.06)
     assert predictor.predict([]) == []
-    with pytest.raises(UserError, match="expected a list of images"):
-        predictor.predict("photo.jpg")
+    for single in ("photo.jpg", np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)):
+        with pytest.raises(UserError, match="expected a list of images"):
+            predictor.predict(single)
+    write_tuning(predictor.experiment.path, {"red": 1.0, "green": 1.0, "blue": 1.0})
+    tuned = Predictor("experiments/mlic_colors/exp1", device="cpu")
+    assert tuned.predict(paths[:1])[0]["labels"] == []
+    assert len(tuned.predict(paths[:1], threshold=0)[0]["labels"]) == 3
+    (predictor.experiment.path / "thresholds.json").unlink()
+    with pytest.raises(UserError, match="--threshold 7: must be between 0 and 1"):
+        predictor.predict(paths, threshold=7)
 
 
 def test_a_stream_is_read_as_it_is_needed(folder, monkeypatch):

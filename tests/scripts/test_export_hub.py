@@ -62,6 +62,7 @@ def test_the_folder_scores_as_the_experiment(evaluated, here):
     old, new = (
         json.loads(Path(folder, "results.json").read_text()) for folder in ("gone", "out/pets")
     )
+    assert old.pop("evaluation") != new["evaluation"]  # of other files
     assert {name: new[name] for name in old} == old and "tuned_cf1" in new
     assert here("infer.py", "--exp-dir", "out/pets", "--images", *PICTURES).code == 0
     flags = ("--data", "colors", "--img-size", "64", "--pos", "--max-epochs", "1", "--limit", "8")
@@ -100,6 +101,8 @@ def test_the_card_has_the_numbers_of_the_evaluation(evaluated, here):
         assert f"| {label} | {precision:.3f} | " in text
     assert "python train.py --arch test_resnet" in text and "chosen on the test images" in text
     assert 'Predictor("out").predict(["photo.jpg"])' in text
+    evidence = results["localization"]["evidence"] if "localization" in results else None
+    assert ("of the heatmaps (evidence)" in text) is bool(evidence)
     assert "fewer than 20 test images says little: red, green, blue" in text.replace("\\", "")
     Path("out").rename("other")
     result = here(*EXPORT, EXPERIMENT, "--save-dir", "out")
@@ -122,10 +125,46 @@ def test_what_cannot_be_exported(colors, here):
     says = "results.json: no such file; run python evaluate.py"
     Path(EXPERIMENT, "scores.npz").write_bytes(b"")
     assert says in error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out"))
+    assert "evaluate.py and infer.py read models of the Hub" in error_line(
+        here("scripts/report.py", "--exp-dir", "hf://me/colors")
+    )
     assert "--licence: belongs to --format hub" in error_line(
         here("scripts/export.py", "--format", "onnx", "--exp-dir", EXPERIMENT, "--licence", "mit")
     )
     assert not Path("out").exists()
+
+
+def test_scores_of_other_weights_are_no_card(evaluated, here):
+    results = json.loads((evaluated / "results.json").read_text())
+    file = evaluated / "checkpoints" / "best_ema_model.pth"
+    content = torch.load(file, weights_only=True)
+    content["model"]["patch_classifier.3.bias"] += 1
+    torch.save(content, file)
+    line = error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out"))
+    assert "results.json: of other weights; run python evaluate.py" in line
+    del results["evaluation"]
+    (evaluated / "results.json").write_text(json.dumps(results))
+    line = error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out"))
+    assert "results.json: of an earlier version; run python evaluate.py" in line
+    assert not Path("out").exists()
+
+
+def test_the_card_names_what_was_scored(evaluated, here):
+    """Other data and another threshold than those of the training, and a name for the Hub."""
+    Path("data/colors").rename("data/my_colors")
+    names = ("train.txt", "test.txt", "val.txt")
+    for file in (Path("data/my_colors") / name for name in names):
+        if file.exists():
+            file.write_text(file.read_text().replace("data/colors/", "data/my_colors/"))
+    flags = ("--data", "my_colors", "--threshold", "0.7", "--workers", "0")
+    assert here("evaluate.py", "--exp-dir", EXPERIMENT, *flags).code == 0
+    images = ("--images", "data/my_colors/images/test0.png")
+    name = ("--name", "hf://me/colors")
+    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out", *name, *images).code == 0
+    head, text = head_and_text("out")
+    assert head["datasets"] == ["my_colors"] and head["model-index"][0]["name"] == name[1]
+    assert "a score of 0.7" in text and "my\\_colors" in text
+    assert 'Predictor("hf://me/colors")' in text
 
 
 def test_examples_need_heatmaps_of_test_images(evaluated, here):

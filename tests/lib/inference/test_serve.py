@@ -73,12 +73,21 @@ def test_programs_get_json(client, colors):
     path = "/api/predict?top=2&threshold=0.01"
     raw = client.post(path, data=content, headers=HOST)
     form = client.post(path, data={"image": (io.BytesIO(content), "a.png")}, headers=HOST)
-    assert raw.status_code == form.status_code == 200
-    assert raw.json == form.json == expected | {"size": [60, 40]}
+    kind = {"Content-Type": "application/x-www-form-urlencoded"}  # as curl --data-binary says
+    curl = client.post(path, data=content, headers=HOST | kind)
+    assert raw.status_code == form.status_code == curl.status_code == 200
+    assert raw.json == form.json == curl.json == expected | {"size": [60, 40]}
     assert len(raw.json["labels"]) == 2
-    for wrong, code in (("?threshold=much", 400), ("", 415)):
-        answer = client.post(f"/api/predict{wrong}", data=b"no picture", headers=HOST)
+    refused = ("threshold=much", "threshold=7", "top=0", "top=abc", "top=-1")
+    for arguments, code in (*((one, 400) for one in refused), ("", 415)):
+        answer = client.post(f"/api/predict?{arguments}", data=b"no picture", headers=HOST)
         assert answer.status_code == code and list(answer.json) == ["error"]
+    answer = client.post("/api/predict", data={"image": "no file"}, headers=HOST)
+    assert answer.status_code == 415
+    empty = client.post(
+        "/api/predict", data={"image": "x"}, headers=HOST, content_type="multipart/form-data"
+    )
+    assert empty.status_code == 400 and empty.json == {"error": "the form has no file"}
 
 
 def test_many_requests_at_once(colors):

@@ -194,6 +194,22 @@ def test_a_cpu_computes_bfloat16_if_pytorch_says_so(monkeypatch):
     assert not computes_bfloat16(torch.device("cpu"))
 
 
+def test_threads_leave_the_switches_as_the_first_found_them():
+    """Two threads overlap: the one that is left goes on exactly, and the last restores."""
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, "bf16"
+    try:
+        first, second = exact_float32(), exact_float32()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert matmul.fp32_precision == "ieee"
+        second.__exit__(None, None, None)
+        assert matmul.fp32_precision == "bf16"
+    finally:
+        matmul.fp32_precision = before
+
+
 @pytest.mark.parametrize("native", [False, True])
 def test_auto_precision_is_bfloat16_where_it_is_native(monkeypatch, native):
     monkeypatch.setattr(device_module, "computes_bfloat16", lambda device: native)
