@@ -147,7 +147,8 @@ class Predictor:
                 }
 
     def tuning(self) -> Tuning | None:
-        """Thresholds and temperature of the experiment's `thresholds.json`; None without one."""
+        """Thresholds and temperature of the experiment's `thresholds.json`, read once; None without
+        one."""
         if self._tuning is UNREAD:
             checkpoint = self.experiment.best_checkpoint
             self._tuning = load_tuning(self.experiment.path, self.labels, checkpoint)

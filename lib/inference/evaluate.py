@@ -83,7 +83,7 @@ def evaluate(
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
         results["evaluation"] = {
             "data": folder.path.name,
-            "images": len(split),
+            "images": int(read.sum()),
             "threshold": threshold,
             "topk": config.topk,
             "precision": predictor.precision,

@@ -87,9 +87,7 @@ class Evaluated(NamedTuple):
         if not isinstance(found, dict) or "checkpoint_sha256" not in found:
             raise UserError(f"{self.path / 'results.json'}: of an earlier version; {again} again")
         if found["checkpoint_sha256"] != file_digest(self.checkpoint):
-            raise UserError(
-                f"{self.path / 'results.json'}: of an earlier checkpoint; {again} again"
-            )
+            raise UserError(f"{self.path / 'results.json'}: of other weights; {again} again")
         return found
 
     def tuning(self) -> Tuning | None:

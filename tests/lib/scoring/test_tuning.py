@@ -75,6 +75,7 @@ def test_inference_takes_the_tuned_thresholds_unless_told_otherwise(colors, here
     assert predictor.cutoffs().values.tolist() == [0.5] * 3
     assert predictor.cutoffs().words == "a score of 0.5"
     write_tuning(colors, {"red": 0.0, "green": 1.0, "blue": 0.0})
+    predictor = Predictor(EXPERIMENT, device="cpu")  # it reads them once
     assert predictor.cutoffs().values.tolist() == [0.0, 1.0, 0.0]
     assert predictor.cutoffs(0.25).values.tolist() == [0.25] * 3
     assert here(*INFER).code == 0
