@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 from lib.common.errors import UserError, writing
-from lib.common.files import staged_folder, write_json
+from lib.common.files import UMASK, staged_folder, write_json
 from lib.experiment.hub import SETTINGS, WEIGHTS
 from lib.experiment.loading import load_experiment
 from lib.experiment.provenance import package_versions
@@ -54,6 +54,7 @@ def export_hub(
         }
         with writing(stage / WEIGHTS):
             save_file(state, stage / WEIGHTS, metadata={"format": "pt"})
+            (stage / WEIGHTS).chmod(0o666 & ~UMASK)  # safetensors lets nobody else read it
         write_json(stage / SETTINGS, _settings(predictor, stage / WEIGHTS))
         written = Predictor(stage, device="cpu")
         found, expected = (one(list(images))[0] for one in (written, predictor))

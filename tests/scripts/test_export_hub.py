@@ -47,6 +47,7 @@ def test_the_folder_scores_as_the_experiment(evaluated, here):
     assert "scores differ by at most 0.0e+00 on 4 pictures" in result.out
     names = sorted(file.name for file in Path("out/pets").iterdir())
     assert names == ["README.md", "config.json", "model.safetensors"]
+    assert len({file.stat().st_mode for file in Path("out/pets").iterdir()}) == 1
     expected = Predictor(EXPERIMENT, device="cpu")
     scores, heatmaps = expected(PICTURES)
     evaluated.rename("gone")

@@ -194,12 +194,11 @@
 
   function chooseMaps(kind) {
     maps = kind;
-    const names = maps.map((number) => all.maps[number][0]);
-    $("map").textContent = names.join(", ");
-    const meanings = maps.map((number) => all.maps[number][1]).join(" ");
-    const shown = names.length > 1 ? names.join(" (left) and ") + " (right)" : names[0];
+    $("map").textContent = maps.map((number) => all.maps[number][0]).join(", ");
+    const sides = maps.length > 1 ? ["Left:", "Right:"] : ["Heatmaps show"];
+    const sentences = maps.map((number, side) => `${sides[side]} ${all.maps[number].join(". ")}`);
     for (const place of document.querySelectorAll(".meaning"))
-      place.textContent = `Heatmaps show ${shown}. ${meanings}`;
+      place.textContent = sentences.join(" ");
     [...$("maps").children].forEach((button, place) => {
       button.ariaPressed = String(place === (maps.length > 1 ? all.maps.length : maps[0]));
     });

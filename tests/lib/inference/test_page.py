@@ -189,7 +189,8 @@ def test_the_other_map_is_a_click_or_a_key_away(page):
     assert hottest(canvas)[1] > 0.5
     page.keyboard.press("Escape")
     page.get_by_role("button", name="side by side").click()
-    assert meaning.inner_text().startswith("Heatmaps show evidence (left) and attention (right).")
+    assert meaning.inner_text().startswith("Left: evidence. How much each patch speaks")
+    assert " Right: attention. Where the label looked" in meaning.inner_text()
     first(page).locator(".tag").hover()
     assert first(page).locator("canvas").count() == 2
     page.get_by_role("button", name="attention", exact=True).click()
