@@ -36,6 +36,8 @@ from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models.output import ATTENTION, BOTH, EVIDENCE
 
 UNREAD = object()
+Picture = str | Path | Image.Image | np.ndarray
+Threshold = float | str | None
 
 
 class Predictor:
@@ -87,9 +89,7 @@ class Predictor:
         dtype = amp_dtype(self.device) if self.amp else torch.float32
         return str(dtype).removeprefix("torch.")
 
-    def __call__(
-        self, images: Sequence[str | Path | Image.Image | np.ndarray]
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def __call__(self, images: Sequence[Picture]) -> tuple[np.ndarray, np.ndarray]:
         """Score paths, Pillow images or RGB uint8 arrays (H, W, 3); grey ones may be (H, W).
 
         Paths and Pillow images are turned by their EXIF, unless the experiment was trained with
@@ -100,42 +100,45 @@ class Predictor:
         float32; of both maps (B, 2, C, H, W), evidence first. Raises `UserError` for an image that
         cannot be read, and for arrays of another kind.
         """
-        _require_several(images)
-        step = self.config.eval_batch_size
-        parts = [self._score(images[start : start + step]) for start in range(0, len(images), step)]
-        if not parts:
-            shape = (0, len(self.maps), len(self.labels), *self.grid)
-            parts = [(np.empty((0, shape[2]), np.float32), np.empty(shape, np.float32))]
-        scores, heatmaps = map(np.concatenate, zip(*parts, strict=True))
+        scores, heatmaps = self.score(images, self.maps)
         return scores, heatmaps if len(self.maps) > 1 else heatmaps[:, 0]
 
+    def score(
+        self, images: Sequence[Picture], maps: Sequence[str]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As calls do, with heatmaps (B, M, C, H, W) of `maps`, whichever these are."""
+        _require_several(images)
+        step = self.config.eval_batch_size
+        starts = range(0, len(images), step)
+        parts = [self._score(images[start : start + step], maps) for start in starts]
+        if not parts:
+            shape = (0, len(maps), len(self.labels), *self.grid)
+            parts = [(np.empty((0, shape[2]), np.float32), np.empty(shape, np.float32))]
+        scores, heatmaps = map(np.concatenate, zip(*parts, strict=True))
+        return scores, heatmaps
+
     def predict(
-        self,
-        images: Iterable[str | Path | Image.Image | np.ndarray],
-        top: int | None = None,
-        threshold: float | str | None = None,
+        self, images: Iterable[Picture], top: int | None = None, threshold: Threshold = None
     ) -> list[dict[str, Any]]:
-        """`predict_each` as a list. Raises `UserError` for what is no image, or a single one."""
+        """`predict_each` as a list."""
         return list(self.predict_each(images, top, threshold))
 
     def predict_each(
-        self,
-        images: Iterable[str | Path | Image.Image | np.ndarray],
-        top: int | None = None,
-        threshold: float | str | None = None,
+        self, images: Iterable[Picture], top: int | None = None, threshold: Threshold = None
     ) -> Iterator[dict[str, Any]]:
         """What is found in each of `images`, which may be endless; they are read in batches.
 
         `labels` and `scores`, the highest first, of those that reach `cutoffs(threshold)`, at most
         `top` of them; and `boxes`, around the heatmap of each, `[x0, y0, x1, y1]` in pixels of the
-        picture as it is read: turned upright, unless trained with `--exif stored`.
+        picture as it is read: turned upright, unless trained with `--exif stored`. Raises
+        `UserError` for what is no image, and for a single one.
         """
         _require_several(images)
         cutoffs = self.cutoffs(threshold).values
         waiting = iter(images)
         while batch := list(itertools.islice(waiting, self.config.eval_batch_size)):
             pictures = [_as_image(image, self.config.exif) for image in batch]
-            found = zip(pictures, *self._score(pictures), strict=True)
+            found = zip(pictures, *self._score(pictures, self.maps[:1]), strict=True)
             for picture, scores, heatmaps in found:
                 order = np.argsort(-scores, kind="stable")
                 columns = [column for column in order if scores[column] >= cutoffs[column]][:top]
@@ -154,7 +157,7 @@ class Predictor:
             self._tuning = load_tuning(self.experiment.path, self.labels, checkpoint)
         return self._tuning
 
-    def cutoffs(self, threshold: float | str | None = None) -> Cutoffs:
+    def cutoffs(self, threshold: Threshold = None) -> Cutoffs:
         """The score from which each label counts as predicted: `threshold`, or "tuned" ones.
 
         None takes the tuned ones if the experiment has them, else the threshold of its training.
@@ -162,15 +165,15 @@ class Predictor:
         return choose_cutoffs(threshold, self.tuning, len(self.labels), self.config.threshold)
 
     def _score(
-        self, images: Sequence[str | Path | Image.Image | np.ndarray]
+        self, images: Sequence[Picture], maps: Sequence[str]
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (B, C) and heatmaps (B, M, C, H, W) of `maps`."""
+        """`score` of one batch."""
         size, exif = self.config.img_size, self.config.exif
         pixels = torch.stack([to_pixels(resize(_as_image(image, exif), size)) for image in images])
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
                 output = self.model(self.normalizer(pixels.to(self.device)))
-            heatmaps = torch.stack([output.heatmaps(name) for name in self.maps], dim=1)
+            heatmaps = torch.stack([output.heatmaps(name) for name in maps], dim=1)
             heatmaps = heatmaps.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
 
@@ -201,7 +204,7 @@ def _require_several(images: object) -> None:
         raise UserError("Predictor: expected a list of images, got a single one")
 
 
-def _as_image(image: str | Path | Image.Image | np.ndarray, exif: str) -> Image.Image:
+def _as_image(image: Picture, exif: str) -> Image.Image:
     if isinstance(image, Image.Image):
         return decode(image, "Predictor: a Pillow image", exif)
     if isinstance(image, np.ndarray):

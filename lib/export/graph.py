@@ -148,16 +148,18 @@ def metadata(predictor: Predictor) -> dict[str, str]:
 
 
 def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: str) -> float:
-    largest = 0.0
+    largest, names = 0.0, predictor.model.maps
     groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
     for part in (images[:1], *groups):
         found = run(part)
-        for name in predictor.model.maps:
-            predictor.maps = (name,)
-            for one, other in zip((found[SCORES], found[name]), predictor(list(part)), strict=True):
-                if one.shape != other.shape:
-                    raise UserError(f"--format {form}: gives {one.shape}, expected {other.shape}")
-                largest = max(largest, float(np.abs(one - other).max()))
+        scores, heatmaps = predictor.score(list(part), names)
+        for name, expected in zip(
+            (SCORES, *names), (scores, *heatmaps.swapaxes(0, 1)), strict=True
+        ):
+            one = found[name]
+            if one.shape != expected.shape:
+                raise UserError(f"--format {form}: gives {one.shape}, expected {expected.shape}")
+            largest = max(largest, float(np.abs(one - expected).max()))
     if not largest <= TOLERANCE:
         raise UserError(
             f"--format {form}: the exported program differs from PyTorch's scores or heatmaps by "

@@ -47,7 +47,8 @@ def evaluate(
     With `tune_thresholds`, a criterion, thresholds and a temperature are first learned from its
     val split, and written too. None stands for what the experiment was trained with.
     Returns `compute_results` and `further_results`, those of `Localization` if boxes are known,
-    the `skipped` images if there are any, and `evaluation`: what was scored, and how.
+    the `skipped` images if there are any, and in the main process
+    `evaluation`: what was scored, and how.
     """
     with world.raise_on_all_ranks():
         criterion = Criterion.parse(tune_thresholds) if tune_thresholds is not None else None
@@ -81,15 +82,15 @@ def evaluate(
         results |= further_results(results["per_label"], scores, split, tuning)
         if bad_images.reasons:
             results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
-        results["evaluation"] = {
-            "data": folder.path.name,
-            "images": int(read.sum()),
-            "threshold": threshold,
-            "topk": config.topk,
-            "precision": predictor.precision,
-            "checkpoint_sha256": file_digest(predictor.experiment.best_checkpoint),
-        }
         if world.is_main_process:
+            results["evaluation"] = {
+                "data": folder.path.name,
+                "images": int(read.sum()),
+                "threshold": threshold,
+                "topk": config.topk,
+                "precision": predictor.precision,
+                "checkpoint_sha256": file_digest(predictor.experiment.best_checkpoint),
+            }
             learned = tuning if criterion else None
             examples = draw_examples(predictor, heatmaps, split, batch_size) if heatmaps else None
             write_results(
@@ -148,18 +149,17 @@ def draw_examples(
     rows = heatmap_examples.choose_rows(heatmaps, split.ignore)
     if not any(rows):
         return None
-    predictor.maps = heatmaps.maps
     again = [row for part in rows for row in part]
     found: dict[int, np.ndarray] = {}
     step = batch_size or predictor.config.eval_batch_size
     for start in range(0, len(again), step):
         part = again[start : start + step]
         try:
-            _, grids = predictor([split.paths[row] for row in part])
+            _, grids = predictor.score([split.paths[row] for row in part], heatmaps.maps)
         except UserError as error:
             print_note(f"no examples of heatmaps: {error}")
             return None
-        found.update(zip(part, grids.reshape(len(part), -1, *grids.shape[-3:]), strict=True))
+        found.update(zip(part, grids, strict=True))
     return heatmap_examples.make_examples(heatmaps, predictor.labels, rows, found)
 
 

@@ -67,10 +67,6 @@ class Upload(Request):
     trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
 
 
-class PublicUpload(Request):
-    """A request to this machine under any name."""
-
-
 class Seen(NamedTuple):
     """A scored image, as it is shown, and its heatmaps (M, C, H, W)."""
 
@@ -90,7 +86,7 @@ class App:
         self, predictor: Predictor, threshold: float | str | None = None, *, public: bool = False
     ) -> None:
         self.predictor, self.threshold = predictor, threshold
-        self.public, self.request = public, PublicUpload if public else Upload
+        self.public, self.request = public, Request if public else Upload
         self.queue = threading.BoundedSemaphore(QUEUE)
         self.cutoffs = predictor.cutoffs(threshold)
         self.tuning = predictor.tuning()
@@ -134,11 +130,10 @@ class App:
         """Scores of the image in the body, the highest first, and a token for its heatmaps."""
         image = self._image(request)
         with self._model():
-            scores, heatmaps = self.predictor([image])
-        grids = (len(self.predictor.maps), *heatmaps.shape[-3:])
+            scores, heatmaps = self.predictor.score([image], self.predictor.maps)
         token = secrets.token_urlsafe(12)
         with self.lock:
-            self.seen[token] = Seen(display_size(image), heatmaps.reshape(grids))
+            self.seen[token] = Seen(display_size(image), heatmaps[0])
             while len(self.seen) > KEPT:
                 self.seen.popitem(last=False)
         order = np.argsort(-scores[0], kind="stable")
@@ -166,7 +161,7 @@ class App:
             raise BadRequest(f"top or threshold: {error}") from None
         image = self._image(request)
         with self._model():
-            (found,) = self.predictor.predict([image], top, threshold)
+            (found,) = self.predictor.predict([image], top=top, threshold=threshold)
         return _json({**found, "size": list(image.size)}, 200)
 
     def _image(self, request: Request) -> Image.Image:

@@ -80,15 +80,14 @@ class Evaluated(NamedTuple):
             if name in localization.get(map_, {})
         }
 
-    def require_checkpoint(self, again: str) -> dict[str, Any]:
-        """What evaluate.py noted of its evaluation. Raises `UserError`, with the remedy `again`,
-        without such notes, and for those of another checkpoint than the present one."""
+    def require_checkpoint(self, again: str) -> None:
+        """Raise `UserError`, with the remedy `again`, unless results.json has notes of its
+        `evaluation`, and is of the present checkpoint."""
         found = self.results.get("evaluation")
         if not isinstance(found, dict) or "checkpoint_sha256" not in found:
             raise UserError(f"{self.path / 'results.json'}: of an earlier version; {again} again")
         if found["checkpoint_sha256"] != file_digest(self.checkpoint):
             raise UserError(f"{self.path / 'results.json'}: of other weights; {again} again")
-        return found
 
     def tuning(self) -> Tuning | None:
         """What `evaluate.py --tune-thresholds` has learned; None without it, or if the checkpoint
