@@ -70,17 +70,13 @@ class Experiment:
         Results of a checkpoint file alone are written beside it, those of a model on the Hub below
         `experiments/hub/`.
         """
-        if hub.is_hub_name(path):
-            experiment = cls(EXPERIMENTS_ROOT / "hub" / hub.short_name(str(path)))
-            experiment.best_checkpoint = hub.weights_of(path)
-            return experiment
-        experiment = cls(path)
-        if experiment.path.is_dir() and hub.weights_of(path).name == hub.WEIGHTS:
-            experiment.best_checkpoint = hub.weights_of(path)
-            return experiment
-        if experiment.path.is_file():
-            experiment = cls(experiment.path.parent)
-            experiment.best_checkpoint = Path(path)
+        weights = hub.weights_of(path)
+        on_hub = hub.is_hub_name(path)
+        folder = EXPERIMENTS_ROOT / "hub" / hub.short_name(str(path)) if on_hub else Path(path)
+        alone = folder.is_file()
+        experiment = cls(folder.parent if alone else folder)
+        experiment.best_checkpoint = weights
+        if alone or weights.name == hub.WEIGHTS:
             return experiment
         if not experiment.path.is_dir():
             raise UserError(f"--exp-dir {path}: no such folder; train.py prints the one it makes")
