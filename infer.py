@@ -70,6 +70,12 @@ def main() -> None:
         "XMP files beside the images (photo.jpg.xmp) with the labels as keywords",
     )
     parser.add_argument(
+        "--skip-done",
+        action="store_true",
+        help="with --tags-only or --format: go on where earlier runs with this flag ended; leaves "
+        "out the --images that they tagged, unless an image or the model has changed since",
+    )
+    parser.add_argument(
         "--map",
         choices=MAPS,
         help="heatmaps to show first, and in overlays: the patches that the score comes from, "

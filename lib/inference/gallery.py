@@ -13,7 +13,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from PIL import Image
 
 from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
-from lib.common.files import atomic_write, write_npz
+from lib.common.files import atomic_write, staged_folder, write_npz
 from lib.common.html import write_page
 from lib.data.pictures import read_header
 from lib.inference.overlays import (
@@ -154,10 +154,10 @@ class Gallery:
             lines = stack.enter_context(atomic_write(self.stage / PREDICTIONS, "wb"))
             kept = itertools.islice(notes, limit)
             for note in kept if self.tags_only else self._with_page(kept, title, facts):
-                lines.write(_json_line(self._prediction(note)))
+                lines.write(json_line(prediction(note, self.labels)))
                 yield note
             for path, reason in skipped:
-                lines.write(_json_line({"path": path, "error": reason}))
+                lines.write(json_line({"path": path, "error": reason}))
             for note in notes:  # of other ranks, beyond the limit
                 self._remove(note)
         for rank in range(world_size):
@@ -182,23 +182,6 @@ class Gallery:
         files = [stack.enter_context(open(self._notes(rank))) for rank in range(processes)]
         return heapq.merge(*(map(json.loads, file) for file in files), key=lambda note: note["row"])
 
-    def _prediction(self, note: Note) -> dict[str, Any]:
-        """The line of an image in `predictions.jsonl`."""
-        predicted, missed = [], []
-        for place, (column, score, verdict, *_) in enumerate(note["tags"]):
-            item: dict[str, Any] = {"label": self.labels[column], "score": round(score, 6)}
-            if "boxes" in note:
-                box = np.array(note["boxes"][place]) * np.array(note["pixels"] * 2)
-                item["box"] = box.round(1).tolist()
-            if verdict == MISSED:
-                missed.append(item)
-            else:
-                predicted.append(item if verdict == PREDICTED else {**item, "verdict": verdict})
-        found = {"path": note["path"], "predicted": predicted}
-        if missed:
-            found["missed"] = missed
-        return found if self.tags_only else {**found, "heatmaps": f"grids/{note['name']}.npz"}
-
     def _remove(self, note: Note) -> None:
         if self.tags_only:
             return
@@ -213,12 +196,45 @@ class Gallery:
         return self.stage / f"notes{rank}.jsonl"
 
 
+def save_predictions(
+    folder: Path, lines: Iterable[dict[str, Any]], unreadable: Sequence[tuple[str, str]]
+) -> None:
+    """Write `predictions.jsonl` alone, in place of a page and its pictures. `unreadable` are paths
+    with the reason."""
+    with (
+        staged_folder(folder, replaces=PICTURES) as stage,
+        atomic_write(stage / PREDICTIONS, "wb") as file,
+    ):
+        for line in lines:
+            file.write(json_line(line))
+        for path, reason in unreadable:
+            file.write(json_line({"path": path, "error": reason}))
+
+
+def prediction(note: Note, labels: Sequence[str]) -> dict[str, Any]:
+    """The line of an image in `predictions.jsonl`."""
+    predicted, missed = [], []
+    for place, (column, score, verdict, *_) in enumerate(note["tags"]):
+        item: dict[str, Any] = {"label": labels[column], "score": round(score, 6)}
+        if "boxes" in note:
+            box = np.array(note["boxes"][place]) * np.array(note["pixels"] * 2)
+            item["box"] = box.round(1).tolist()
+        if verdict == MISSED:
+            missed.append(item)
+        else:
+            predicted.append(item if verdict == PREDICTED else {**item, "verdict": verdict})
+    found = {"path": note["path"], "predicted": predicted}
+    if missed:
+        found["missed"] = missed
+    return {**found, "heatmaps": f"grids/{note['name']}.npz"} if "name" in note else found
+
+
 def _packed(heatmap: np.ndarray) -> str:
     """The `levels` of a heatmap (H, W) as text, row by row, one byte for each patch."""
     return base64.b64encode(levels(heatmap).tobytes()).decode()
 
 
-def _json_line(value: Any) -> bytes:
+def json_line(value: Any) -> bytes:
     """One line of JSON; bytes of file names that are no UTF-8 become JSON's escapes."""
     return (json.dumps(value, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace")
 

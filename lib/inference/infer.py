@@ -1,32 +1,27 @@
-"""Tags images with a trained model and draws where it looked, in bounded memory.
+"""`infer.py`: which images to tag, by which model, and what is told of them.
 
-Shapes: C labels, H x W patches.
+Shapes: C labels.
 """
 
 import collections
-import contextlib
-import itertools
-import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 import numpy as np
-import torch
 
-from lib.common.console import print_line, print_note, progress_bar
+from lib.common.console import print_line, print_note
 from lib.common.errors import UserError
-from lib.common.files import staged_folder
-from lib.data.bad_images import BadImages, Unreadable
+from lib.common.files import file_digest
 from lib.data.folder import DataFolder, Split
 from lib.data.pictures import images_in, other_files_in
-from lib.data.workers import available_cores
-from lib.experiment.predict import Prediction
 from lib.inference import summary
-from lib.inference.gallery import OVERLAYS, PAGE, PICTURES, PREDICTIONS, Gallery, Note
+from lib.inference.done import Done, draw_in_parts
+from lib.inference.gallery import PAGE, PREDICTIONS, Note, prediction, save_predictions
 from lib.inference.tag_formats import FORMATS, HEADERS
-from lib.inference.tags import Selection, Tag, columns_of
+from lib.inference.tags import Selection, columns_of
+from lib.inference.visualize import visualize
 from lib.predictor import Predictor
 from lib.runtime.world import World
 
@@ -90,6 +85,7 @@ def infer(
     boxes: bool = False,
     tags_only: bool = False,
     format: str | None = None,
+    skip_done: bool = False,
     map: str | None = None,
     precision: str | None = None,
     batch_size: int | None = None,
@@ -97,7 +93,8 @@ def infer(
 ) -> Path:
     """Tag `images`, or the test split of an experiment's data; returns the path of the page, or
     with `tags_only` of the predictions. With a `format` of `FORMATS`, tags alone are given in it,
-    and nothing is written to the experiment; the path is then that of the experiment.
+    and nothing is written to the experiment; the path is then that of the experiment. `skip_done`
+    leaves out the images that earlier runs with it have tagged, see `Done`.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
     `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
@@ -113,6 +110,8 @@ def infer(
         if alone and (overlays or boxes or map):
             flag = "--overlays" if overlays else "--boxes" if boxes else "--map"
             raise UserError(f"{flag}: {alone} has no heatmaps; leave one out")
+        if skip_done:
+            _require_all_tags(images, labels, alone)
         predictor = Predictor(exp_dir, world=world, map=map, precision=precision)
         config, names = predictor.config, predictor.labels
         selection = Selection(
@@ -130,23 +129,38 @@ def infer(
             data.require_labels(names, str(exp_dir))
             split = data.split("test")
 
-    tags_only = alone is not None
     say = print_note if format else print_line  # where tags are on stdout, nothing else is
-    if format in HEADERS:
+    done, earlier = None, 0
+    if skip_done:
+        with world.raise_on_all_ranks():
+            weights = file_digest(predictor.experiment.best_checkpoint)
+            done = Done(predictor.experiment.path, split.paths, weights, format or "tags")
+        earlier = len(done.predicted)
+        say(f"skipped: {earlier} images, done by {done.file}")
+        split = split.rows(world.broadcast_from_main(done.missing))
+    if format in HEADERS and not earlier:
         print_line(HEADERS[format])
-    shown = visualize(
+    draw = functools.partial(
+        visualize,
         predictor,
-        split if selection.filters else split.head(limit),
-        selection,
+        selection=selection,
         limit=limit,
-        overlays=bool(images) and not tags_only if overlays is None else overlays,
+        overlays=bool(images) and alone is None if overlays is None else overlays,
         boxes=boxes,
-        tags_only=tags_only,
-        save=format is None,
-        tell=tell_of(predictor, selection, format) if images else None,
+        tags_only=alone is not None,
+        save=not (format or done),
+        tell=tell_of(predictor, selection, format, done) if images else None,
         batch_size=batch_size,
         workers=workers,
     )
+    part = split if selection.filters else split.head(limit)
+    shown = draw_in_parts(draw, part) if done else draw(part)
+    if not (shown.pictures or earlier):
+        raise UserError(summary.nothing(split, selection, shown.unreadable))
+    folder = predictor.experiment.visualization
+    if done and not format and world.is_main_process:
+        unreadable = [(split.paths[row], reason) for row, reason in shown.unreadable]
+        save_predictions(folder, done.lines(), unreadable)
     if line := summary.passed_over(passed_over):
         say(line)
     for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
@@ -155,142 +169,35 @@ def infer(
         say(f"precision: {predictor.precision}")
     if format:
         return predictor.experiment.path
-    say(f"{'predictions' if tags_only else 'heatmaps'}: {shown.file}")
-    return shown.file
+    file = folder / (PREDICTIONS if alone else PAGE)
+    say(f"{'predictions' if alone else 'heatmaps'}: {file}")
+    return file
+
+
+def _require_all_tags(
+    images: Sequence[str] | None, labels: Sequence[str] | None, alone: str | None
+) -> None:
+    if not images:
+        raise UserError("--skip-done: belongs to --images; pass both")
+    if labels:
+        raise UserError("--labels: --skip-done records all labels of an image; leave one out")
+    if not alone:
+        raise UserError("--skip-done: keeps no heatmaps; pass --tags-only or --format with it")
 
 
 def tell_of(
-    predictor: Predictor, selection: Selection, format: str | None
+    predictor: Predictor, selection: Selection, format: str | None, done: Done | None
 ) -> Callable[[Note], None]:
-    """What is done with the tags of each image: printed for people, or given in a `format`."""
-    if format:
-        return lambda note: FORMATS[format](note, predictor.labels)
-    return lambda note: print_line(summary.table(note, predictor.labels, selection.cutoffs))
+    """What happens to the tags of each image: they are printed for people, or given in a `format`,
+    and recorded as `done`."""
+    labels = predictor.labels
 
-
-class Shown(NamedTuple):
-    """What was drawn: the page, or the predictions without one, the number of images, their
-    verdicts, and the unreadable files."""
-
-    file: Path
-    pictures: int
-    verdicts: collections.Counter[str]
-    unreadable: list[Unreadable]
-
-
-def visualize(
-    predictor: Predictor,
-    split: Split,
-    selection: Selection,
-    *,
-    limit: int | None = None,
-    overlays: bool = False,
-    boxes: bool = False,
-    tags_only: bool = False,
-    save: bool = True,
-    tell: Callable[[Note], None] | None = None,
-    batch_size: int | None = None,
-    workers: int | None = None,
-) -> Shown:
-    """Draw the selected images of `split` into the experiment's `visualization/`, or with
-    `tags_only` write their predictions alone; an earlier page and its pictures are removed then.
-
-    Each rank draws its own, the main process the page; unreadable files are left out. `tell` gets
-    the note of each image, in the order of the split. Without `save` the folder is left as it is.
-    """
-    world, target = predictor.world, predictor.experiment.visualization
-    bad_images = BadImages(limit=None)
-    with contextlib.ExitStack() as stack:
-        replaced: contextlib.AbstractContextManager[Path]
-        if save:
-            replaced = staged_folder(target, replaces=PICTURES if tags_only else [OVERLAYS])
+    def tell(note: Note) -> None:
+        if format:
+            FORMATS[format](note, labels)
         else:
-            replaced = scratch_folder()
-        gallery = Gallery(
-            world.broadcast_from_main(lambda: stack.enter_context(replaced)),
-            predictor.labels,
-            predictor.config.exif,
-            _maps_of(predictor),
-            together=len(predictor.maps),
-            overlays=overlays,
-            boxes=boxes,
-            tags_only=tags_only,
-        )
-        stream = predictor.stream(split, bad_images, batch_size, workers)
-        total = -(-len(split) // world.world_size)
-        rows = progress_bar(_rows(stream, predictor), "draw", "image", total=total)
-        wanted = itertools.islice(_wanted(rows, split, selection), limit)
-        drawn = in_threads(lambda work: gallery.draw(*work), wanted, available_cores())
-        kept = gallery.keep(drawn, world.rank)
-        bad_images.merge_ranks(world)
-        unreadable = sorted(Unreadable(row, line) for line, row in bad_images.reasons.items())
-        pictures = min(world.sum(kept)[0], limit or len(split))
-        verdicts: collections.Counter[str] = collections.Counter()
-        with world.raise_on_all_ranks():
-            if not pictures:
-                raise UserError(summary.nothing(split, selection, unreadable))
-            if world.is_main_process:
-                notes = gallery.finish(
-                    world.world_size,
-                    limit,
-                    [(split.paths[row], reason) for row, reason in unreadable],
-                    title=f"Heatmaps of {predictor.experiment.path}",
-                    facts=summary.facts(split, selection, pictures),
-                )
-                for note in notes:
-                    verdicts.update(tag[2] for tag in note["tags"])
-                    if tell:
-                        tell(note)
-    file = target / (PREDICTIONS if tags_only else PAGE)
-    return Shown(file, pictures, verdicts, unreadable)
+            print_line(summary.table(note, labels, selection.cutoffs))
+        if done:
+            done.add(note["path"], prediction(note, labels)["predicted"])
 
-
-def _maps_of(predictor: Predictor) -> list[str]:
-    """The maps of the head, those that were asked for first."""
-    return sorted(predictor.model.maps, key=lambda name: name not in predictor.maps)
-
-
-def _rows(
-    stream: Iterator[Prediction], predictor: Predictor
-) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """Row, scores (C,) and heatmaps (M, C, H, W) of each image, of the maps `_maps_of`."""
-    for prediction in stream:
-        output = prediction.outputs[0]
-        maps = [output.heatmaps(name).unflatten(-1, predictor.grid) for name in _maps_of(predictor)]
-        grids = torch.stack(maps, dim=1).cpu().numpy()
-        yield from zip(prediction.rows.tolist(), prediction.scores[0], grids, strict=True)
-
-
-def _wanted(
-    rows: Iterator[tuple[int, np.ndarray, np.ndarray]], split: Split, selection: Selection
-) -> Iterator[tuple[int, str, np.ndarray, np.ndarray, list[Tag]]]:
-    """What `Gallery.draw` takes, of the pictures that are wanted."""
-    for row, scores, grids in rows:
-        tags = selection.tags(scores, split.targets[row], split.ignore[row])
-        if selection.wants(tags):
-            yield row, split.paths[row], scores, grids, tags
-
-
-@contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder for this run alone."""
-    with tempfile.TemporaryDirectory() as folder:
-        yield Path(folder)
-
-
-Work = TypeVar("Work")
-Result = TypeVar("Result")
-
-
-def in_threads(
-    function: Callable[[Work], Result], items: Iterator[Work], threads: int
-) -> Iterator[Result]:
-    """`function` of each item, in their order; at most twice as many as `threads` are held."""
-    waiting: collections.deque[Future[Result]] = collections.deque()
-    with ThreadPoolExecutor(threads) as pool:
-        for item in items:
-            waiting.append(pool.submit(function, item))
-            if len(waiting) == 2 * threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    return tell

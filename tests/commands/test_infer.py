@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.inference.infer import find_images, in_threads
+from lib.inference.infer import find_images
 from lib.inference.overlays import GAP
+from lib.inference.visualize import in_threads
 from lib.scoring.boxes import box_around
 from tests.helpers.commands import error_line, make_data, make_experiment, run_here
 
@@ -401,3 +402,79 @@ def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
             expected = box_around(grid) * np.array([width, height] * 2)
             np.testing.assert_allclose(item["box"], expected, atol=0.1)
     assert "box" not in infer("--images", "upright.png", "--threshold", "0")[1][0]["predicted"][0]
+
+
+def copy_images(*numbers):
+    Path("album").mkdir(exist_ok=True)
+    for number in numbers:
+        shutil.copy(f"data/colors/images/test{number}.png", f"album/{number}.png")
+
+
+def test_images_that_are_done_are_skipped(infer, monkeypatch):
+    """New and changed images alone are tagged; predictions.jsonl has all of them, in order."""
+    monkeypatch.setattr("lib.inference.done.PART", 2)
+    flags = ("--images", "album", "--tags-only", "--threshold", "0", "--skip-done")
+    copy_images(0, 1, 3)
+    open("album/bad.png", "w").close()
+    out, first = infer(*flags)
+    assert "skipped: 0 images" in out and len(first) == 4
+    copy_images(2)
+    shutil.copy("data/colors/images/test4.png", "album/3.png")
+    out, lines = infer(*flags, "--limit", "1")
+    assert "skipped: 2 images" in out and "1 of 3 images" in out
+    assert [line["path"] for line in lines] == [f"album/{i}.png" for i in (0, 1, 2)]
+    out, lines = infer(*flags)
+    tagged = [row for row in out.splitlines() if row.startswith("album")]
+    assert tagged == ["album/3.png"] and lines[:2] == first[:2] and lines[3] != first[2]
+    assert lines[4] == first[3] and lines[4]["path"] == "album/bad.png" and "error" in lines[4]
+    assert infer(*flags[:-1])[1] == lines  # as one run alone gives them
+
+
+def test_another_model_or_format_tags_again(infer):
+    flags = ("--images", "album", "--skip-done", "--format")
+    copy_images(0, 1)
+    for kind in ("csv", "json"):
+        first, copied = infer(*flags, kind)[0], infer(*flags, kind)[0]
+        assert len(first.splitlines()) >= 2 and copied == ""
+    copy_images(2)
+    assert not infer(*flags, "csv")[0].startswith("path,")  # to go on in the same file
+    checkpoint = Path("experiments/toy/checkpoints/best_ema_model.pth")
+    saved = torch.load(checkpoint)
+    saved["model"]["patch_classifier.3.bias"] += 1
+    torch.save(saved, checkpoint)
+    assert infer(*flags, "csv")[0].count("\n") >= 4
+
+
+def test_a_run_that_failed_goes_on(infer, monkeypatch):
+    monkeypatch.setattr("lib.inference.done.PART", 2)
+    flags = ("--images", "album", "--skip-done", "--format", "xmp", "--threshold", "0")
+    copy_images(0, 1, 2, 3)
+    sidecar = Path("album/3.png.xmp")
+    sidecar.write_text("no xml")
+    assert "3.png.xmp: not XML" in infer.fail(*flags)
+    records = Path("experiments/toy/done.jsonl").read_text().splitlines()
+    assert len(records) == 3 and Path("album/2.png.xmp").exists()
+    sidecar.unlink()
+    infer(*flags)
+    assert sidecar.exists()
+    assert len(Path("experiments/toy/done.jsonl").read_text().splitlines()) == 4
+    with open("experiments/toy/done.jsonl", "a") as file:
+        file.write('{"path": 3}\n')
+    assert infer.fail(*flags).endswith(
+        "done.jsonl:5: not the record of a tagged image; remove this line"
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "says"),
+    [
+        ("--tags-only", "--skip-done: belongs to --images"),
+        ("--images data", "--skip-done: keeps no heatmaps; pass --tags-only or --format"),
+        ("--images data --tags-only --labels red", "--labels: --skip-done records all labels"),
+        ("--serve", "--skip-done cannot be combined with --serve"),
+    ],
+)
+def test_skip_done_with_flags_that_it_does_not_fit(made, monkeypatch, capsys, flags, says):
+    monkeypatch.chdir(made)
+    result = run_here(monkeypatch, capsys, *COMMAND[:3], "--skip-done", *flags.split())
+    assert says in error_line(result)
