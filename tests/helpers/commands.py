@@ -145,9 +145,14 @@ def error_line(result: Result) -> str:
     return lines[0]
 
 
-def make_data(folder: Path, images: int = 6, labels: tuple[str, ...] = ("red", "green", "blue")):
-    """`folder/data/colors`: pictures with a square of each of their labels' colours."""
-    data = folder / "data" / "colors"
+def make_data(
+    folder: Path,
+    images: int = 6,
+    labels: tuple[str, ...] = ("red", "green", "blue"),
+    name: str = "colors",
+) -> Path:
+    """`folder/data/<name>`: pictures with a square of each of their labels' colours."""
+    data = folder / "data" / name
     (data / "images").mkdir(parents=True)
     random = np.random.default_rng(0)
     for split in ("train", "val", "test"):
@@ -157,26 +162,27 @@ def make_data(folder: Path, images: int = 6, labels: tuple[str, ...] = ("red", "
             present = [c for c in range(len(labels)) if random.random() < 0.5]
             for column in present:
                 x, y = random.integers(0, 30, 2)
-                pixels[y : y + 10, x : x + 10, column] = 250
-            name = f"data/colors/images/{split}{index}.png"
-            Image.fromarray(pixels).save(folder / name)
-            lines.append(f"{name}\t{','.join(labels[column] for column in present)}\n")
+                pixels[y : y + 10, x : x + 10, column % 3] = 250
+            path = f"data/{name}/images/{split}{index}.png"
+            Image.fromarray(pixels).save(folder / path)
+            lines.append(f"{path}\t{','.join(labels[column] for column in present)}\n")
         (data / f"{split}.txt").write_text("".join(lines))
     (data / "label.txt").write_text("\n".join(labels) + "\n")
     return data
 
 
-def make_experiment(folder: Path, *flags: str) -> Path:
-    """`folder/experiments/toy`, of a network with random weights for data/colors: no training."""
+def make_experiment(folder: Path, *flags: str, name: str = "toy") -> Path:
+    """`folder/experiments/<name>`, of a network with random weights for data/colors, or the --data
+    of `flags`: no training."""
     from lib.config import Config
     from lib.experiment import checkpoint
     from lib.experiment.network import build_model
 
     config = Config.parse([*TINY, "--data", "colors", *flags])
-    labels = (folder / "data" / "colors" / "label.txt").read_text().split()
+    labels = (folder / "data" / config.data / "label.txt").read_text().split()
     torch.manual_seed(0)
     model = build_model(config, len(labels), None, weights="none")
-    experiment = folder / "experiments" / "toy"
+    experiment = folder / "experiments" / name
     file = experiment / "checkpoints" / "best_ema_model.pth"
     checkpoint.save_model(file, model, labels, config)
     (experiment / "config.yaml").write_text(config.to_yaml())
