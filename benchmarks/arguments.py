@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.cli import DEVICES, Parser, positive_int
-from lib.config import Config
+from lib.config import FLAGS_OF_MODELS, Config
 
 
 def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace:
@@ -15,6 +15,13 @@ def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
     parser.add_argument("--compile", action="store_true", help="also the method compiled")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        default=[],
+        choices=[name for name in FLAGS_OF_MODELS if name != "mlic"],
+        help="also these heads of other methods",
+    )
     parser.add_argument("--batch-size", type=positive_int, default=batch_size)
     parser.add_argument("--img-size", type=positive_int, default=448)
     parser.add_argument("--num-labels", type=positive_int, default=80)
@@ -23,13 +30,14 @@ def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace
     return parser.parse_args()
 
 
-def step_config(arguments: Namespace) -> Config:
-    """The method with random weights and learned label embeddings."""
+def step_config(arguments: Namespace, model: str = "mlic") -> Config:
+    """The head `model` with random weights; the method's with learned label embeddings."""
+    own: dict[str, Any] = {"embed_type": "random", "pos": True} if model == "mlic" else {}
     return Config(
+        model=model,
         arch=arguments.arch,
         weights="none",
-        embed_type="random",
-        pos=True,
+        **own,
         amp=arguments.amp,
         img_size=arguments.img_size,
         batch_size=arguments.batch_size,

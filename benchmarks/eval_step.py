@@ -1,5 +1,6 @@
 """Scores and attention of a batch in eval mode: the method as evaluate.py runs it, against its
-literal, unfused form in float32 and against the bare backbone at the same precision.
+literal, unfused form in float32, against the bare backbone and the heads of --peers at the same
+precision.
 """
 
 import copy
@@ -15,10 +16,19 @@ from lib.common.cli import run_main
 def main() -> None:
     arguments = step_arguments(__doc__, batch_size=4, repeats=5)
 
+    from functools import partial
+
     import torch
 
     from benchmarks.measure import peak_bytes, report
-    from benchmarks.steps import BareBackbone, literal, make_batch, make_train_state
+    from benchmarks.steps import (
+        COLUMNS,
+        BareBackbone,
+        literal,
+        make_batch,
+        make_train_state,
+        rows,
+    )
     from lib.experiment.network import prepare_for_inference
     from lib.runtime.device import autocast, select_device
     from lib.runtime.timing import median_seconds
@@ -41,23 +51,24 @@ def main() -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
             model(normalizer(batch.inputs.to(device)))
 
-    forms = {"literal": plain, "method": lambda: run(quick), "backbone": lambda: run(bare)}
+    models = {"literal": slow, "method": quick, "backbone": bare}
+    for name in arguments.peers:
+        other = make_train_state(step_config(arguments, name), arguments.num_labels, device)
+        models[name] = prepare_for_inference(other.model, arguments.img_size)
     if arguments.compile:
-        compiled = copy.deepcopy(quick)
-        compiled.compile()
-        forms["method, compiled"] = lambda: run(compiled)
+        models["method, compiled"] = copy.deepcopy(quick)
+        models["method, compiled"].compile()
+    forms = {name: partial(run, model) for name, model in models.items()} | {"literal": plain}
     seconds = median_seconds(forms, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in forms.items()}
     report(
         "scores in eval mode",
-        ("form", "seconds", "images/s", "peak MiB beyond weights"),
-        [
-            (name, seconds[name], len(batch.rows) / seconds[name], memory[name] / 2**20)
-            for name in forms
-        ],
+        COLUMNS,
+        rows(seconds, memory, models, arguments.batch_size),
         {
             "eval_vs_literal": seconds["literal"] / seconds["method"],
             "eval_over_backbone": seconds["method"] / seconds["backbone"],
+            **{f"eval_vs_{name}": seconds[name] / seconds["method"] for name in arguments.peers},
         },
         step_facts(arguments),
         arguments.json,

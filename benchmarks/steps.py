@@ -4,6 +4,7 @@ bare backbone, each on the same noise.
 Shapes: B images, C labels, S image side.
 """
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -18,6 +19,8 @@ from lib.training.prepare import build_train_state
 from lib.training.step import TrainState
 from models.bilinear import BilinearAttention, literal_attention
 from models.mlic import MLIC
+
+COLUMNS = ("form", "seconds", "images/s", "peak MiB beyond weights", "head parameters, M")
 
 
 class LiteralAttention(nn.Module):
@@ -51,10 +54,29 @@ class BareBackbone(nn.Module):
 
 
 def make_train_state(config: Config, num_labels: int, device: torch.device) -> TrainState:
-    """The method, with random weights and learned label embeddings."""
+    """The network of `config`, with random weights and learned label embeddings."""
     torch.manual_seed(0)
     labels = [str(number) for number in range(num_labels)]
     return build_train_state(config, labels, None, World(device), steps_per_epoch=100)
+
+
+def rows(
+    seconds: Mapping[str, float],
+    memory: Mapping[str, float],
+    models: Mapping[str, nn.Module],
+    batch_size: int,
+) -> list[tuple[object, ...]]:
+    """A row of `COLUMNS` for each of `models`."""
+    return [
+        (name, once, batch_size / once, memory[name] / 2**20, head_millions(models[name]))
+        for name, once in seconds.items()
+    ]
+
+
+def head_millions(model: nn.Module) -> float:
+    """Parameters outside the backbone."""
+    named = model.named_parameters()
+    return sum(one.numel() for name, one in named if not name.startswith("backbone.")) / 1e6
 
 
 def literal(model: MLIC) -> MLIC:

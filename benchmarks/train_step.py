@@ -1,5 +1,5 @@
 """A whole training step (pixels to updated average): the method as it is here, against its literal,
-unfused form in float32 and against the bare backbone at the same precision.
+unfused form in float32, against the bare backbone and the heads of --peers at the same precision.
 """
 
 import sys
@@ -15,14 +15,17 @@ def main() -> None:
     arguments = step_arguments(__doc__, batch_size=8, repeats=3)
 
     from dataclasses import replace
+    from functools import partial
 
     from benchmarks.measure import peak_bytes, report
     from benchmarks.steps import (
+        COLUMNS,
         BackboneStep,
         LiteralStep,
         as_shard,
         make_batch,
         make_train_state,
+        rows,
     )
     from lib.runtime.device import choose_fastest_convolutions, select_device
     from lib.runtime.timing import median_seconds
@@ -42,24 +45,28 @@ def main() -> None:
         train_step(state, as_shard(batch), 0, config)
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
+    models = {"literal": literal.state.model, "method": state.model, "backbone": bare.model}
+    others = {name: step_config(arguments, name) for name in arguments.peers}
     if arguments.compile:
-        settings = replace(config, compile=True)
-        fast = make_train_state(settings, arguments.num_labels, device)
-        fast.model.train()
-        steps["method, compiled"] = lambda: train_step(fast, as_shard(batch), 0, settings)
+        others["method, compiled"] = replace(config, compile=True)
+    for name, settings in others.items():
+        other = make_train_state(settings, arguments.num_labels, device)
+        models[name] = other.model.train()
+        steps[name] = partial(train_step, other, as_shard(batch), 0, settings)
     seconds = median_seconds(steps, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     report(
         "training step",
-        ("form", "seconds", "images/s", "peak MiB beyond weights"),
-        [
-            (name, seconds[name], len(batch.rows) / seconds[name], memory[name] / 2**20)
-            for name in steps
-        ],
+        COLUMNS,
+        rows(seconds, memory, models, arguments.batch_size),
         {
             "train_step_vs_literal": seconds["literal"] / seconds["method"],
             "train_step_over_backbone": seconds["method"] / seconds["backbone"],
             "train_memory_over_backbone": memory["method"] / memory["backbone"],
+            **{
+                f"train_step_vs_{name}": seconds[name] / seconds["method"]
+                for name in arguments.peers
+            },
         },
         step_facts(arguments),
         arguments.json,
