@@ -56,7 +56,7 @@ def main() -> None:
         "--boxes",
         action="store_true",
         help="also find a box around each label's heatmap, for the page and predictions.jsonl "
-        "(pixels of the upright picture)",
+        "(pixels of the upright image)",
     )
     parser.add_argument(
         "--tags-only",

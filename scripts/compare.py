@@ -53,7 +53,7 @@ def main() -> None:
             write_text(stage / "comparison.md", "\n".join(lines) + "\n")
             write_csv(stage / "comparison.csv", table(comparison))
             draw(stage / "comparison.png", comparison)
-        print_line(f"table and picture: {target}")
+        print_line(f"table and figure: {target}")
 
 
 if __name__ == "__main__":

@@ -98,7 +98,7 @@ def add_flags(parser: Parser) -> None:
         choices=EXIF,
         default=UPRIGHT,
         help="how train.py will read "
-        "pictures with an EXIF turn: boxes belong to them as they are then (default: %(default)s)",
+        "images with an EXIF turn: boxes belong to them as they are then (default: %(default)s)",
     )
     add = parser.add_argument_group("tables").add_argument
     add("--path-column", help="column of the image files (default: by its name)")

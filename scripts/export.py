@@ -42,7 +42,7 @@ def main() -> None:
         "--images",
         nargs="+",
         metavar="FILE_OR_FOLDER",
-        help="pictures to compare the exported program on (default: the first test images)",
+        help="images to compare the exported program on (default: the first test images)",
     )
     parser.add_argument(
         "--dtype",
@@ -161,8 +161,8 @@ def compared_images(arguments, predictor) -> Compared:
 
     paths = find_images(arguments.images).paths if arguments.images else test_images(predictor)
     if paths:
-        return Compared(pictures(predictor, paths), "pictures")
-    kind = "made-up pictures, as no test image is at hand (see --images)"
+        return Compared(pictures(predictor, paths), "images")
+    kind = "made-up images, as no test image is at hand (see --images)"
     return Compared(noise(predictor, COMPARED), kind)
 
 

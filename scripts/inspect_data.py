@@ -1,6 +1,6 @@
 """Show what a data folder holds and what is wrong with it: label frequencies and co-occurrence as
 pictures and a table, odd labels, copies, leakage between splits, labels without positives,
-unreadable files, turned pictures, boxes outside their pictures.
+unreadable files, turned pictures, boxes outside their images.
 """
 
 import itertools
@@ -18,13 +18,13 @@ def main() -> None:
     parser.add_argument(
         "--save-dir",
         type=folder_path,
-        help="where to write the pictures (default: the data folder)",
+        help="where to write the figures (default: the data folder)",
     )
     parser.add_argument(
         "--exif",
         choices=EXIF,
         default=UPRIGHT,
-        help="how train.py reads pictures with an EXIF turn (default: %(default)s)",
+        help="how train.py reads images with an EXIF turn (default: %(default)s)",
     )
     arguments = parser.parse_args()
 
@@ -68,9 +68,9 @@ def main() -> None:
     copies = list(same_by(splits, copy_numbers(paths).get))
     named = same_by(splits, file_stem)
     for what, groups in {
-        "the same picture in several splits (leakage)": filter(across_splits, copies),
-        "the same picture twice in a split": itertools.filterfalse(across_splits, copies),
-        "the same file name in several splits (leakage, if versions of one picture)": filter(
+        "the same image in several splits (leakage)": filter(across_splits, copies),
+        "the same image twice in a split": itertools.filterfalse(across_splits, copies),
+        "the same file name in several splits (leakage, if versions of one image)": filter(
             across_splits, named
         ),
     }.items():
@@ -78,14 +78,14 @@ def main() -> None:
     report("unreadable files", list(find_broken(paths).values()))
     headers = headers_of(paths, arguments.exif)
     turned = [path for path, header in headers.items() if header.turned]
-    report(f"pictures with an EXIF turn (read as {arguments.exif})", turned)
-    report("boxes outside their pictures", boxes_outside(data.boxes() or {}, headers))
+    report(f"images with an EXIF turn (read as {arguments.exif})", turned)
+    report("boxes outside their images", boxes_outside(data.boxes() or {}, headers))
 
     target = arguments.save_dir or data.path
     pictures = target / "labels.png", target / "cooccurrence.png"
     draw_frequencies(pictures[0], data.name, data.labels, splits)
     draw_cooccurrence(pictures[1], data.name, data.labels, splits.get("train", splits[names[0]]))
-    print_line(f"pictures: {pictures[0]} {pictures[1]}")
+    print_line(f"figures: {pictures[0]} {pictures[1]}")
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ def main() -> None:
         "--examples",
         type=non_negative_int,
         default=24,
-        help="pictures of each kind of mistake (%(default)s)",
+        help="images of each kind of mistake (%(default)s)",
     )
     arguments = parser.parse_args()
 

@@ -45,6 +45,21 @@ def test_links_and_commands_lead_somewhere(page):
         assert (ROOT / script).exists(), script
 
 
+def anchors(page: str) -> set[str]:
+    """What `#...` in a link to a page may name: its headings, as GitHub spells them."""
+    headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    words = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings)
+    return {one.replace(" ", "-") for one in words}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_into_pages_name_a_heading(page):
+    text = (ROOT / page).read_text()
+    for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", text):
+        file = (ROOT / page).parent / target if target else ROOT / page
+        assert anchor in anchors(str(file)), (target, anchor)
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_training_commands_parse(page):
     text = (ROOT / page).read_text().replace("\\\n", " ")

@@ -166,10 +166,10 @@ class App:
 
     def _image(self, request: Request) -> Image.Image:
         if request.content_length is None:
-            raise LengthRequired("say how long the picture is (Content-Length)")
+            raise LengthRequired("say how long the image is (Content-Length)")
         if request.content_length > MAX_BYTES:
             raise RequestEntityTooLarge(
-                f"more than {MAX_BYTES // 2**20} MB: make the picture smaller first"
+                f"more than {MAX_BYTES // 2**20} MB: make the image smaller first"
             )
         # other types that a sender names, as curl's urlencoded, are not looked at
         content = _first_file(request) if request.mimetype == FORM else request.get_data()
@@ -179,7 +179,7 @@ class App:
     def _model(self) -> Iterator[None]:
         """The model for one request; a `QUEUE` of others may wait for it."""
         if not self.queue.acquire(blocking=False):
-            raise TooManyRequests("too many pictures at once: try again in a moment")
+            raise TooManyRequests("too many images at once: try again in a moment")
         try:
             with self.lock:
                 yield
@@ -191,7 +191,7 @@ class App:
         with self.lock:
             seen = self.seen.get(token)
         if seen is None or column >= len(self.predictor.labels):
-            raise NotFound("no heatmap of this picture any more: drop it again")
+            raise NotFound("no heatmap of this image any more: drop it again")
         buffer = io.BytesIO()
         overlay_heatmaps(seen.image, seen.heatmaps[:, column]).save(buffer, "JPEG", quality=88)
         return Response(buffer.getvalue(), mimetype="image/jpeg")
@@ -231,8 +231,8 @@ def serve(
             host or HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
         )
         if public:
-            print_note(f"--host {host}: everyone who reaches this address may send pictures")
-        print_line(f"drop pictures at http://{host or HOST}:{port}/ (Ctrl-C ends it)")
+            print_note(f"--host {host}: everyone who reaches this address may send images")
+        print_line(f"drop images at http://{host or HOST}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()
     raise KeyboardInterrupt  # which the server takes for its end
 
@@ -270,7 +270,7 @@ def _read(content: bytes, exif: str) -> Image.Image:
                     f"more than {MAX_PIXELS // 10**6} million pixels: make it smaller first"
                 ) from error
             reason = str(error).removeprefix(f"{file}: ")
-            raise UnsupportedMediaType(f"no picture that can be read: {reason}") from error
+            raise UnsupportedMediaType(f"no image that can be read: {reason}") from error
 
 
 def _drain(request: Request) -> None:

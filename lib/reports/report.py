@@ -83,7 +83,7 @@ def write_report(
     heatmaps = heatmap_pictures(load_examples(run.path))
     for title, gone in [(part.title, part.gone) for part in heatmaps + found]:
         if gone:
-            print_line(f"note: {gone} pictures of the {title.lower()} are gone: left out")
+            print_line(f"note: {gone} images of the {title.lower()} are gone: left out")
     file = run.path / "report.html"
     write_page(
         file,

@@ -110,7 +110,7 @@ class Localization:
                 if leaves(box, size):
                     raise UserError(
                         f"boxes.json: {self.paths[row]}: the box {box} of {self.labels[column]} is "
-                        f"not inside the picture, which has {width} x {height} pixels (--exif "
+                        f"not inside the image, which has {width} x {height} pixels (--exif "
                         f"{self.exif}): give boxes in these pixels, or remove boxes.json"
                     )
         return {column: boxes / np.array(size * 2) for column, boxes in self.boxes[row].items()}

@@ -81,7 +81,7 @@ def test_an_evaluation_scales_boxes_as_images_are_read(tmp_path, monkeypatch, ca
     experiment = make_experiment(tmp_path, "--exif", exif)  # of one patch
     result = run_here(monkeypatch, capsys, *EVALUATE)
     if exif == "stored":
-        says = "is not inside the picture, which has 40 x 30 pixels (--exif stored)"
+        says = "is not inside the image, which has 40 x 30 pixels (--exif stored)"
         assert says in error_line(result) and not (experiment / "results.json").exists()
         return
     assert result.code == 0

@@ -236,7 +236,7 @@ def test_boxes_of_the_other_orientation(custom):
     assert custom("own.json", *IMAGES, content=content).code == 0
     content["images"][0] |= {"width": 50, "height": 40}
     line = error_line(custom("own.json", *IMAGES, content=content))
-    assert "photos/a.jpg: its annotations say 50 x 40, but the picture is 40 x 50 as it is" in line
+    assert "photos/a.jpg: its annotations say 50 x 40, but the image is 40 x 50 as it is" in line
     assert "pass --exif stored here and to train.py" in line
     assert custom("own.json", *IMAGES, "--exif", "stored").code == 0
     content["images"][0] |= {"width": 40, "height": 50}
@@ -245,7 +245,7 @@ def test_boxes_of_the_other_orientation(custom):
     assert "photos/b.jpg: its annotations say 50 x 40" in line and "it was turned after" in line
     content["images"][1] |= {"width": 80, "height": 100}
     result = custom("own.json", *IMAGES, content=content)
-    assert "1 pictures have another size than their annotations say" in result.out
+    assert "1 images have another size than their annotations say" in result.out
 
 
 def test_labels_with_commas_can_be_renamed(custom):

@@ -40,7 +40,7 @@ def test_the_example_runs_without_torch(colors, here):
     write_tuning(colors, {"red": 0.0, "green": 1.0, "blue": 0.0})
     result = here("onnx")
     assert result.code == 0, result.err
-    assert re.search(r"differs from PyTorch by at most \S+e-0[5-9] on 4 pictures", result.out)
+    assert re.search(r"differs from PyTorch by at most \S+e-0[5-9] on 4 images", result.out)
     folder = colors / "onnx"
     assert [file.name for file in folder.iterdir()] == ["model.onnx"]
     picture = Image.open("data/colors/images/test0.png")
@@ -64,7 +64,7 @@ def test_the_example_runs_without_torch(colors, here):
 
 def test_the_exported_program_of_torch_says_the_same(colors, here):
     result = here("torch_export", "--images", "data/colors/images", "--save-dir", "out")
-    assert result.code == 0 and "on 72 pictures" in result.out, result.err
+    assert result.code == 0 and "on 72 images" in result.out, result.err
     extra = {"metadata.json": ""}
     program = torch.export.load("out/model.pt2", extra_files=extra).module()
     facts = json.loads(extra["metadata.json"])
@@ -139,7 +139,7 @@ def test_a_missing_package_is_one_line(colors, here, monkeypatch):
 def test_without_the_data_made_up_pictures_are_compared(colors, here):
     Path("data").rename("elsewhere")
     result = here("torch_export")
-    assert result.code == 0 and "4 made-up pictures, as no test image is at hand" in result.out
+    assert result.code == 0 and "4 made-up images, as no test image is at hand" in result.out
     assert "--images: nothing is compared" in error_line(here("published", "--images", "x.png"))
 
 

@@ -25,8 +25,8 @@ def test_a_clean_folder(here):
     for line in (
         "train: 16 images",
         "labels without positives in train: none",
-        "the same picture in several splits (leakage): none",
-        "the same picture twice in a split: none",
+        "the same image in several splits (leakage): none",
+        "the same image twice in a split: none",
         "unreadable files: none",
     ):
         assert line in result.out
@@ -70,7 +70,7 @@ def test_labels_are_text_and_train_may_be_missing(here):
     for file in Path("data/colors").glob("*.txt"):
         file.write_text(file.read_text().replace("red", r"a$\frac$b").replace("green", "犬"))
     result = here()
-    assert result.code == 0 and "train" not in result.out.split("pictures:")[0]
+    assert result.code == 0 and "train" not in result.out.split("figures:")[0]
     assert Path("data/colors/labels.png").is_file()
 
 
@@ -82,9 +82,9 @@ def test_versions_of_one_picture_in_several_splits(here):
         (images / old).rename(images / new)
         Path(f"data/colors/{name}.txt").write_text(lines.replace(old, new))
     out = here().out
-    assert "the same picture in several splits (leakage): none" in out
+    assert "the same image in several splits (leakage): none" in out
     assert (
-        "the same file name in several splits (leakage, if versions of one picture): 1\n"
+        "the same file name in several splits (leakage, if versions of one image): 1\n"
         "  train: data/colors/images/cow_jpg.rf.train9.png = test: data/" in out
     )
 
@@ -113,8 +113,8 @@ def test_odd_labels_turned_pictures_and_boxes_outside(here):
     Path("data/colors/boxes.json").write_text(json.dumps({path: boxes}))
     out = here().out
     assert "odd labels: 2\n  labels with brackets, braces or quotes: \"['red']\" (1 label)" in out
-    assert f"pictures with an EXIF turn (read as upright): 1\n  {path}" in out
-    assert "boxes outside their pictures: 3\n" in out
+    assert f"images with an EXIF turn (read as upright): 1\n  {path}" in out
+    assert "boxes outside their images: 3\n" in out
     assert f"  {path}: 7 [0, 0, 30, 20] in 20 x 30" in out
     out = here("--exif", "stored").out
     assert f"  {path}: 7 [0, 0, 20, 30] in 30 x 20" in out

@@ -104,8 +104,8 @@ def test_pictures_that_are_gone_make_room_and_are_counted(here, tmp_path):
     make_pictures(tmp_path, range(6))
     Path("data/images/2.png").write_text("no picture")
     result, page = here("--examples", "50")
-    assert len(re.findall(r"note: \d+ pictures of the .* are gone: left out", result.out)) == 2
-    assert len(re.findall(r"\d+ pictures are gone, or cannot be read any more", page)) == 2
+    assert len(re.findall(r"note: \d+ images of the .* are gone: left out", result.out)) == 2
+    assert len(re.findall(r"\d+ images are gone, or cannot be read any more", page)) == 2
     shown = set(re.findall(r'src="data:[^"]*" alt="data/images/(\d+).png"', page))
     assert shown and shown <= {"0", "1", "3", "4", "5"}
     assert here("--examples", "0")[1].count('src="data:') == 0
@@ -132,7 +132,7 @@ def test_where_it_looked(here, tmp_path):
     write_heatmaps(tmp_path / "exp1", *(f"data/images/{row}.png" for row in (0, 1, 2)))
     result, page = here()
     assert result.code == 0 and "Where it looked" in page and HOSTILE not in page
-    note = "note: 1 pictures of the told apart worst are gone: left out"
+    note = "note: 1 images of the told apart worst are gone: left out"
     assert note in result.out.splitlines()
     section = page[page.index('id="where"') : page.index('id="worst"')]
     assert "0.625" in section and "0.812" in section and "evidence<br>0.75" in section

@@ -51,7 +51,7 @@ def place_boxes(samples: Sequence[AnnotatedImage], exif: str) -> list[str]:
     notes = []
     if other:
         notes.append(
-            f"{len(other)} pictures have another size than their annotations say, for example "
+            f"{len(other)} images have another size than their annotations say, for example "
             f"{other[0].path}: their boxes may not fit"
         )
     return notes + _drop_empty(samples)
@@ -73,14 +73,13 @@ def _has_area(box: Sequence[float]) -> bool:
 
 def _other_orientation(path: str, said: tuple[int, int], header: PictureHeader, exif: str) -> str:
     here = (
-        f"{path}: its annotations say {said[0]} x {said[1]}, but the picture is {said[1]} x "
-        f"{said[0]}"
+        f"{path}: its annotations say {said[0]} x {said[1]}, but the image is {said[1]} x {said[0]}"
     )
     if not header.turned:
         return f"{here}: it was turned after its boxes were drawn; annotate it again"
     now, then = ("upright", "stored") if exif == "upright" else ("stored", "upright")
     return (
-        f"{here} as it is {now} (by EXIF): its boxes were drawn on the {then} picture; pass --exif "
+        f"{here} as it is {now} (by EXIF): its boxes were drawn on the {then} image; pass --exif "
         f"{then} here and to train.py, or annotate it again"
     )
 

@@ -148,12 +148,12 @@ def test_the_page_asks_nothing_of_elsewhere(client):
 @pytest.mark.parametrize(
     ("content", "code", "says"),
     [
-        (b"", 415, "no picture that can be read"),
-        (b"no picture at all", 415, "no picture that can be read: not a readable image"),
-        (picture()[:60], 415, "no picture that can be read"),
+        (b"", 415, "no image that can be read"),
+        (b"no picture at all", 415, "no image that can be read: not a readable image"),
+        (picture()[:60], 415, "no image that can be read"),
         (picture((9000, 6000)), 413, "9000 x 6000 pixels, more than 50 million"),
         (picture((20000, 20000), "1"), 413, "more than 50 million pixels: make it smaller"),
-        (b"x" * (serve.MAX_BYTES + 1), 413, "more than 20 MB: make the picture smaller first"),
+        (b"x" * (serve.MAX_BYTES + 1), 413, "more than 20 MB: make the image smaller first"),
     ],
     ids=["empty", "text", "truncated", "pixels", "bomb", "bytes"],
 )
@@ -215,7 +215,7 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
     codes = [answer.split()[1] for answer in found["answers"]]
     assert codes == ["200", "415", "413", "404", "411", "400"]
     assert "Traceback" not in result.err
-    assert "Drop a picture here" in found["answers"][0]
+    assert "Drop an image here" in found["answers"][0]
     assert found["seconds"] < serve.SECONDS  # waits for nothing that does not come
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = str(taken.getsockname()[1])
