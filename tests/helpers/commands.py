@@ -180,8 +180,10 @@ def make_experiment(folder: Path, *flags: str, name: str = "toy") -> Path:
 
     config = Config.parse([*TINY, "--data", "colors", *flags])
     labels = (folder / "data" / config.data / "label.txt").read_text().split()
+    file = folder / "data" / config.data / f"{config.embed_type}.npy"
+    vectors = np.load(file) if file.exists() else None
     torch.manual_seed(0)
-    model = build_model(config, len(labels), None, weights="none")
+    model = build_model(config, len(labels), vectors, weights="none")
     experiment = folder / "experiments" / name
     file = experiment / "checkpoints" / "best_ema_model.pth"
     checkpoint.save_model(file, model, labels, config)

@@ -15,7 +15,7 @@ from werkzeug.serving import make_server
 from werkzeug.wrappers import Request, Response
 
 from lib.predictor import Predictor
-from tests.helpers.commands import TINY, error_line, run_here
+from tests.helpers.commands import TINY, error_line, make_data, make_experiment, run_here
 from tests.lib.scoring.test_tuning import write_tuning
 
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -44,7 +44,7 @@ def test_the_folder_scores_as_the_experiment(evaluated, here):
     write_tuning(evaluated, {"red": 0.25, "green": 0.5, "blue": 0.75})
     result = here(*EXPORT, EXPERIMENT, "--save-dir", "out/pets")
     assert result.code == 0, result.err
-    assert "scores differ by at most 0.0e+00 on 4 pictures" in result.out
+    assert "scores differ by at most 0.0e+00 on 4 images" in result.out
     names = sorted(file.name for file in Path("out/pets").iterdir())
     assert names == ["README.md", "config.json", "model.safetensors"]
     assert len({file.stat().st_mode for file in Path("out/pets").iterdir()}) == 1
@@ -78,6 +78,34 @@ def test_the_folder_scores_as_the_experiment(evaluated, here):
         for name in stored
         if "running" not in name and "num_batches" not in name
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "flags",
+    [
+        *("--arch test_vit", "--arch resnet18 --img-size 64", "--arch tresnet_m --img-size 64"),
+        "--arch swin_tiny_patch4_window7_224 --img-size 224",
+        "--arch efficientnet_lite0 --img-size 64 --embed-type text --embed-norm center --pos",
+        # whose --embed-type is the default, for none has label vectors
+        *("--model linear --embed-type bert", "--model csra --csra-heads 2 --embed-type bert"),
+        *("--model ml_decoder --embed-type bert", "--model q2l --embed-type bert"),
+    ],
+)
+def test_a_folder_of_each_family(tmp_path, monkeypatch, capsys, flags):
+    """Small networks of all architectures and heads come back with the same scores, to the bit."""
+    monkeypatch.chdir(tmp_path)
+    data = make_data(tmp_path)
+    np.save(data / "text.npy", np.random.default_rng(0).normal(size=(3, 16)).astype(np.float32))
+    experiment = make_experiment(tmp_path, *flags.split())
+    command = ("evaluate.py", "--exp-dir", experiment, "--workers", "0")
+    assert run_here(monkeypatch, capsys, *command).code == 0
+    assert run_here(monkeypatch, capsys, *EXPORT, experiment, "--save-dir", "out").code == 0
+    expected = Predictor(experiment, device="cpu")(PICTURES)
+    experiment.rename("gone")
+    (data / "text.npy").unlink()
+    found = Predictor("out", device="cpu")(PICTURES)
+    assert np.array_equal(found[0], expected[0]) and np.array_equal(found[1], expected[1])
 
 
 def test_nothing_of_the_machine_is_in_the_settings(evaluated, here):
