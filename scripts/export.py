@@ -36,7 +36,9 @@ def main() -> None:
         help="the form",
     )
     parser.add_argument(
-        "--save-dir", type=folder_path, help="where to write (default: a folder in the experiment)"
+        *("--save-dir", "--out"),
+        type=folder_path,
+        help="where to write (default: a folder in the experiment)",
     )
     parser.add_argument(
         "--images",

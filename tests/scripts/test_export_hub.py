@@ -109,7 +109,7 @@ def test_a_folder_of_each_family(tmp_path, monkeypatch, capsys, flags):
 
 
 def test_nothing_of_the_machine_is_in_the_settings(evaluated, here):
-    assert here(*EXPORT, EXPERIMENT, "--save-dir", "out").code == 0
+    assert here(*EXPORT, EXPERIMENT, "--out", "out").code == 0
     settings = json.loads(Path("out/config.json").read_text())
     assert settings["config"]["data"] == "colors" and settings["labels"] == ["red", "green", "blue"]
     assert not {"cache", "workers", "resume", "pretrained_model"} & set(settings["config"])
