@@ -47,7 +47,8 @@ def test_links_and_commands_lead_somewhere(page):
 
 def anchors(page: str) -> set[str]:
     """What `#...` in a link to a page may name: its headings, as GitHub spells them."""
-    headings = re.findall(r"^#+ (.*)$", (ROOT / page).read_text(), re.MULTILINE)
+    text = re.sub(r"^```.*?^```", "", (ROOT / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
     words = (re.sub(r"[^\w\s-]", "", heading.lower()) for heading in headings)
     return {one.replace(" ", "-") for one in words}
 

@@ -11,6 +11,8 @@ from lib.common.errors import writing
 from lib.common.rank_info import rank_info
 from lib.common.text import escape_controls
 
+_closed = False  # whether the reader of stdout has closed it
+
 
 def progress_bar(
     iterable: Iterable[Any] | None, description: str, unit: str, **options: Any
@@ -46,9 +48,16 @@ def print_line(line: str) -> None:
             detach_stdout()
 
 
+def stdout_is_closed() -> bool:
+    """Whether a line was printed that no reader got."""
+    return _closed
+
+
 def detach_stdout() -> None:
     """Redirect a broken stdout to the null device, so that Python does not fail on it at exit."""
+    global _closed
     try:
         sys.stdout.flush()
     except OSError:
+        _closed = True
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -2,89 +2,137 @@
 
 import collections
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
 from lib.common.errors import UserError, writing
-from lib.common.files import append_line
-from lib.common.readers import numbered_lines
+from lib.common.locks import lock_file
 from lib.common.text import escape_controls
 from lib.data.bad_images import Unreadable
-from lib.data.folder import Split
 from lib.inference.visualize import Shown
+from lib.runtime.world import World
 
 DONE = "done.jsonl"
-PART = 1000  # images that are tagged before the next ones are begun; all a killed run can lose
+TAGS = "tags"  # the output without a --format: lines of predictions.jsonl
+FIRST_PART = 256  # images; a part that takes less than the following makes the next twice as large
+PART_SECONDS = 30
 
 
-class Record(msgspec.Struct, frozen=True):
-    """A tagged image: what `model`, a hash of its weights, `predicted` for `output`, a choice of
-    `--format` or none. Size and modification time are those of the file before it was read."""
+class Record(msgspec.Struct, frozen=True, omit_defaults=True):
+    """An image that was tagged by `model`, a hash, for `output`: `TAGS`, with what was `predicted`,
+    or a choice of `--format`. Size and modification time are those of the file before it was read.
+    """
 
     path: str
     bytes: int
     modified_ns: int
     model: str
     output: str
-    predicted: list[dict[str, Any]]
+    predicted: list[dict[str, Any]] | None = None
+
+
+Key = tuple[str, int, int]
 
 
 class Done:
     """Which of `paths` were tagged by `model` for `output`, and have not changed since.
 
-    `predicted` are their labels, by path. Raises `UserError` if `folder`/done.jsonl is damaged.
+    The main process of `world` reads and writes `folder`/done.jsonl, and locks it while it lives.
+    `missing` are the other places in `paths`, and `count` the number of those that are done, on
+    all ranks; `is_new`: nothing was recorded for `output` before. Raises `UserError` on all ranks
+    if the file is damaged, or another process writes to it.
     """
 
-    def __init__(self, folder: Path, paths: Sequence[str], model: str, output: str) -> None:
-        self.file, self.model, self.output = folder / DONE, model, output
-        self.predicted: dict[str, list[dict[str, Any]]] = {}
-        self._keys = {path: _key(path) for path in paths}
-        by_key = {key: path for path, key in self._keys.items()}
-        for number, line in numbered_lines(self.file) if self.file.exists() else ():
-            try:
-                record = msgspec.json.decode(line, type=Record)
-            except msgspec.DecodeError as error:
-                raise UserError(
-                    f"{self.file}:{number}: not the record of a tagged image; remove this line"
-                ) from error
-            path = by_key.get((record.path, record.bytes, record.modified_ns))
-            if path is not None and (record.model, record.output) == (model, output):
-                self.predicted[path] = record.predicted
+    def __init__(
+        self, world: World, folder: Path, paths: Sequence[str], model: str, output: str
+    ) -> None:
+        self.file, self.paths, self.model, self.output = folder / DONE, paths, model, output
+        self._keys: dict[str, Key | None] = {}
+        self._predicted: dict[str, list[dict[str, Any]] | None] = {}
+        self.is_new = True
+        self.missing = world.broadcast_from_main(self._read)
+        self.count = len(paths) - len(self.missing)
 
-    def missing(self) -> list[int]:
-        """The places in `paths` of the images that are not tagged yet."""
-        return [place for place, path in enumerate(self._keys) if path not in self.predicted]
+    def _read(self) -> list[int]:
+        self._keys = {path: _key(path) for path in self.paths}
+        by_key = collections.defaultdict(list)
+        for path, key in self._keys.items():
+            by_key[key].append(path)
+        for record in self._records():
+            self.is_new &= record.output != self.output
+            if (record.model, record.output) == (self.model, self.output):
+                for path in by_key[record.path, record.bytes, record.modified_ns]:
+                    self._predicted[path] = record.predicted
+        return [place for place, path in enumerate(self.paths) if path not in self._predicted]
+
+    def _records(self) -> Iterator[Record]:
+        """Open and lock the file; its records, without a last line that was cut off."""
+        with writing(self.file):
+            self.file.parent.mkdir(parents=True, exist_ok=True)
+            self._open: IO[bytes] = open(self.file, "a+b")
+            if not lock_file(self._open):
+                raise UserError(
+                    f"{self.file}: another process tags images with it; wait for it, or end it"
+                )
+            self._open.seek(0)
+            end = 0
+            for number, line in enumerate(self._open, 1):
+                if not line.endswith(b"\n"):
+                    self._open.truncate(end)
+                    return
+                end += len(line)
+                try:
+                    yield msgspec.json.decode(line, type=Record)
+                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                    raise UserError(
+                        f"{self.file}:{number}: not the record of a tagged image; remove this line"
+                    ) from error
+
+    def add(self, path: str, predicted: list[dict[str, Any]]) -> None:
+        """Record, on the main process, that an image is tagged."""
+        key = self._keys[path]
+        if key is None:  # it was not there when the run began
+            return
+        kept = predicted if self.output == TAGS else None
+        self._predicted[path] = kept
+        record = Record(*key, self.model, self.output, kept)
+        with writing(self.file):
+            self._open.write(msgspec.json.encode(record) + b"\n")
+            self._open.flush()
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What is known of `paths`, in their order, as lines of `predictions.jsonl`."""
-        for path in self._keys:
-            if path in self.predicted:
-                yield {"path": path, "predicted": self.predicted[path]}
-
-    def add(self, path: str, predicted: list[dict[str, Any]]) -> None:
-        """Record that an image is tagged."""
-        self.predicted[path] = predicted
-        record = Record(*self._keys[path], self.model, self.output, predicted)
-        with writing(self.file):
-            self.file.parent.mkdir(parents=True, exist_ok=True)
-        append_line(self.file, msgspec.json.encode(record).decode())
+        for path in self.paths:
+            if path in self._predicted:
+                yield {"path": path, "predicted": self._predicted[path]}
 
 
-def draw_in_parts(draw: Callable[[Split], Shown], split: Split) -> Shown:
-    """`draw` the images of `split`, `PART` after `PART`, so that each is recorded soon."""
+def draw_in_parts(
+    draw: Callable[..., Shown], images: int, limit: int | None, world: World
+) -> Shown:
+    """`draw(rows, limit=...)` the rows of `images` part by part, so that each is recorded soon,
+    until `limit` of them could be read."""
     pictures, unreadable, verdicts = 0, [], collections.Counter[str]()
-    for start in range(0, len(split), PART):
-        shown = draw(split.rows(range(len(split))[start : start + PART]))
+    start, size, began = 0, FIRST_PART, world.broadcast_from_main(time.monotonic)
+    while start < images and pictures != limit:
+        left = None if limit is None else limit - pictures
+        shown = draw(range(images)[start : start + size], limit=left)
         pictures += shown.pictures
         verdicts += shown.verdicts
         unreadable += [Unreadable(start + row, reason) for row, reason in shown.unreadable]
+        start, ended = start + size, world.broadcast_from_main(time.monotonic)
+        size, began = size * (2 if ended - began < PART_SECONDS else 1), ended
     return Shown(pictures, verdicts, unreadable)
 
 
-def _key(path: str) -> tuple[str, int, int]:
-    """What tells a file from others, and from what it was before a change."""
-    found = os.stat(path)
+def _key(path: str) -> Key | None:
+    """What tells a file from others, and from what it was before a change; None if it is gone."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
     return escape_controls(os.path.abspath(path)), found.st_size, found.st_mtime_ns

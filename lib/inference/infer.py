@@ -5,19 +5,21 @@ Shapes: C labels.
 
 import collections
 import functools
+import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from lib.common.console import print_line, print_note
+from lib.common.console import print_line, print_note, stdout_is_closed
 from lib.common.errors import UserError
 from lib.common.files import file_digest
 from lib.data.folder import DataFolder, Split
 from lib.data.pictures import images_in, other_files_in
 from lib.inference import summary
-from lib.inference.done import Done, draw_in_parts
+from lib.inference.done import TAGS, Done, draw_in_parts
 from lib.inference.gallery import PAGE, PREDICTIONS, Note, prediction, save_predictions
 from lib.inference.tag_formats import FORMATS, HEADERS
 from lib.inference.tags import Selection, columns_of
@@ -130,21 +132,16 @@ def infer(
             split = data.split("test")
 
     say = print_note if format else print_line  # where tags are on stdout, nothing else is
-    done, earlier = None, 0
+    done = None
     if skip_done:
-        with world.raise_on_all_ranks():
-            weights = file_digest(predictor.experiment.best_checkpoint)
-            done = Done(predictor.experiment.path, split.paths, weights, format or "tags")
-        earlier = len(done.predicted)
-        say(f"skipped: {earlier} images, done by {done.file}")
-        split = split.rows(world.broadcast_from_main(done.missing))
-    if format in HEADERS and not earlier:
-        print_line(HEADERS[format])
+        output = format or TAGS
+        done = Done(world, predictor.experiment.path, split.paths, _digest(predictor), output)
+        say(f"skipped: {done.count} images, done by {done.file}")
+        split = unlabelled([split.paths[row] for row in done.missing], len(names))
     draw = functools.partial(
         visualize,
         predictor,
         selection=selection,
-        limit=limit,
         overlays=bool(images) and alone is None if overlays is None else overlays,
         boxes=boxes,
         tags_only=alone is not None,
@@ -153,17 +150,25 @@ def infer(
         batch_size=batch_size,
         workers=workers,
     )
-    part = split if selection.filters else split.head(limit)
-    shown = draw_in_parts(draw, part) if done else draw(part)
-    if not (shown.pictures or earlier):
-        raise UserError(summary.nothing(split, selection, shown.unreadable))
+    if done:
+        part = split
+        shown = draw_in_parts(
+            lambda rows, limit: draw(split.rows(rows), limit=limit), len(split), limit, world
+        )
+    else:
+        part = split if selection.filters else split.head(limit)
+        shown = draw(part, limit=limit)
+    if not (shown.pictures or (done and done.count)):
+        raise UserError(summary.nothing(part, selection, shown.unreadable))
     folder = predictor.experiment.visualization
     if done and not format and world.is_main_process:
         unreadable = [(split.paths[row], reason) for row, reason in shown.unreadable]
         save_predictions(folder, done.lines(), unreadable)
     if line := summary.passed_over(passed_over):
         say(line)
-    for line in summary.closing(shown.pictures, len(split), shown.verdicts, shown.unreadable):
+    for line in summary.closing(
+        shown.pictures, len(split), shown.verdicts, shown.unreadable, listed=format is None
+    ):
         say(line)
     if precision:
         say(f"precision: {predictor.precision}")
@@ -185,19 +190,35 @@ def _require_all_tags(
         raise UserError("--skip-done: keeps no heatmaps; pass --tags-only or --format with it")
 
 
+def _digest(predictor: Predictor) -> str:
+    """A hash of all that the scores and their names depend on."""
+    vectors = getattr(predictor.model, "label_embeddings", torch.empty(0))
+    content = hashlib.sha256(vectors.cpu().numpy().tobytes())
+    weights = file_digest(predictor.experiment.best_checkpoint)
+    content.update(repr((weights, predictor.labels, predictor.config)).encode())
+    return content.hexdigest()[:16]
+
+
 def tell_of(
     predictor: Predictor, selection: Selection, format: str | None, done: Done | None
 ) -> Callable[[Note], None]:
     """What happens to the tags of each image: they are printed for people, or given in a `format`,
-    and recorded as `done`."""
+    and recorded as `done`. A header comes before the first row, but not where rows are added."""
     labels = predictor.labels
+    headers = [] if done and not done.is_new else [HEADERS[format]] if format in HEADERS else []
 
     def tell(note: Note) -> None:
+        while headers:
+            print_line(headers.pop())
         if format:
             FORMATS[format](note, labels)
         else:
             print_line(summary.table(note, labels, selection.cutoffs))
         if done:
+            if format and stdout_is_closed():
+                raise UserError(
+                    f"standard output was closed before {note['path']}; run this again to go on"
+                )
             done.add(note["path"], prediction(note, labels)["predicted"])
 
     return tell

@@ -35,15 +35,20 @@ def passed_over(endings: Mapping[str, int]) -> str:
 
 
 def closing(
-    pictures: int, total: int, verdicts: Mapping[str, int], unreadable: Sequence[Unreadable]
+    pictures: int,
+    total: int,
+    verdicts: Mapping[str, int],
+    unreadable: Sequence[Unreadable],
+    listed: bool,
 ) -> Iterator[str]:
-    """The last lines: the unreadable files, and what was found in the others."""
+    """The last lines: the unreadable files, and what was found in the others. `listed`: whether
+    predictions.jsonl was written."""
     if unreadable:
         yield f"unreadable, left out: {len(unreadable)}"
         yield from (f"  {escape_controls(image.reason)}" for image in unreadable[:MAX_LISTED])
         if len(unreadable) > MAX_LISTED:
             more = len(unreadable) - MAX_LISTED
-            yield f"  and {more} more; all are in predictions.jsonl"
+            yield f"  and {more} more" + ("; all are in predictions.jsonl" if listed else "")
     found = f"{pictures} of {total} images"
     if any(verdicts[kind] for kind in (CORRECT, MISSED, FALSE_ALARM)):
         found += "; labels: " + ", ".join(

@@ -412,7 +412,7 @@ def copy_images(*numbers):
 
 def test_images_that_are_done_are_skipped(infer, monkeypatch):
     """New and changed images alone are tagged; predictions.jsonl has all of them, in order."""
-    monkeypatch.setattr("lib.inference.done.PART", 2)
+    monkeypatch.setattr("lib.inference.done.FIRST_PART", 2)
     flags = ("--images", "album", "--tags-only", "--threshold", "0", "--skip-done")
     copy_images(0, 1, 3)
     open("album/bad.png", "w").close()
@@ -442,11 +442,26 @@ def test_another_model_or_format_tags_again(infer):
     saved = torch.load(checkpoint)
     saved["model"]["patch_classifier.3.bias"] += 1
     torch.save(saved, checkpoint)
-    assert infer(*flags, "csv")[0].count("\n") >= 4
+    again = infer(*flags, "csv")[0]
+    assert again.count("\n") >= 3 and "path,label" not in again
+
+
+def test_what_no_reader_got_is_not_done(infer, monkeypatch):
+    """As with `| head`; and the file of --limit images goes past those that are unreadable."""
+    flags = ("--images", "album", "--skip-done", "--format", "json")
+    copy_images(1, 2)
+    open("album/0.png", "w").close()
+    closed = iter([False, True])
+    with monkeypatch.context() as patch:
+        patch.setattr("lib.inference.infer.stdout_is_closed", lambda: next(closed))
+        assert "standard output was closed before album/2.png" in infer.fail(*flags)
+    out = infer(*flags, "--limit", "1")[0]
+    assert [json.loads(line)["path"] for line in out.splitlines()] == ["album/2.png"]
+    assert infer(*flags, "--limit", "1")[0] == ""
 
 
 def test_a_run_that_failed_goes_on(infer, monkeypatch):
-    monkeypatch.setattr("lib.inference.done.PART", 2)
+    monkeypatch.setattr("lib.inference.done.FIRST_PART", 2)
     flags = ("--images", "album", "--skip-done", "--format", "xmp", "--threshold", "0")
     copy_images(0, 1, 2, 3)
     sidecar = Path("album/3.png.xmp")
