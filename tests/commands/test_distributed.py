@@ -173,6 +173,16 @@ def test_heatmaps_are_the_same_for_any_number_of_processes(copy):
     assert not [path for path in (copy / EXPERIMENT).iterdir() if path.name.startswith(".")]
 
 
+def test_each_image_is_tagged_once_in_all_runs_together(copy):
+    command = ("infer.py", "--exp-dir", EXPERIMENT, "--images", "data/colors/images")
+    command += ("--format", "csv", "--workers", "0", "--threshold", "0")
+    whole = run(*command, cwd=copy).out
+    first = run_together(2, *command, "--skip-done", "--limit", "3", cwd=copy)
+    second = run_together(2, *command, "--skip-done", cwd=copy)
+    assert [result.code for result in first + second] == [0] * 4, second[0].err
+    assert first[0].out + second[0].out == whole and first[1].out + second[1].out == ""
+
+
 @pytest.mark.parametrize(
     "command, says",
     [
