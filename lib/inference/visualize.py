@@ -64,7 +64,7 @@ def visualize(
         if save:
             replaced = staged_folder(target, replaces=PICTURES if tags_only else [OVERLAYS])
         else:
-            replaced = scratch_folder()
+            replaced = scratch_folder(predictor.experiment.path if world.world_size > 1 else None)
         gallery = Gallery(
             world.broadcast_from_main(lambda: stack.enter_context(replaced)),
             predictor.labels,
@@ -130,9 +130,11 @@ def _wanted(
 
 
 @contextlib.contextmanager
-def scratch_folder() -> Iterator[Path]:
-    """A folder for this run alone."""
-    with tempfile.TemporaryDirectory() as folder:
+def scratch_folder(shared: Path | None) -> Iterator[Path]:
+    """A folder for this run alone; inside `shared`, if ranks on other machines must reach it."""
+    if shared:
+        shared.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=shared, prefix=".notes.") as folder:
         yield Path(folder)
 
 
