@@ -16,6 +16,7 @@ from lib.common.text import escape_controls
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 MAPS = ("evidence", "attention", "both")
 TAG_FORMATS = ("json", "csv", "xmp")
+HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
 PRECISIONS = ("float32", "bfloat16", "auto")
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
@@ -205,12 +206,12 @@ def parse_with_year(parser: Parser, years: Mapping[str, tuple[str, str]]) -> arg
 
 def experiment_path(text: str) -> str | Path:
     """Type of a flag: a folder or file, or a name of the Hugging Face Hub."""
-    return text if text.startswith("hf://") else folder_path(text)
+    return text if text.startswith(HUB) else folder_path(text)
 
 
 def folder_path(text: str) -> Path:
     """Type of a flag: a folder whose path can be written in train.txt."""
-    if text.startswith("hf://"):
+    if text.startswith(HUB):
         raise argparse.ArgumentTypeError(
             f"{text}: evaluate.py and infer.py read models of the Hub; here, pass the folder that "
             "they write to"

@@ -6,11 +6,11 @@ import re
 import shutil
 from pathlib import Path
 
+from lib.common.cli import HUB
 from lib.common.errors import UserError
 from lib.common.failures import quoted
 
 WEIGHTS, SETTINGS, CARD = "model.safetensors", "config.json", "README.md"
-PREFIX = "hf://"
 MAX_SETTINGS = 10 * 2**20  # bytes
 SECONDS = 20  # of silence of the Hub
 PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
@@ -18,7 +18,7 @@ PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 def is_hub_name(name: str | Path) -> bool:
     """Whether `name` is one of the Hub, and no path."""
-    return str(name).startswith(PREFIX)
+    return str(name).startswith(HUB)
 
 
 def weights_of(name: str | Path) -> Path:
@@ -35,7 +35,7 @@ def weights_of(name: str | Path) -> Path:
 
 def short_name(name: str) -> str:
     """A name of the Hub as that of a folder."""
-    return name.removeprefix(PREFIX).replace("/", "--")
+    return name.removeprefix(HUB).replace("/", "--")
 
 
 def fetch(name: str) -> Path:

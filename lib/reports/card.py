@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from lib.common.cli import HUB
 from lib.common.text import escape_controls, table_lines
 from lib.reports.results import Evaluated
 from lib.scoring import bootstrap
@@ -49,7 +50,14 @@ def model_card(
     default; `pictures` are file names beside the card. `run` has the configuration of the
     checkpoint, and notes of its evaluation.
     """
-    lines = ["---", *_head(run, name, licence), "---", "", f"# {_plain(name)}", ""]
+    lines = [
+        "---",
+        *_head(run, name, licence),
+        "---",
+        "",
+        f"# {_plain(name.removeprefix(HUB))}",
+        "",
+    ]
     lines += [*_summary(run), "", precision, ""]
     for picture in pictures or []:
         lines += [f"![A test image with the heatmaps of its labels]({picture})", ""]
@@ -77,7 +85,7 @@ def _head(run: Evaluated, name: str, licence: str | None) -> list[str]:
         "tags": ["multi-label-image-classification", "heatmaps", "sgre"],
         "datasets": [data],
         "metrics": ["mean_average_precision", "f1"],
-        "model-index": [{"name": name, "results": [results]}],
+        "model-index": [{"name": name.removeprefix(HUB), "results": [results]}],
     }
     if licence:
         content = {"license": licence} | content

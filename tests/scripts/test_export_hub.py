@@ -191,9 +191,9 @@ def test_the_card_names_what_was_scored(evaluated, here):
     name = ("--name", "hf://me/colors")
     assert here(*EXPORT, EXPERIMENT, "--save-dir", "out", *name, *images).code == 0
     head, text = head_and_text("out")
-    assert head["datasets"] == ["my_colors"] and head["model-index"][0]["name"] == name[1]
+    assert head["datasets"] == ["my_colors"] and head["model-index"][0]["name"] == "me/colors"
     assert "a score of 0.7" in text and "my\\_colors" in text
-    assert 'Predictor("hf://me/colors")' in text
+    assert 'Predictor("hf://me/colors")' in text and "# me/colors\n" in text
 
 
 def test_examples_need_heatmaps_of_test_images(evaluated, here):
