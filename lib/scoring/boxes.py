@@ -22,7 +22,7 @@ def box_around(heatmap: np.ndarray) -> np.ndarray:
     low, high = fine.min(), fine.max()
     parts, number = ndimage.label(fine >= low + SHARE_OF_MAXIMUM * (high - low))
     sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-    y, x = ndimage.find_objects(parts)[int(sizes.argmax())]
+    y, x = ndimage.find_objects(parts)[int(np.argmax(sizes))]
     height, width = fine.shape
     edges = (x.start / width, y.start / height, x.stop / width, y.stop / height)
     return np.array(edges)

@@ -185,7 +185,7 @@ def points_at(heatmap: np.ndarray, boxes: np.ndarray) -> bool:
     patch of a box.
     """
     height, width = heatmap.shape
-    row, column = divmod(int(heatmap.argmax()), width)
+    row, column = divmod(int(np.argmax(heatmap)), width)
     center = np.array([(column + 0.5) / width, (row + 0.5) / height])
     half = np.array([0.5 / width, 0.5 / height])
     inside = (boxes[:, :2] - half <= center) & (center <= boxes[:, 2:] + half)

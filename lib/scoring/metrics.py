@@ -137,6 +137,8 @@ def _harmonic(precision: float, recall: float) -> float:
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
 
 
-def ratio(part: np.ndarray, whole: np.ndarray, empty: float) -> np.ndarray:
+def ratio(
+    part: np.ndarray | np.integer, whole: np.ndarray | np.integer, empty: float
+) -> np.ndarray:
     """`part / whole`, and `empty` where `whole` is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), empty)

@@ -107,11 +107,11 @@ def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fract
     difference = rows[chosen].sum(axis=0) - fraction * rows.sum(axis=0)
     for _ in range(MAX_SWAPS):
         out = np.where(chosen, squares - 2 * (rows @ difference), np.inf)
-        leaves = int(out.argmin())
+        leaves = int(np.argmin(out))
         without = difference - rows[[leaves]].toarray()[0]
         able = ~chosen & (sizes == sizes[leaves])
         into = np.where(able, squares + 2 * (rows @ without), np.inf)
-        joins = int(into.argmin())
+        joins = int(np.argmin(into))
         if not chosen[leaves] or not out[leaves] + into[joins] < 0:
             return
         chosen[leaves], chosen[joins] = False, True
@@ -145,7 +145,7 @@ def split_off(
     if abs(chosen.sum() - fraction * len(samples)) > 1:
         print_line(
             f"{flag} {fraction:g}: {chosen.sum()} of {len(samples)} images, since groups stay "
-            f"together (the largest has {np.bincount(groups).max()})"
+            f"together (the largest has {np.max(np.bincount(groups))})"
         )
     rest = [sample for sample, away in zip(samples, chosen, strict=True) if not away]
     return rest, [sample for sample, away in zip(samples, chosen, strict=True) if away]

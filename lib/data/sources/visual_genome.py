@@ -45,7 +45,7 @@ def names_by_overlap(
         overlap = np.zeros(len(names))
         candidates, both = shared.indices[start:end], shared.data[start:end]
         overlap[candidates] = both / (in_label[column] + in_name[candidates] - both)
-        best = int(overlap.argmax())
+        best = int(np.argmax(overlap))
         name = names[best]
         label = f"{name} ({column})" if name in taken else name
         taken.add(name)
