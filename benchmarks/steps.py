@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lib.config import Config
 from lib.data.dataset import Batch
 from lib.data.loader import Shard
+from lib.experiment.network import head_parameters
 from lib.runtime.device import autocast
 from lib.runtime.world import World
 from lib.training.prepare import build_train_state
@@ -68,15 +69,9 @@ def rows(
 ) -> list[tuple[object, ...]]:
     """A row of `COLUMNS` for each of `models`."""
     return [
-        (name, once, batch_size / once, memory[name] / 2**20, head_millions(models[name]))
+        (name, once, batch_size / once, memory[name] / 2**20, head_parameters(models[name]) / 1e6)
         for name, once in seconds.items()
     ]
-
-
-def head_millions(model: nn.Module) -> float:
-    """Parameters outside the backbone."""
-    named = model.named_parameters()
-    return sum(one.numel() for name, one in named if not name.startswith("backbone.")) / 1e6
 
 
 def literal(model: MLIC) -> MLIC:

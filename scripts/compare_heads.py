@@ -176,17 +176,13 @@ def head_costs(path: Path) -> dict[str, float]:
     import torch
 
     from lib.experiment.loading import load_experiment
-    from lib.experiment.network import prepare_for_inference
+    from lib.experiment.network import head_parameters, prepare_for_inference
     from lib.runtime.device import autocast, select_device
     from lib.runtime.timing import median_seconds
 
     loaded = load_experiment(path)
     size, device = loaded.config.img_size, select_device(loaded.config.device)
-    head = sum(
-        parameter.numel()
-        for name, parameter in loaded.model.named_parameters()
-        if not name.startswith("backbone.")
-    )
+    head = head_parameters(loaded.model)
     model = prepare_for_inference(loaded.model.to(device), size)
     images = torch.rand(TIMED_IMAGES, 3, size, size, device=device)
     images = images.contiguous(memory_format=torch.channels_last)

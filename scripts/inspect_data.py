@@ -1,6 +1,6 @@
 """Show what a data folder holds and what is wrong with it: label frequencies and co-occurrence as
-pictures and a table, odd labels, copies, leakage between splits, labels without positives,
-unreadable files, turned pictures, boxes outside their images.
+figures and a table, odd labels, copies, leakage between splits, labels without positives,
+unreadable files, turned images, boxes outside their images.
 """
 
 import itertools

@@ -84,6 +84,12 @@ def build_normalizer(config: Config, device: torch.device) -> Normalizer:
     return Normalizer(*registry.normalization(config.normalization, arch), device)
 
 
+def head_parameters(model: nn.Module) -> int:
+    """How many parameters a network has outside its backbone."""
+    named = model.named_parameters()
+    return sum(one.numel() for name, one in named if not name.startswith("backbone."))
+
+
 def config_notes(config: Config, model: Classifier, total_steps: int) -> Iterator[str]:
     """Settings of `config` that may not do what the user expects, in a run of `total_steps`."""
     left = config.ema_decay**total_steps

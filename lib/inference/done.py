@@ -100,7 +100,7 @@ class Done:
         kept = predicted if self.output == TAGS else None
         self._predicted[path] = kept
         record = Record(*key, self.model, self.output, kept)
-        with writing(self.file):
+        with writing(self.file):  # not append_line, which would close the file and end its lock
             self._open.write(msgspec.json.encode(record) + b"\n")
             self._open.flush()
 

@@ -50,14 +50,8 @@ def model_card(
     default; `pictures` are file names beside the card. `run` has the configuration of the
     checkpoint, and notes of its evaluation.
     """
-    lines = [
-        "---",
-        *_head(run, name, licence),
-        "---",
-        "",
-        f"# {_plain(name.removeprefix(HUB))}",
-        "",
-    ]
+    title = f"# {_plain(name.removeprefix(HUB))}"
+    lines = ["---", *_head(run, name, licence), "---", "", title, ""]
     lines += [*_summary(run), "", precision, ""]
     for picture in pictures or []:
         lines += [f"![A test image with the heatmaps of its labels]({picture})", ""]

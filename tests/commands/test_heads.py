@@ -64,14 +64,16 @@ def test_a_head_from_training_to_heatmaps(here, flags):
         (("--csra-heads", "4"), "--csra-heads: belongs to --model csra"),
         (
             ("--model", "csra", "--csra-heads", "3"),
-            "--csra-heads: invalid choice",
+            "--csra-heads: invalid choice: 3 (choose from 1, 2, 4, 6, 8)",
         ),
         (("--model", "q2l", "--hidden-dim", "18"), "--hidden-dim 18: must be a multiple of 4"),
         (("--model", "mlp"), "invalid choice: 'mlp'"),
     ],
 )
 def test_flags_of_other_heads_are_refused(here, flags, says):
-    assert says in error_line(here("train.py", *FLAGS, *flags))
+    # Python 3.12 and newer quote the choice of a number, too
+    line = error_line(here("train.py", *FLAGS, *flags)).replace("'", "")
+    assert says.replace("'", "") in line
     assert not Path("experiments").exists()
 
 

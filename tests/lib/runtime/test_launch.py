@@ -66,10 +66,10 @@ def test_a_malformed_environment_is_none(monkeypatch):
 
 
 def test_errors_before_the_processes_meet_are_printed_by_the_first(tmp_path):
-    results = run_together(2, "train.py", "--lr", "-1", cwd=tmp_path)
+    # interpreters that have not loaded Triton, which may tell of its own affairs at their end
+    results = run_together(2, "train.py", "--lr", "-1", cwd=tmp_path, new_interpreter=True)
     assert [result.code for result in results] == [2, 2]
-    assert "error: --lr -1.0: must be more than 0" in results[0].err
-    assert "error" not in results[1].err
+    assert "error: --lr -1.0: must be more than 0" in results[0].err and not results[1].err
 
 
 def test_a_rendezvous_that_never_answers(monkeypatch):
