@@ -46,9 +46,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from benchmarks.measure import report
-    from lib.runtime.device import choose_fastest_convolutions, select_device
+    from lib.runtime.device import choose_fastest_convolutions, keep_freed_memory, select_device
 
     device = select_device(arguments.device)
+    keep_freed_memory(device)
     choose_fastest_convolutions()  # as train.py does on CUDA
     batch_size, repeats = arguments.batch_size, arguments.repeats
     rows, differences = [], {}

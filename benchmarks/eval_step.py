@@ -30,10 +30,11 @@ def main() -> None:
         rows,
     )
     from lib.experiment.network import prepare_for_inference
-    from lib.runtime.device import autocast, select_device
+    from lib.runtime.device import autocast, keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
 
     device = select_device(arguments.device)
+    keep_freed_memory(device)
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     state = make_train_state(config, arguments.num_labels, device)

@@ -27,11 +27,12 @@ def main() -> None:
         make_train_state,
         rows,
     )
-    from lib.runtime.device import choose_fastest_convolutions, select_device
+    from lib.runtime.device import choose_fastest_convolutions, keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
     from lib.training.step import train_step
 
     device = select_device(arguments.device)
+    keep_freed_memory(device)
     choose_fastest_convolutions()  # as train.py does on CUDA
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)

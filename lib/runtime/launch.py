@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lib.common.errors import UserError
 from lib.common.failures import explain, is_lost_contact, quoted
 from lib.common.rank_info import VARIABLES, is_launched, rank_info, restart_count
-from lib.runtime.device import select_device
+from lib.runtime.device import keep_freed_memory, select_device
 from lib.runtime.world import RaisedOnAllRanks, World
 
 TIMEOUT = 600  # seconds
@@ -34,6 +34,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     """
     here = rank_info()
     device = select_device(device_name, here.local_rank)
+    keep_freed_memory(device)
     if not is_launched():
         yield World(device)
         return

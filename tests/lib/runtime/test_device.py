@@ -1,6 +1,9 @@
 """Precision and memory of the device."""
 
 import contextlib
+import platform
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +20,7 @@ from lib.runtime.device import (
     uses_amp,
 )
 from lib.training.prepare import _choose_kernels
+from tests.helpers.fork_server import ROOT
 
 CUDA, CUDNN, MKLDNN = torch.backends.cuda, torch.backends.cudnn, torch.backends.mkldnn
 PRODUCTS = (CUDA.matmul, CUDNN.conv, CUDNN.rnn, MKLDNN.matmul, MKLDNN.conv)
@@ -218,3 +222,27 @@ def test_auto_precision_is_bfloat16_where_it_is_native(monkeypatch, native):
     assert uses_amp("bfloat16", cpu) and not uses_amp("float32", cpu)
     with pytest.raises(UserError, match="--precision bfloat16: this device has none"):
         uses_amp("bfloat16", torch.device("mps"))
+
+
+COUNT_FAULTS = """
+import resource, sys, torch
+from lib.runtime.device import keep_freed_memory
+if sys.argv[1] == "keep":
+    keep_freed_memory(torch.device("cpu"))
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for number in range(25):
+    if number == 20:
+        before = faults()
+    tensor = torch.zeros(2**24)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif("glibc" not in platform.libc_ver(), reason="another C library")
+def test_freed_memory_is_used_again():
+    counts = [
+        int(subprocess.check_output([sys.executable, "-c", COUNT_FAULTS, mode], cwd=ROOT))
+        for mode in ("keep", "return")
+    ]
+    assert counts[0] < 100 < 5 * 2**26 / 2**21 <= counts[1], counts  # pages of 2 MiB at most
