@@ -64,8 +64,8 @@ class Config:
     data: str = flag("voc2007", "name of a folder under data/, or the path of a data folder")
     weights: str = flag(
         "pretrained",
-        "backbone weights: pretrained (cached, of an installed package, or downloaded), none, or a "
-        "file",
+        "backbone weights: pretrained (cached, of an installed package, or downloaded), none, a "
+        "file, or an experiment or exported model, whatever its head",
     )
     pretrained_model: str | None = flag(
         None, "checkpoint or experiment to start from, all but its classifiers"

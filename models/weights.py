@@ -31,11 +31,13 @@ PROBE_SECONDS = 5
 # what timm's modules call the function that renames a publisher's state dict
 FILTERS = ("checkpoint_filter_fn", "_filter_fn", "_filter_torchvision_pretrained")
 FILTER_OPTIONS = {"timm.models.deit": {"adapt_layer_scale": True}}  # as timm calls them
+OWN_BACKBONE = "backbone.trunk."  # begins its names in a checkpoint of this project
 FLAX_POSITION_TABLE = "pos_embedding"  # ends its name in a publisher's .npz
 
 
 class Weights(NamedTuple):
-    """A state dict in any publisher's names, or the path of a publisher's .npz."""
+    """A state dict in any publisher's names or those of this project's checkpoints, or the path of
+    a publisher's .npz."""
 
     state: Mapping[str, Tensor]
     npz: Path | None = None
@@ -115,7 +117,7 @@ def load_weights(trunk: Any, timm_name: str, weights: Weights) -> None:
     if weights.npz:
         _load_npz(trunk, weights.npz)
         return
-    state = rename_efficientnet_lite(trunk, weights.state)
+    state = rename_efficientnet_lite(trunk, _backbone_of(weights.state))
     state = _for_final_norm(trunk, _to_timm_names(trunk, timm_name, state))
     classifier = trunk.pretrained_cfg.get("classifier") or ()
     for name in (classifier,) if isinstance(classifier, str) else classifier:
@@ -156,6 +158,16 @@ def reach(address: str) -> None:
         urllib.request.urlopen(request, timeout=PROBE_SECONDS).close()
     except urllib.error.HTTPError:
         return
+
+
+def _backbone_of(state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The backbone's part of a checkpoint of this project; another state dict as it is."""
+    own = {
+        name.removeprefix(OWN_BACKBONE): tensor
+        for name, tensor in state.items()
+        if name.startswith(OWN_BACKBONE)
+    }
+    return own or state
 
 
 def _to_timm_names(trunk: Any, timm_name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

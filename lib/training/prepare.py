@@ -14,6 +14,7 @@ from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
 from lib.experiment.folder import Experiment
+from lib.experiment.hub import weights_of
 from lib.experiment.network import build_model, build_preprocessing, config_notes, on_inputs
 from lib.experiment.provenance import command_line
 from lib.runtime.device import (
@@ -137,6 +138,8 @@ def build_train_state(
     weights = config.weights  # of the backbone; those that are replaced need not be downloaded
     if not starting_weights or (config.pretrained_model and weights == "pretrained"):
         weights = "none"
+    if weights not in ("pretrained", "none"):
+        weights = str(weights_of(weights))
     model = build_model(config, len(labels), label_embeddings, weights)
     if starting_weights and config.pretrained_model:
         start_from(

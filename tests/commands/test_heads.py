@@ -1,13 +1,14 @@
 """Runs with the heads of other methods, from training to heatmaps."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.helpers.commands import TINY, error_line, make_data, run_here
 
-OTHERS = "--data colors --batch-size 4 --max-epochs 1 --img-size 64 --lr-scheduler StepLR"
 FLAGS = tuple(
     flag
     for flag in (
@@ -75,6 +76,37 @@ def test_flags_of_other_heads_are_refused(here, flags, says):
     line = error_line(here("train.py", *FLAGS, *flags)).replace("'", "")
     assert says.replace("'", "") in line
     assert not Path("experiments").exists()
+
+
+def test_weights_of_an_experiment_bring_its_backbone_to_any_head(here):
+    assert here("train.py", *FLAGS, "--model", "linear").code == 0
+    first = "experiments/linear_colors/exp1"
+    still = ("--lr", "1e-30", "--freeze-backbone", "--model", "csra")
+    for source in (first, f"{first}/checkpoints/best_ema_model.pth"):
+        result = here("train.py", *FLAGS, *still, "--weights", source)
+        assert result.code == 0, result.err
+
+    def backbone(folder):
+        state = torch.load(f"{folder}/checkpoints/best_ema_model.pth")["model"]
+        return {name: value for name, value in state.items() if name.startswith("backbone.")}
+
+    expected = backbone(first)
+    for folder in ("experiments/csra_colors/exp1", "experiments/csra_colors/exp2"):
+        for name, value in backbone(folder).items():
+            assert torch.equal(value, expected[name]), name
+    # what was trained with it is resumed without it
+    shutil.rmtree(first)
+    resumed = here("train.py", "--resume", "experiments/csra_colors/exp1", "--max-epochs", "2")
+    assert resumed.code == 0, resumed.err
+
+
+def test_weights_of_an_experiment_with_another_backbone_are_refused(here):
+    assert here("train.py", *FLAGS, "--model", "linear").code == 0
+    flags = (*FLAGS, "--model", "linear", "--arch", "resnet10t", "--weights")
+    line = error_line(here("train.py", *flags, "experiments/linear_colors/exp1"))
+    assert "best_ema_model.pth: does not fit resnet10t" in line
+    line = error_line(here("train.py", *flags, "experiments"))
+    assert "--weights experiments/checkpoints/best_ema_model.pth: no such file" in line
 
 
 def test_an_experiment_of_another_head_is_refused(here):
