@@ -7,19 +7,24 @@ from typing import Any
 from lib.common.cli import DEVICES, Parser, positive_int
 from lib.config import FLAGS_OF_MODELS, Config
 
+PEERS = [name for name in FLAGS_OF_MODELS if name != "mlic"]  # heads of other methods
 
-def step_arguments(description: str, batch_size: int, repeats: int) -> Namespace:
-    """Parse the command line; the numbers are defaults."""
+
+def step_arguments(
+    description: str, batch_size: int, repeats: int, compiles: bool = False
+) -> Namespace:
+    """Parse the command line, with --compile if the benchmark has it; the numbers are defaults."""
     parser = Parser(description=description)
     parser.add_argument("--arch", default="resnet101")
     parser.add_argument("--device", choices=DEVICES, default="auto")
     parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
-    parser.add_argument("--compile", action="store_true", help="also the method compiled")
+    if compiles:
+        parser.add_argument("--compile", action="store_true", help="also the method compiled")
     parser.add_argument(
         "--peers",
         nargs="+",
         default=[],
-        choices=[name for name in FLAGS_OF_MODELS if name != "mlic"],
+        choices=PEERS,
         help="also these heads of other methods",
     )
     parser.add_argument("--batch-size", type=positive_int, default=batch_size)

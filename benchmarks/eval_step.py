@@ -14,7 +14,7 @@ from lib.common.cli import run_main
 
 
 def main() -> None:
-    arguments = step_arguments(__doc__, batch_size=4, repeats=5)
+    arguments = step_arguments(__doc__, batch_size=4, repeats=5, compiles=True)
 
     from functools import partial
 

@@ -59,8 +59,8 @@ TOY_ARCHS = "--archs test_resnet test_vit --img-size 160 --batch-size 2 --repeat
 # what tells the most comes first; compiling takes long, and comes last
 CHECKS = (
     Check("kernel against float64", "kernel.py", DEVICE, f"{DEVICE} --toy"),
-    Check("attention", "head.py", f"{ATTENTION} --compile", TOY_ATTENTION),
-    Check("attention in bfloat16", "head.py", f"{ATTENTION} --dtype bfloat16"),
+    Check("attention", "attention.py", f"{ATTENTION} --compile", TOY_ATTENTION),
+    Check("attention in bfloat16", "attention.py", f"{ATTENTION} --dtype bfloat16"),
     *(Check(arch, "architectures.py", f"{DEVICE} --archs {arch}") for arch in SIX),
     Check("toy architectures", "architectures.py", None, f"{DEVICE} {TOY_ARCHS}"),
     Check("training step, --amp", "train_step.py", f"{STEP} --amp", f"{TOY_STEP} --amp"),

@@ -1,5 +1,5 @@
-"""Bilinear attention, forward and backward: as the method writes it, folded, in blocks, and (on
-CUDA) by the Triton kernel; time, and peak memory beyond inputs and outputs.
+"""Heads alone, on the tokens of a backbone: scores, loss and gradients of a batch in training mode,
+and scores in eval mode.
 """
 
 import sys
@@ -7,93 +7,65 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import DEVICES, Parser, positive_int, run_main
+from benchmarks.arguments import PEERS, step_arguments, step_config, step_facts
+from lib.common.cli import run_main
 
 
 def main() -> None:
-    parser = Parser(description=__doc__)
-    parser.add_argument("--device", choices=DEVICES, default="auto")
-    parser.add_argument("--batch-size", type=positive_int, default=2)
-    parser.add_argument("--num-labels", type=positive_int, default=80)
-    parser.add_argument("--num-patches", type=positive_int, default=196)
-    parser.add_argument("--size", type=positive_int, default=1024, help="attention size")
-    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
-    parser.add_argument("--compile", action="store_true", help="also PyTorch's compiled form")
-    parser.add_argument("--repeats", type=positive_int, default=5)
-    parser.add_argument("--json", type=Path, help="write the results here too")
-    arguments = parser.parse_args()
+    arguments = step_arguments(__doc__, batch_size=8, repeats=5)
+
+    from functools import partial
 
     import torch
 
-    from benchmarks.measure import peak_bytes, report
-    from lib.runtime.device import select_device
+    from benchmarks.measure import report
+    from benchmarks.steps import make_batch, make_train_state
+    from lib.experiment.network import head_parameters, prepare_for_inference
+    from lib.runtime.device import autocast, keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
-    from models import bilinear
+    from lib.training.losses import objective
 
     device = select_device(arguments.device)
-    torch.manual_seed(0)
-    images, labels, patches = arguments.batch_size, arguments.num_labels, arguments.num_patches
-    size = arguments.size
-    options = {"device": device, "dtype": getattr(torch, arguments.dtype)}
-    x = torch.randn(images, patches, size, **options, requires_grad=True)
-    e = torch.randn(labels, size, **options, requires_grad=True)
-    hidden = torch.nn.Linear(size, size, **options)
-    score = torch.nn.Linear(size, 1, **options)
-    mix = torch.randn(images, labels, patches, device=device)
+    keep_freed_memory(device)
+    batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
+    targets, ignore = batch.targets.to(device), batch.ignore.to(device)
 
-    def literal(weight):
-        return bilinear.literal_attention(
-            x, e, (hidden.weight, hidden.bias), (score.weight[0], score.bias)
-        )
+    def train(state, tokens, lamda) -> None:
+        state.model.zero_grad()
+        with autocast(device, arguments.amp):
+            output = state.model.classify(tokens)
+        objective(state.loss, output, targets, ignore, lamda).total.backward()
 
-    def folded(weight):
-        return torch.softmax(bilinear.folded_scores(x, e, weight()), dim=-1)
+    def evaluate(model, tokens) -> None:
+        with torch.inference_mode(), autocast(device, arguments.amp):
+            model.classify(tokens)
 
-    def unstored(weight):
-        return bilinear.bilinear_attention(x, e, weight())
-
-    forms = {"literal": literal, "folded": folded, "blocked": unstored}
-    if arguments.compile:
-        scores = torch.compile(bilinear.folded_scores)
-        forms["compiled"] = lambda weight: torch.softmax(scores(x, e, weight()), dim=-1)
-    if device.type == "cuda":
-        forms["triton"] = unstored
-
-    def mixed():
-        return score.weight[0] @ hidden.weight
-
-    def step(name, weight, sources):
-        def run() -> None:
-            bilinear.USE_TRITON = name == "triton"
-            alpha = forms[name](weight)
-            torch.autograd.grad(alpha, sources, mix.to(alpha.dtype))
-
-        return run
-
-    parameters = [x, e, hidden.weight, score.weight]
-    steps = {name: step(name, mixed, parameters) for name in forms}
-    seconds = median_seconds(steps, arguments.repeats, device)
-
-    # of the function alone: with W^T w as an input, every output is there when most is held
-    known = mixed().detach().requires_grad_()
-    memory = {}
-    for name in forms:
-        sources = parameters if name == "literal" else [x, e, known]
-        outputs = 4 * mix.numel() + sum(source.numel() * source.itemsize for source in sources)
-        memory[name] = peak_bytes(step(name, lambda: known, sources), device) - outputs
-    fastest = "triton" if "triton" in steps else "blocked"
+    names = ["mlic", *(arguments.peers or PEERS)]
+    training, evaluation, sizes = {}, {}, {}
+    for name in names:
+        config = step_config(arguments, name)
+        state = make_train_state(config, arguments.num_labels, device)
+        other = make_train_state(config, arguments.num_labels, device)
+        state.model.train()
+        tokens = torch.randn(arguments.batch_size, *state.model.token_shape, device=device)
+        needed = tokens.clone().requires_grad_()  # as by a backbone that is trained
+        training[name] = partial(train, state, needed, config.lamda)
+        quick = prepare_for_inference(other.model, arguments.img_size)
+        evaluation[name] = partial(evaluate, quick, tokens)
+        sizes[name] = head_parameters(state.model) / 1e6
+    trained = median_seconds(training, arguments.repeats, device)
+    evaluated = median_seconds(evaluation, arguments.repeats, device)
+    count = arguments.batch_size
     report(
-        "bilinear attention, forward and backward",
-        ("version", "seconds", "images/s", "peak MiB beyond inputs and outputs"),
-        [(name, seconds[name], images / seconds[name], memory[name] / 2**20) for name in forms],
+        "heads alone",
+        ("head", "training, images/s", "eval, images/s", "head parameters, M"),
+        [(name, count / trained[name], count / evaluated[name], sizes[name]) for name in names],
         {
-            "attention_vs_literal": seconds["literal"] / seconds[fastest],
-            "attention_memory_vs_literal": memory[fastest] / memory["literal"],
+            f"{kind}_vs_{name}": seconds[name] / seconds["mlic"]
+            for kind, seconds in (("training", trained), ("eval", evaluated))
+            for name in names[1:]
         },
-        {
-            "dtype": arguments.dtype,
-            "shape": f"B {images}, C {labels}, N {patches}, A {size}",
-        },
+        step_facts(arguments),
         arguments.json,
     )
 

@@ -12,7 +12,7 @@ from lib.common.cli import run_main
 
 
 def main() -> None:
-    arguments = step_arguments(__doc__, batch_size=8, repeats=3)
+    arguments = step_arguments(__doc__, batch_size=8, repeats=3, compiles=True)
 
     from dataclasses import replace
     from functools import partial

@@ -22,3 +22,18 @@ def test_heads_of_other_methods_beside_the_method(step, tmp_path, monkeypatch, c
     seconds = {row["form"]: row["seconds"] for row in found["rows"]}
     name = {"train_step": "train_step_vs_q2l", "eval_step": "eval_vs_q2l"}[step]
     assert found["figures"][name] == pytest.approx(seconds["q2l"] / seconds["method"])
+
+
+@pytest.mark.parametrize("peers", [(), ("csra",)])
+def test_heads_alone(peers, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    chosen = ("--peers", *peers) if peers else ()
+    result = run_here(monkeypatch, capsys, "benchmarks/head.py", *TOY.split(), *chosen)
+    assert result.code == 0, result.err
+    found = json.loads((tmp_path / "found.json").read_text())
+    names = peers or ("linear", "csra", "ml_decoder", "q2l")
+    assert [row["head"] for row in found["rows"]] == ["mlic", *names]
+    for key in ("training", "eval"):
+        speeds = {row["head"]: row[f"{key}, images/s"] for row in found["rows"]}
+        ratio = found["figures"][f"{key}_vs_csra"]
+        assert ratio == pytest.approx(speeds["mlic"] / speeds["csra"])
