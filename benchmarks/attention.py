@@ -26,11 +26,12 @@ def main() -> None:
     import torch
 
     from benchmarks.measure import peak_bytes, report
-    from lib.runtime.device import select_device
+    from lib.runtime.device import keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
     from models import bilinear
 
     device = select_device(arguments.device)
+    keep_freed_memory(device)
     torch.manual_seed(0)
     images, labels, patches = arguments.batch_size, arguments.num_labels, arguments.num_patches
     size = arguments.size

@@ -32,6 +32,7 @@ def main() -> None:
 
     def train(state, tokens, lamda) -> None:
         state.model.zero_grad()
+        tokens.grad = None
         with autocast(device, arguments.amp):
             output = state.model.classify(tokens)
         objective(state.loss, output, targets, ignore, lamda).total.backward()
@@ -40,17 +41,16 @@ def main() -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
             model.classify(tokens)
 
-    names = ["mlic", *(arguments.peers or PEERS)]
+    names = ["mlic", *dict.fromkeys(arguments.peers or PEERS)]
     training, evaluation, sizes = {}, {}, {}
     for name in names:
         config = step_config(arguments, name)
         state = make_train_state(config, arguments.num_labels, device)
-        other = make_train_state(config, arguments.num_labels, device)
         state.model.train()
         tokens = torch.randn(arguments.batch_size, *state.model.token_shape, device=device)
         needed = tokens.clone().requires_grad_()  # as by a backbone that is trained
         training[name] = partial(train, state, needed, config.lamda)
-        quick = prepare_for_inference(other.model, arguments.img_size)
+        quick = prepare_for_inference(state.ema.model, arguments.img_size)
         evaluation[name] = partial(evaluate, quick, tokens)
         sizes[name] = head_parameters(state.model) / 1e6
     trained = median_seconds(training, arguments.repeats, device)
@@ -65,7 +65,7 @@ def main() -> None:
             for kind, seconds in (("training", trained), ("eval", evaluated))
             for name in names[1:]
         },
-        step_facts(arguments),
+        step_facts(arguments) | {"tokens": " x ".join(map(str, tokens.shape[1:]))},
         arguments.json,
     )
 

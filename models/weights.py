@@ -80,7 +80,8 @@ def read_weights(path: Path) -> Weights:
     if not path.is_file():
         found = "a folder" if path.is_dir() else "no such file"
         raise ModelError(
-            f"--weights {path}: {found}: pass pretrained, none, or the path of a weight file"
+            f"--weights {path}: {found}: pass pretrained, none, or the path of a weight file, of "
+            "an experiment or of an exported model"
         )
     if path.suffix == ".npz":
         try:

@@ -177,11 +177,12 @@ def head_costs(path: Path) -> dict[str, float]:
 
     from lib.experiment.loading import load_experiment
     from lib.experiment.network import head_parameters, prepare_for_inference
-    from lib.runtime.device import autocast, select_device
+    from lib.runtime.device import autocast, keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
 
     loaded = load_experiment(path)
     size, device = loaded.config.img_size, select_device(loaded.config.device)
+    keep_freed_memory(device)
     head = head_parameters(loaded.model)
     model = prepare_for_inference(loaded.model.to(device), size)
     images = torch.rand(TIMED_IMAGES, 3, size, size, device=device)

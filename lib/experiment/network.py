@@ -1,6 +1,7 @@
 """From a configuration to its network, its normalisation, and a network for inference alone."""
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, nn
 from lib.common.errors import UserError
 from lib.config import FLAGS_OF_MODELS, Config
 from lib.data.transforms import Normalizer
+from lib.experiment.hub import is_hub_name
 from lib.runtime.device import computes_bfloat16, exact_float32
 from models import registry
 from models.backbones import build_backbone
@@ -112,7 +114,8 @@ def config_notes(config: Config, model: Classifier, total_steps: int) -> Iterato
         yield "--amp: this CPU is not known to compute bfloat16 itself, and may be slower with it"
     if config.tf32 and device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
-    chosen = config.norm or config.orid_norm or config.pretrained_model
+    own = is_hub_name(config.weights) or Path(config.weights).is_dir()  # trained by this project
+    chosen = config.norm or config.orid_norm or config.pretrained_model or own
     if (
         config.weights != "none"
         and not chosen

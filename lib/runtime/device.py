@@ -146,9 +146,11 @@ def keep_freed_memory(device: torch.device) -> None:
     """Let glibc keep the memory that tensors free on a CPU, for the next ones.
 
     By default it gives large blocks back to the system at once, and each training step waits until
-    the system has cleared them anew. Does nothing on a GPU or with another C library.
+    the system has cleared them anew. Does nothing on a GPU, with another C library, or where the
+    environment configures malloc.
     """
-    if device.type != "cpu" or sys.platform != "linux":
+    configured = any(name.startswith("MALLOC_") for name in os.environ)
+    if device.type != "cpu" or sys.platform != "linux" or configured:
         return
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_MAX, 0)
