@@ -3,9 +3,13 @@
 Shapes: B images, N tokens, Q queries (labels, or groups of them), E size.
 """
 
+import math
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import feed_forward
+from models.layers import feed_forward, project_to_heads
 
 
 class DecoderLayer(nn.Module):
@@ -26,7 +30,11 @@ class DecoderLayer(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """States and the queries that are made of them (B, Q, E), keys and values (B, N, E) ->
         states (B, Q, E) and attention (B, Q, N), averaged over the attention heads."""
-        mixed, attention = self.cross_attention(queries, keys, values)
+        own = self.cross_attention
+        query, key, value = project_to_heads(own, queries, keys, values)
+        attention = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
+        attention = F.dropout(attention, own.dropout, self.training)
+        mixed = own.out_proj((attention @ value).transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self.dropout(mixed))
         states = self.feed_forward_norm(states + self.dropout(self.feed_forward(states)))
-        return states, attention
+        return states, attention.mean(dim=1)
