@@ -58,7 +58,8 @@ def literal_attention(
 def bilinear_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     """scores_bcn = sum over a of `weight_a tanh(patches_bna labels_ca)`, in blocks.
 
-    In float32, or float64 for such inputs.
+    In float32, or float64 for such inputs. Computes `tanh(x)` as `2 sigmoid(2 x) - 1`, which takes
+    PyTorch a ninth of the time on a CPU and differs by 2e-7 at most.
     """
     if _takes_triton(patches):
         from models.bilinear_triton import scores_forward
@@ -66,13 +67,14 @@ def bilinear_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
         return scores_forward(patches, labels, weight)
     patches, labels, weight = _promoted(patches, labels, weight)
     scores = patches.new_empty(len(patches), len(labels), patches.shape[1])
+    doubled, weight = 2 * labels, 2 * weight
     for images, part in _blocks(patches):
         block = patches[images, part]
         joint = torch.empty_like(block)
-        for column, label in enumerate(labels):
-            torch.mul(block, label, out=joint).tanh_()
+        for column, label in enumerate(doubled):
+            torch.mul(block, label, out=joint).sigmoid_()
             scores[images, column, part] = joint @ weight
-    return scores
+    return scores.sub_(weight.sum() / 2)
 
 
 @torch.library.custom_op("sgre::bilinear_scores_backward", mutates_args=())
@@ -88,21 +90,23 @@ def bilinear_scores_backward(
     patches, labels, weight = _promoted(patches, labels, weight)
     d_patches = torch.zeros_like(patches)
     d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
+    doubled = 2 * labels
     ones = patches.new_ones(len(patches) * patches.shape[1])  # sums rows faster than sum() does
     for images, part in _blocks(patches):
         block = patches[images, part]
         joint, product = torch.empty_like(block), torch.empty_like(block)
         for column, label in enumerate(labels):
             d_scores = gradient[images, column, part]
-            torch.mul(block, label, out=joint).tanh_()
+            torch.mul(block, doubled[column], out=joint).sigmoid_()
             d_weight += d_scores.flatten() @ joint.flatten(0, 1)
-            # `joint` becomes d_scores (tanh^2 - 1): the derivative without its factor -weight
-            joint.square_().sub_(1).mul_(d_scores[..., None])
-            d_patches[images, part].addcmul_(joint, label * weight, value=-1)
+            # `joint` s becomes d_scores s (s - 1): the derivative without its factor -4 weight
+            joint.mul_(torch.sub(joint, 1, out=product)).mul_(d_scores[..., None])
+            d_patches[images, part].addcmul_(joint, label * weight, value=-4)
             total = ones[: block[..., 0].numel()] @ torch.mul(joint, block, out=product).flatten(
                 0, 1
             )
-            d_labels[column].addcmul_(total, weight, value=-1)
+            d_labels[column].addcmul_(total, weight, value=-4)
+    d_weight.mul_(2).sub_(gradient.sum())
     return d_patches.to(dtypes[0]), d_labels.to(dtypes[1]), d_weight.to(dtypes[2])
 
 
