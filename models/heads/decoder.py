@@ -32,7 +32,8 @@ class DecoderLayer(nn.Module):
         states (B, Q, E) and attention (B, Q, N), averaged over the attention heads."""
         own = self.cross_attention
         query, key, value = project_to_heads(own, queries, keys, values)
-        attention = torch.softmax(query @ key.mT / math.sqrt(query.shape[-1]), dim=-1)
+        query = query / math.sqrt(query.shape[-1])  # before the product, or float16 may overflow
+        attention = torch.softmax(query @ key.mT, dim=-1)
         attention = F.dropout(attention, own.dropout, self.training)
         mixed = own.out_proj((attention @ value).transpose(1, 2).flatten(2))
         states = self.attention_norm(states + self.dropout(mixed))
