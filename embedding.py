@@ -11,8 +11,8 @@ from lib.data.label_embeddings import BERT, OUT_OF_VOCABULARY
 def main() -> None:
     parser = Parser(
         description="Write label embeddings into data/<name>/: bert.npy, or text.npy of another "
-        "text model (both need the package transformers), and, with --glove, glove.npy. Either is "
-        "made without the other."
+        "text model (both need the package transformers), and, with --glove, glove.npy. If one "
+        "cannot be made, the other is still written."
     )
     parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
     parser.add_argument(

@@ -87,7 +87,7 @@ def main() -> None:
         help="serve a page at 127.0.0.1 on which images can be dropped",
     )
     parser.add_argument(
-        "--port", type=non_negative_int, help=f"port of --serve; 0: a free one ({PORT})"
+        "--port", type=non_negative_int, help=f"port of --serve; 0: any free one (default: {PORT})"
     )
     parser.add_argument(
         "--host", help="address for --serve; other machines may then reach it (default: 127.0.0.1)"

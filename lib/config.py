@@ -52,7 +52,7 @@ class Config:
     # model and data
     model: str = flag(
         "mlic",
-        "head on the backbone: the method's (mlic), or another one's",
+        "head on the backbone: mlic, that of the method, or that of another method",
         choices=tuple(FLAGS_OF_MODELS),
         group="model and data",
     )
@@ -64,11 +64,11 @@ class Config:
     data: str = flag("voc2007", "name of a folder under data/, or the path of a data folder")
     weights: str = flag(
         "pretrained",
-        "backbone weights: pretrained (cached, of an installed package, or downloaded), none, a "
-        "file, or an experiment or exported model, whatever its head",
+        "backbone weights to start from: pretrained (from the cache, an installed package or a "
+        "download), none, a file, or the backbone of an experiment or exported model",
     )
     pretrained_model: str | None = flag(
-        None, "checkpoint or experiment to start from, all but its classifiers"
+        None, "checkpoint, experiment or exported model to start from, without its classifiers"
     )
     keep_classifiers: bool = flag(
         False, "with --pretrained-model of the same labels: take its classifiers too"
@@ -99,24 +99,24 @@ class Config:
         "image, so that only the head runs in training",
     )
     cache_limit: float = flag(
-        100.0, "gigabytes that a split may take in --cache or --cache-features"
+        100.0, "largest size of a split in --cache or --cache-features, in GB; beyond it, an error"
     )
     limit: int | None = flag(
         None, "images per epoch, in training and validation alike, for a dry run (default: all)"
     )
 
     # images
-    img_size: int = flag(448, "image side in pixels", group="images")
+    img_size: int = flag(448, "image side in pixels; the aspect ratio is not kept", group="images")
     exif: str = flag(
         UPRIGHT,
-        "images turned by the EXIF of their camera and laid over white where transparent; or as "
-        "stored, as published",
+        "upright: apply the EXIF rotation, and lay transparent images over white; stored: the "
+        "pixels as the file has them, as published",
         choices=EXIF,
     )
     augment: str | None = flag(
         None,
-        "train transform: flip, cut-out and random policy; only the flip; or none (default: "
-        "published; flip with --cache-features)",
+        "published: flip, cut-out and random operations; flip: the flip alone; or none "
+        "(default: published; flip with --cache-features)",
         choices=("published", "flip", "none"),
     )
     norm: str | None = flag(
@@ -125,7 +125,7 @@ class Config:
         "expect (default: imagenet; none with --orid-norm; weights for efficientnet_lite)",
         choices=("imagenet", "none", "weights"),
     )
-    orid_norm: bool = flag(False, "mean 0 and std 1, TResNet's own normalisation")
+    orid_norm: bool = flag(False, "as --norm none, pixels in 0..1, which TResNet expects")
 
     # network
     embed_type: str = flag(
@@ -137,15 +137,15 @@ class Config:
     )
     embed_norm: str = flag(
         "none",
-        "label embeddings as they are, as published, or without their mean over the labels and "
-        "scaled to a standard deviation of 1 (center)",
+        "none: label embeddings as they are, as published; center: without their mean over the "
+        "labels, scaled to a standard deviation of 1",
         choices=("none", "center"),
     )
     output_stride: int | None = flag(
         None, "pixels per patch, if the backbone can change it (default: the backbone's own)"
     )
-    num_layers: int = flag(1, "encoder layers")
-    num_heads: int = flag(8, "heads of the encoder's attention")
+    num_layers: int = flag(1, "encoder layers of mlic")
+    num_heads: int = flag(8, "attention heads of the encoder of mlic")
     pos: bool = flag(False, "add the 2-D sine position code to queries and keys")
     normalize_before: bool = flag(False, "pre-norm encoder layers (default: post-norm)")
     rm_cls: bool = flag(False, "drop the class token of a ViT")
@@ -191,7 +191,7 @@ class Config:
     pct_start: float = flag(0.2, "OneCycleLR: fraction of the steps in which the rate rises")
     step_size: int = flag(20, "StepLR: epochs until the rate falls to a tenth")
     ema_decay: float = flag(0.9997, "decay of the moving average of the weights (EMA)")
-    ema_epoch: int = flag(0, "epochs in which the EMA copies the weights")
+    ema_epoch: int = flag(0, "copy the weights into the EMA in the first N epochs, then average")
     estop: bool = flag(False, "early stopping: after 3 validations without a better EMA mAP")
 
     # speed and memory
