@@ -30,10 +30,29 @@ def position_code(height: int, width: int, num_features: int) -> Tensor:
     return torch.cat([rows, columns], dim=-1).flatten(0, 1)
 
 
+class Dropout(nn.Dropout):
+    """PyTorch's dropout, with faster random numbers on CPUs.
+
+    One draw gives 16 bits to each of four elements, where PyTorch draws for each element in a
+    single thread, which takes a tenth of the time of training a head.
+
+    The share of zeros is `p`, below 1, rounded to a multiple of 2^-16.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        """Any shape -> the same shape."""
+        if not self.training or input.device.type != "cpu" or torch.compiler.is_compiling():
+            return super().forward(input)
+        draws = torch.empty(-(-input.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        numbers = draws.view(torch.int16)[: input.numel()].view(input.shape)  # -2^15 to 2^15 - 1
+        kept = numbers >= round(self.p * 2**16) - 2**15
+        return input * kept.to(input.dtype).div_(1 - self.p)
+
+
 def feed_forward(size: int, hidden_size: int, dropout: float) -> nn.Sequential:
     """The feed-forward of a transformer layer, with dropout inside."""
     return nn.Sequential(
-        nn.Linear(size, hidden_size), nn.ReLU(), nn.Dropout(dropout), nn.Linear(hidden_size, size)
+        nn.Linear(size, hidden_size), nn.ReLU(), Dropout(dropout), nn.Linear(hidden_size, size)
     )
 
 
@@ -70,7 +89,7 @@ class EncoderLayer(nn.Module):
         self.feed_forward = feed_forward(num_features, feed_forward_size, dropout)
         self.attention_norm = nn.LayerNorm(num_features)
         self.feed_forward_norm = nn.LayerNorm(num_features)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, position: Tensor | None) -> Tensor:
         """Tokens (B, N, D) and position code (N, D) or None -> tokens (B, N, D)."""
@@ -143,6 +162,6 @@ def patch_classifier(
     return nn.Sequential(
         nn.Linear((1 + context) * num_features, 2 * num_features),
         nn.ReLU(),
-        nn.Dropout(dropout),
+        Dropout(dropout),
         nn.Linear(2 * num_features, num_labels),
     )

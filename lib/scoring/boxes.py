@@ -8,7 +8,7 @@ Shapes: H x W patches, K boxes.
 from functools import cache
 
 import numpy as np
-from scipy import ndimage
+import scipy  # its parts are imported where they are used first
 
 FINE = 8  # cells of a patch's side, between whose middles the heatmap is interpolated
 SHARE_OF_MAXIMUM = 0.5
@@ -20,9 +20,9 @@ def box_around(heatmap: np.ndarray) -> np.ndarray:
     rows, columns = map(_interpolation, heatmap.shape)
     fine = rows @ heatmap.astype(np.float64) @ columns.T
     low, high = fine.min(), fine.max()
-    parts, number = ndimage.label(fine >= low + SHARE_OF_MAXIMUM * (high - low))
+    parts, number = scipy.ndimage.label(fine >= low + SHARE_OF_MAXIMUM * (high - low))
     sizes = np.bincount(parts.ravel(), minlength=number + 1)[1:]
-    y, x = ndimage.find_objects(parts)[int(np.argmax(sizes))]
+    y, x = scipy.ndimage.find_objects(parts)[int(np.argmax(sizes))]
     height, width = fine.shape
     edges = (x.start / width, y.start / height, x.stop / width, y.stop / height)
     return np.array(edges)

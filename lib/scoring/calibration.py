@@ -11,8 +11,7 @@ out. All in float64.
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import brentq
-from scipy.special import expit, logit
+import scipy  # its parts are imported where they are used first
 
 from lib.scoring.metrics import ratio
 
@@ -75,7 +74,7 @@ def expected_calibration_error(bins: Bins) -> np.ndarray:
 
 def calibrate(scores: np.ndarray, temperature: float) -> np.ndarray:
     """Scores in [0, 1] of any shape -> probabilities of the same shape, float64."""
-    return expit(_logits(scores) / temperature)
+    return scipy.special.expit(_logits(scores) / temperature)
 
 
 def fit_temperature(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> float:
@@ -90,13 +89,13 @@ def fit_temperature(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray)
     logits, positive = _logits(scores[kept]), targets[kept] == 1
 
     def slope(inverse: float) -> float:
-        return float((logits * (expit(logits * inverse) - positive)).sum())
+        return float((logits * (scipy.special.expit(logits * inverse) - positive)).sum())
 
     if slope(1 / COLDEST) <= 0:
         return COLDEST
     if slope(1 / HOTTEST) >= 0:
         return HOTTEST
-    return 1 / brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-9)
+    return 1 / scipy.optimize.brentq(slope, 1 / HOTTEST, 1 / COLDEST, xtol=1e-9)
 
 
 def calibration_error(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> float:
@@ -109,4 +108,5 @@ def calibration_error(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarra
 
 
 def _logits(scores: np.ndarray) -> np.ndarray:
-    return logit(np.clip(np.asarray(scores, float), np.finfo(np.float32).tiny, 1 - NEAREST))
+    limits = np.finfo(np.float32).tiny, 1 - NEAREST
+    return scipy.special.logit(np.clip(np.asarray(scores, float), *limits))

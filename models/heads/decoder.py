@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.layers import feed_forward, project_to_heads
+from models.layers import Dropout, feed_forward, project_to_heads
 
 
 class DecoderLayer(nn.Module):
@@ -23,7 +23,7 @@ class DecoderLayer(nn.Module):
         self.attention_norm = nn.LayerNorm(size)
         self.feed_forward = feed_forward(size, feed_forward_size, dropout)
         self.feed_forward_norm = nn.LayerNorm(size)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(
         self, states: Tensor, queries: Tensor, keys: Tensor, values: Tensor

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.heads.decoder import DecoderLayer
+from models.layers import Dropout
 from models.output import ATTENTION, Output
 
 LARGEST_NUMBER_OF_GROUPS = 100
@@ -43,7 +44,7 @@ class MLDecoderHead(nn.Module):
         self.register_buffer("queries", torch.randn(num_groups, embedding_size))
         self.query_norm = nn.LayerNorm(embedding_size)
         self.decoder = DecoderLayer(embedding_size, num_heads, feed_forward_size, dropout)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.output = nn.Parameter(torch.empty(num_groups, embedding_size, self.labels_of_group))
         self.output_bias = nn.Parameter(torch.zeros(num_labels))
         nn.init.xavier_normal_(self.output)

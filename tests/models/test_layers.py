@@ -8,6 +8,7 @@ from torch import nn
 from models.errors import ModelError
 from models.layers import (
     ChannelProjection,
+    Dropout,
     EncoderLayer,
     IntraModalAttention,
     ObjectClassifier,
@@ -15,6 +16,30 @@ from models.layers import (
 )
 from models.mlic import MLIC
 from tests.helpers.twins import literal_position
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("p", [0.1, 0.5])
+def test_dropout_leaves_out_a_share_and_scales_the_rest(p, dtype):
+    torch.manual_seed(0)
+    dropout, ones = Dropout(p), torch.ones(3, 1001, 67, dtype=dtype, requires_grad=True)
+    dropped = dropout(ones)
+    zeros = dropped == 0
+    assert zeros.float().mean().item() == pytest.approx(
+        p, abs=5 * (p * (1 - p) / ones.numel()) ** 0.5
+    )
+    for axis in range(3):  # no row or column of its own
+        others = [one for one in range(3) if one != axis]
+        shares = zeros.float().mean(dim=others)
+        deviation = (p * (1 - p) * len(shares) / ones.numel()) ** 0.5
+        assert (shares - p).abs().max() < 6 * deviation
+    assert set(dropped.unique().tolist()) == {0.0, (torch.ones((), dtype=dtype) / (1 - p)).item()}
+    dropped.sum().backward()
+    assert torch.equal(ones.grad, dropped)
+    assert not torch.equal(dropout(ones), dropped)
+    torch.manual_seed(0)
+    assert torch.equal(dropout(ones), dropped)
+    assert torch.equal(dropout.eval()(ones), ones)
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(1, 1, 4), (3, 5, 8), (2, 2, 6)])
