@@ -33,8 +33,8 @@ def position_code(height: int, width: int, num_features: int) -> Tensor:
 class Dropout(nn.Dropout):
     """PyTorch's dropout, with faster random numbers on CPUs.
 
-    One draw gives 16 bits to each of four elements, where PyTorch draws for each element in a
-    single thread, which takes a tenth of the time of training a head.
+    One draw gives 16 bits to each of four elements. PyTorch draws for each element, on AMD's
+    processors in a single thread, which takes a tenth of the time of training a head.
 
     The share of zeros is `p`, below 1, rounded to a multiple of 2^-16.
     """
