@@ -41,6 +41,7 @@ class MLDecoderHead(nn.Module):
         self.num_labels, self.prefix_tokens = num_labels, prefix_tokens
         self.labels_of_group = math.ceil(num_labels / num_groups)
         self.embedding = nn.Linear(num_features, embedding_size)
+        self.queries: Tensor
         self.register_buffer("queries", torch.randn(num_groups, embedding_size))
         self.query_norm = nn.LayerNorm(embedding_size)
         self.decoder = DecoderLayer(embedding_size, num_heads, feed_forward_size, dropout)
@@ -52,8 +53,8 @@ class MLDecoderHead(nn.Module):
     def forward(self, tokens: Tensor) -> Output:
         """Tokens (B, P + N, D) -> `Output`."""
         memory = F.relu(self.embedding(tokens))
-        queries = self.query_norm(self.queries + self.dropout(self.queries))
-        queries = queries.to(memory.dtype).expand(len(memory), -1, -1)
+        queries = self.queries.expand(len(memory), -1, -1)  # for each image its own dropout
+        queries = self.query_norm(queries + self.dropout(queries)).to(memory.dtype)
         groups, attention = self.decoder(queries, queries, memory, memory)
         outputs = torch.einsum("bge,gec->bgc", groups, self.output.to(groups.dtype)).flatten(1)
         logits = outputs[:, : self.num_labels] + self.output_bias

@@ -147,9 +147,62 @@ def test_heatmap_of_a_group_is_that_of_its_labels():
     assert not torch.equal(attention[1], attention[2])
 
 
+def literal_attention(layer, queries, keys):
+    """Softmax of scaled products, head by head, and their mean (Q, N); without a batch."""
+    own = layer.cross_attention
+    weights, biases = own.in_proj_weight.chunk(3), own.in_proj_bias.chunk(3)
+    query = queries @ weights[0].T + biases[0]
+    key = keys @ weights[1].T + biases[1]
+    size = query.shape[-1] // own.num_heads
+    parts = [slice(start, start + size) for start in range(0, query.shape[-1], size)]
+    maps = [torch.softmax(query[:, p] @ key[:, p].T / size**0.5, dim=-1) for p in parts]
+    return sum(maps) / len(maps)
+
+
+def test_map_of_ml_decoder_written_out():
+    head, seed = golden_head("ml_decoder.4")
+    x = normal(seed, (1, 9, 24))
+    memory = torch.relu(head.embedding(x[0]))
+    expected = literal_attention(head.decoder, head.query_norm(2 * head.queries), memory)
+    found = head(x).attention[0]
+    torch.testing.assert_close(found, expected.repeat_interleave(2, dim=0)[:6])
+
+
+def test_map_of_query2label_is_the_last_layers():
+    head, seed = golden_head("q2l")
+    x = normal(seed, (1, 9, 24))
+    patches = head.projection(x)
+    for layer in head.encoder:
+        patches = layer(patches, head.position)
+    keys, labels = patches + head.position, torch.zeros(1, 6, 32)
+    labels, first = head.decoder[0](labels, labels + head.queries, keys, patches)
+    expected = literal_attention(head.decoder[1], labels[0] + head.queries, keys[0])
+    found = head(x).attention[0]
+    torch.testing.assert_close(found, expected)
+    assert not torch.allclose(found, first[0])
+
+
+@pytest.mark.parametrize("tag", ["ml_decoder.6", "ml_decoder.4", "q2l"])
+def test_dropout_draws_in_training_alone_for_each_image(tag):
+    torch.manual_seed(0)
+    head = HEADS[tag]().train()
+    x = torch.randn(1, 9, 24).expand(2, -1, -1)
+    one, two = head(x).logits
+    assert not torch.allclose(one, two)
+    one, two = head.eval()(x).logits
+    torch.testing.assert_close(one, two)
+
+
+def test_dropout_of_ml_decoders_queries_is_that_of_each_image():
+    head, seen = HEADS["ml_decoder.6"]().train(), []
+    head.decoder.register_forward_pre_hook(lambda decoder, given: seen.append(given[0]))
+    head(torch.randn(2, 9, 24))
+    assert seen[0].shape == (2, 6, 32) and not torch.allclose(*seen[0])
+
+
 @pytest.mark.parametrize("tag", HEADS)
 def test_heads_train(tag):
-    """Every parameter gets a gradient, and dropout draws in training alone."""
+    """Every parameter gets a gradient."""
     head = HEADS[tag]().train()
     output = head(torch.randn(2, 9, 24))
     output.logits.square().sum().backward()
