@@ -364,7 +364,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         lambda v: 0 < v < math.inf,
     ),
     (
-        ("gamma_pos", "gamma_neg", "weight_decay", "lamda"),
+        ("gamma_pos", "gamma_neg", "weight_decay", "lamda", "csra_lambda"),
         "0 or more, and finite",
         lambda v: 0 <= v < math.inf,
     ),
@@ -372,7 +372,8 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("ema_decay",), "0 or more and less than 1", lambda v: 0 <= v < 1),
     (
         ("img_size", "output_stride", "num_layers", "num_heads", "batch_size", "max_epochs")
-        + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout", "validate_every"),
+        + ("step_size", "topk", "limit", "save_every", "accum_steps", "timeout")
+        + ("validate_every", "hidden_dim"),
         "1 or more",
         lambda v: v >= 1,
     ),

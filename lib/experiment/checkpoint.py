@@ -33,6 +33,7 @@ NAMES_DEPEND_ON = {
 SHAPES_DEPEND_ON = {
     "backbone.": "--arch, or --img-size of a ViT",
     "encoder.": "--arch",
+    "head.": "--hidden-dim, number of labels or --arch",
     "label_embeddings": "--embed-type or number of labels",
     "inter_modal.label_projection.": "--embed-type",
     "object_classifier.": "number of labels or --arch",

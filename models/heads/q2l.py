@@ -35,7 +35,7 @@ class Q2LHead(nn.Module):
         prefix_tokens: int = 0,
     ) -> None:
         super().__init__()
-        size = hidden_dim or min(num_features, 2048)
+        size = min(num_features, 2048) if hidden_dim is None else hidden_dim
         if size % num_heads or size % 2:
             raise ModelError(f"--hidden-dim {size}: must be a multiple of {num_heads} and even")
         feed_forward_size = feed_forward_size or 4 * size
