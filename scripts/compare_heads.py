@@ -75,7 +75,8 @@ def main() -> None:
     from lib.experiment.folder import EXPERIMENTS_ROOT
     from lib.reports.results import Evaluated, open_evaluated, require_same_images
 
-    trials = list(plan(arguments.heads, arguments.seeds, flags))
+    heads, seeds = (list(dict.fromkeys(each)) for each in (arguments.heads, arguments.seeds))
+    trials = list(plan(heads, seeds, flags))
     data = DataFolder.open(trials[0].config.data)
     target = arguments.save_dir or EXPERIMENTS_ROOT / f"heads_{data.name}"
     found: dict[str, list[dict[str, Any]]] = {}
@@ -83,7 +84,7 @@ def main() -> None:
     for number, trial in enumerate(trials, 1):
         print_line(f"{number} of {len(trials)}: {trial.head}, seed {trial.config.seed}")
         experiment = trained(trial.config, data.name)
-        evaluate(experiment, tunes=(data.path / "val.txt").exists())
+        evaluate(experiment, trial.config, data)
         scored.append(open_evaluated(experiment.path))
         require_same_images(scored)
         found.setdefault(trial.head, []).append(measures(experiment, scored[-1]))
@@ -100,23 +101,29 @@ def main() -> None:
 def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> Iterator[Trial]:
     """Every head with every seed. Raises `UserError` for an unknown head and for wrong flags."""
     common = Config.flags(flags)
-    _require_no_own_choice(common)
+    _require_common(common, ("model", "seed"))
+    owners = {name: model for model, names in FLAGS_OF_MODELS.items() for name in names}
     for head in heads:
-        model, *own_flags = shlex.split(head) or [""]
+        try:
+            model, *own_flags = shlex.split(head) or [""]
+        except ValueError as error:
+            raise UserError(f"--heads {head}: {error}") from error
         if model not in FLAGS_OF_MODELS:
             raise UserError(f"--heads {head}: begins with none of {', '.join(FLAGS_OF_MODELS)}")
-        owned = {name for other in FLAGS_OF_MODELS.values() for name in other}
-        foreign = owned - set(FLAGS_OF_MODELS[model])
-        values = {name: value for name, value in common.items() if name not in foreign}
+        values = {name: value for name, value in common.items() if owners.get(name, model) == model}
         own = Config.flags(own_flags)
-        _require_no_own_choice(own)
+        _require_common(own, ("model", "seed", "data"))
         for seed in seeds:
             yield Trial(head, Config(**values | own | {"model": model, "seed": seed}))
 
 
-def _require_no_own_choice(flags: dict[str, Any]) -> None:
-    if "model" in flags or "seed" in flags:
-        raise UserError("--model and --seed: pass --heads and --seeds instead")
+def _require_common(flags: dict[str, Any], names: Sequence[str]) -> None:
+    """Raise `UserError` for `flags` of these `names`, which are not one run's own choice."""
+    remedies = {"model": "pass --heads instead", "seed": "pass --seeds instead"}
+    for name in names:
+        if name in flags:
+            remedy = remedies.get(name, "the same for all heads: pass it outside --heads")
+            raise UserError(f"{flag_name(name)}: {remedy}")
 
 
 def trained(config: Config, data_name: str) -> Any:
@@ -134,25 +141,62 @@ def trained(config: Config, data_name: str) -> Any:
 
 
 def find(config: Config, data_name: str) -> Any:
-    """The run with the flags of `config`, a finished one first; None if there is none."""
-    from lib.experiment.folder import Experiment, runs_folder
+    """The run with the flags of `config`, and of the present data, a finished one first; None if
+    there is none."""
+    import torch
 
+    from lib.experiment.folder import Experiment, runs_folder
+    from lib.runtime.world import World
+    from lib.training.inputs import Inputs
+
+    inputs = Inputs(config, World(torch.device("cpu")))
     same = []
     for file in sorted(runs_folder(config, data_name).glob("exp*/config.yaml")):
         try:
             other = Config.load(file)
         except UserError:  # a folder of another kind
             continue
-        if other.fixed_flags == config.fixed_flags:
-            same.append(Experiment(file.parent, writable=False))
+        experiment = Experiment(file.parent, writable=False)
+        if other.fixed_flags == config.fixed_flags and read_the_same(experiment, inputs):
+            same.append(experiment)
     return min(same, key=lambda one: not one.finished, default=None)
 
 
-def evaluate(experiment: Any, tunes: bool) -> None:
-    """Run evaluate.py, unless there are results of the checkpoint, tuned ones if it `tunes`."""
+def read_the_same(experiment: Any, inputs: Any) -> bool:
+    """Whether a run has read these splits and label embeddings; True for one without a state."""
+    import torch
+
+    from lib.training.resume import changed_splits
+    from lib.training.run_state import RunState
+
+    if not experiment.last_checkpoint.exists():
+        return True
+    state = RunState.load(experiment.last_checkpoint)
+    vectors = inputs.label_embeddings()
+    same = vectors is None or torch.equal(
+        state.model["label_embeddings"].cpu(), torch.as_tensor(vectors).float()
+    )
+    return same and not changed_splits(state, inputs)
+
+
+def evaluate(experiment: Any, config: Config, data: Any) -> None:
+    """Run evaluate.py, unless there are results of this checkpoint and data by its defaults, tuned
+    ones if there is a val.txt."""
+    from lib.common.files import file_digest
+
+    tunes = (data.path / "val.txt").exists()
     results = experiment.path / "results.json"
-    if results.exists() and results.stat().st_mtime > experiment.best_checkpoint.stat().st_mtime:
-        if not tunes or "ece_calibrated" in read_json(results):
+    if results.exists():
+        found = read_json(results)
+        known = found.get("evaluation", {})
+        expected = {
+            "data": data.name,
+            "threshold": config.threshold,
+            "topk": config.topk,
+            "checkpoint_sha256": file_digest(experiment.best_checkpoint),
+        }
+        same = all(known.get(name) == value for name, value in expected.items())
+        if same and (not tunes or "ece_calibrated" in found):
             return
     tuning = ("--tune-thresholds", "f1") if tunes else ()
     run("evaluate.py", "--exp-dir", str(experiment.path), *tuning)

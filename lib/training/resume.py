@@ -107,14 +107,18 @@ def require_same_run(
                 f"{_described(name, previous)}: restore that"
             )
     inputs.data.require_labels(state.labels, f"--resume {experiment.path}")
-    for name, digest in inputs.digests.items():
-        if state.data.get(name) != digest:
-            file = inputs.data.path / f"{name}.txt"
-            raise UserError(
-                f"--resume {experiment.path}: {file} (or what it ignores) has changed since the "
-                "run was started: restore it, or start a new run, with --pretrained-model "
-                f"{experiment.path} from the weights of this one"
-            )
+    if changed := changed_splits(state, inputs):
+        file = inputs.data.path / f"{changed[0]}.txt"
+        raise UserError(
+            f"--resume {experiment.path}: {file} (or what it ignores) has changed since the run "
+            "was started: restore it, or start a new run, with --pretrained-model "
+            f"{experiment.path} from the weights of this one"
+        )
+
+
+def changed_splits(state: RunState, inputs: Inputs) -> list[str]:
+    """The splits that are not those that the run of `state` read."""
+    return [name for name, digest in inputs.digests.items() if state.data.get(name) != digest]
 
 
 def require_position(state: RunState, config: Config, batches: int, file: Path) -> None:

@@ -1,13 +1,16 @@
 """scripts/compare_heads.py: trains what is missing, and writes one table."""
 
 import csv
+import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from lib.config import Config
@@ -60,9 +63,9 @@ def test_heads_by_one_recipe(quickly):
     with open("experiments/heads_colors/heads.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["seed"] for row in rows] == ["0", "1"] * 3
-    # 128 features to 3 labels, with biases; the method has more
+    # 96 features to 3 labels, with biases; the method has more
     parameters = [float(row["head_parameters"]) for row in rows]
-    assert parameters[0] * 1e6 == pytest.approx(97 * 3 - 3 + 3)
+    assert parameters[0] * 1e6 == pytest.approx(96 * 3 + 3)
     assert parameters[2] > parameters[4] > parameters[0]
     for row in rows:
         config = Config.load(Path(row["run"]) / "config.yaml")
@@ -93,6 +96,45 @@ def test_what_is_there_is_not_made_again(quickly):
     assert len(trained()) == 3
 
 
+def test_runs_on_other_data_do_not_count(quickly):
+    """Neither those of other images, nor of other label vectors, under the same names."""
+    flags = [*FLAGS]
+    flags[flags.index("--embed-type") + 1] = "glove"
+    vectors = Path("data/colors/glove.npy")
+    np.save(vectors, np.random.default_rng(0).random((3, 300)))
+    run = ("--heads", "mlic", "linear", *flags)
+    quickly(*run)
+    quickly(*run)
+    assert len(trained()) == 2
+    np.save(vectors, np.random.default_rng(1).random((3, 300)))
+    quickly(*run)
+    assert len(trained()) == 3
+    images = Path("data/colors/train.txt")
+    images.write_text("".join(images.read_text().splitlines(keepends=True)[:-2]))
+    quickly(*run)
+    assert len(trained()) == 5
+
+
+def test_results_by_other_settings_are_made_again(quickly):
+    quickly("--heads", "linear", *FLAGS)
+    table = Path("experiments/heads_colors/heads.md")
+    folder, expected = Path("experiments/linear_colors/exp1"), table.read_text().split(" | ")[:-3]
+    for flags in (("--threshold", "0.9"), ("--data", "others")):
+        if not Path("data/others").exists():
+            shutil.copytree("data/colors", "data/others")
+        command = ("evaluate.py", "--exp-dir", str(folder), "--tune-thresholds", "f1", *flags)
+        compare_heads.run(*command)
+        quickly("--heads", "linear", *FLAGS)
+        known = json.loads((folder / "results.json").read_text())["evaluation"]
+        assert (known["threshold"], known["data"]) == (0.5, "colors")
+        assert table.read_text().split(" | ")[:-3] == expected
+
+
+def test_a_seed_or_head_named_twice_counts_once(quickly):
+    quickly("--heads", "linear", "linear", "--seeds", "0", "0", *FLAGS)
+    assert "| linear | 1 |" in Path("experiments/heads_colors/heads.md").read_text()
+
+
 def test_a_signal_ends_the_training_too(here):
     """With SIGTERM to this process alone, as a scheduler may send it."""
     command = (*HEADS, *FLAGS, "--max-epochs", "9999")
@@ -115,8 +157,11 @@ def test_a_signal_ends_the_training_too(here):
         (("--heads", "mlp"), "--heads mlp: begins with none of mlic, linear, csra"),
         (("--heads", ""), "begins with none of"),
         (("--heads", "linear --pos"), "--pos: belongs to --model mlic"),
-        (("--seed", "3"), "pass --heads and --seeds instead"),
-        (("--heads", "linear --seed 3"), "pass --heads and --seeds instead"),
+        (("--seed", "3"), "--seed: pass --seeds instead"),
+        (("--model", "csra"), "--model: pass --heads instead"),
+        (("--heads", "linear --seed 3"), "--seed: pass --seeds instead"),
+        (("--heads", "linear --data x"), "--data: the same for all heads"),
+        (("--heads", "linear --data 'x"), "--heads linear --data 'x: No closing quotation"),
         (("--depth", "3"), "unrecognized arguments: --depth 3"),
     ],
 )
