@@ -79,7 +79,7 @@ class Localization:
         batch, columns = map(list, zip(*places, strict=True))
         ends = np.cumsum([len(self.boxes[row]) for _, row in kept])[:-1]
         # from the device at once, then image by image
-        grids = [heatmaps[name][batch, columns].double().cpu().numpy() for name in self.maps]
+        grids = [heatmaps[name][batch, columns].cpu().double().numpy() for name in self.maps]
         images = zip(*(np.split(grid, ends) for grid in grids), strict=True)
         for (_, row), maps in zip(kept, images, strict=True):
             self._measure_image(row, [map_.reshape(-1, *self.grid) for map_ in maps])
@@ -103,15 +103,17 @@ class Localization:
 
     def shares(self, row: int) -> dict[int, np.ndarray]:
         """The boxes (K, 4) of an image by label, in shares of its width and height. Raises
-        `UserError` for boxes that lie outside, as those of another size of the picture."""
+        `UserError` for boxes that lie outside, as those of another size of the picture, or that
+        end before they begin."""
         width, height = size = read_header(self.paths[row], self.exif).size
         for column, boxes in self.boxes[row].items():
             for box in boxes.tolist():
-                if leaves(box, size):
+                if leaves(box, size) or box[0] > box[2] or box[1] > box[3]:
                     raise UserError(
                         f"boxes.json: {self.paths[row]}: the box {box} of {self.labels[column]} is "
                         f"not inside the image, which has {width} x {height} pixels (--exif "
-                        f"{self.exif}): give boxes in these pixels, or remove boxes.json"
+                        f"{self.exif}): give boxes as [x0, y0, x1, y1] in these pixels, or remove "
+                        "boxes.json"
                     )
         return {column: boxes / np.array(size * 2) for column, boxes in self.boxes[row].items()}
 

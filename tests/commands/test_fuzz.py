@@ -83,8 +83,8 @@ def read_data_folder() -> None:
     data = DataFolder.open("colors")
     for name in ("train", "val", "test"):
         split = data.split(name)
-    heatmaps = Localization(split, data.labels, data.boxes() or {}, (2, 2), "upright")
-    heatmaps.measure(np.arange(len(split)), torch.rand(*split.targets.shape, 4))
+    heatmaps = Localization(split, data.labels, data.boxes() or {}, (2, 2), "upright", ["evidence"])
+    heatmaps.measure(np.arange(len(split)), {"evidence": torch.rand(*split.targets.shape, 4)})
     heatmaps.results(split.ignore)
 
 
