@@ -18,11 +18,8 @@ from lib.scoring.metrics import summarize
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
-# of results.json's localization; attention's others are those of the whole file
-MAP_MEASURES = {
-    "evidence": ("pointing_accuracy", "energy_in_box", "discrimination"),
-    "attention": ("discrimination",),
-}
+MAPS = ("evidence", "attention")
+MAP_MEASURES = ("pointing_accuracy", "energy_in_box", "discrimination", "same_peak")
 THRESHOLD, TOPK = 0.5, 3  # of an experiment without a config.yaml
 
 
@@ -65,18 +62,21 @@ class Evaluated(NamedTuple):
 
     @property
     def further(self) -> dict[str, float]:
-        """What evaluate.py measured besides what scores alone give, such as pointing accuracy."""
+        """What evaluate.py measured besides what scores alone give, such as the pointing accuracy
+        of each map."""
         localization = self.results.get("localization") or {}
+        # where the maps are known, the single values are those of one of them
+        single = MAP_MEASURES if localization else ()
         return {
             name: float(value)
             for name, value in self.results.items()
             if isinstance(value, (int, float))
-            and name != "mAP"
+            and name not in ("mAP", *single)
             and not name.startswith(("threshold_", "topk_"))
         } | {
             f"{map_}_{name}": float(localization[map_][name])
-            for map_, names in MAP_MEASURES.items()
-            for name in names
+            for map_ in MAPS
+            for name in MAP_MEASURES
             if name in localization.get(map_, {})
         }
 
