@@ -106,6 +106,7 @@ class Gallery:
             self._draw_overlays(name, image, shown, tags)
         found: Note = {}
         if self.boxes:
+            found["map"] = self.maps[0]
             found["boxes"] = [box_around(shown[tag.column][0]).round(4).tolist() for tag in tags]
             found["pixels"] = list(read_header(path, UPRIGHT).size)
         return {
@@ -122,8 +123,8 @@ class Gallery:
         for column, score, _ in tags:
             label = self.labels[column]
             overlay = overlay_heatmaps(image, grids[column][: self.together])
-            words = ", ".join(self.maps) if self.together > 1 else ""
-            overlay = add_caption(overlay, f"{label}  {score:.3f}  {words}".rstrip())
+            words = ", ".join(self.maps[: self.together])
+            overlay = add_caption(overlay, f"{label}  {score:.3f}  {words}")
             save_image(self.stage / OVERLAYS / name / f"{column:04d}_{_slug(label)}.jpg", overlay)
 
     def keep(self, notes: Iterator[Note], rank: int) -> int:
@@ -224,6 +225,8 @@ def prediction(note: Note, labels: Sequence[str]) -> dict[str, Any]:
         else:
             predicted.append(item if verdict == PREDICTED else {**item, "verdict": verdict})
     found = {"path": note["path"], "predicted": predicted}
+    if "boxes" in note:
+        found["map"] = note["map"]  # that the boxes are around
     if missed:
         found["missed"] = missed
     return {**found, "heatmaps": f"grids/{note['name']}.npz"} if "name" in note else found

@@ -52,7 +52,7 @@ def model_card(
     """
     title = f"# {_plain(name.removeprefix(HUB))}"
     lines = ["---", *_head(run, name, licence), "---", "", title, ""]
-    lines += [*_summary(run), "", precision, ""]
+    lines += [*_summary(run, heatmap), "", precision, ""]
     for picture in pictures or []:
         lines += [f"![A test image with the heatmaps of its labels]({picture})", ""]
     lines += ["## Use", "", *_usage(name), "", "## Scores", ""]
@@ -86,16 +86,17 @@ def _head(run: Evaluated, name: str, licence: str | None) -> list[str]:
     return yaml.safe_dump(content, sort_keys=False, allow_unicode=True).rstrip().split("\n")
 
 
-def _summary(run: Evaluated) -> Iterator[str]:
+def _summary(run: Evaluated, heatmap: str) -> Iterator[str]:
     count = len(run.stored.labels)
     made = ""
     if run.config:
         head = "the method below" if run.config.model == "mlic" else f"the head {run.config.model}"
         made = f" {run.config.arch} at {run.config.img_size} px with {head}."
-    yield (
-        f"Finds which of {count} labels are in an image, and shows the patches of the image that "
-        f"each label's score comes from.{made}"
-    )
+    shows = {
+        "evidence": "the patches of the image that each label's score comes from",
+        "attention": "where each label looked in the image",
+    }[heatmap]
+    yield f"Finds which of {count} labels are in an image, and shows {shows}.{made}"
 
 
 def _usage(name: str) -> Iterator[str]:

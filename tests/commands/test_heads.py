@@ -17,12 +17,23 @@ FLAGS = tuple(
     )
     if flag not in ("--embed-type", "random", "--pos")
 )
+# the first decides the score
+MAPS = {
+    "linear": ("evidence",),
+    "csra": ("evidence", "attention"),
+    "ml_decoder": ("attention",),
+    "q2l": ("attention",),
+    "mlic": ("evidence", "attention"),
+}
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, capsys, no_curves):
     monkeypatch.chdir(tmp_path)
-    make_data(tmp_path)
+    data = make_data(tmp_path)
+    boxes = [{"label": label, "box": [1, 2, 30, 35]} for label in ("red", "green", "blue")]
+    paths = [line.split("\t")[0] for line in (data / "test.txt").read_text().splitlines()]
+    (data / "boxes.json").write_text(json.dumps({path: boxes for path in paths}))
     return lambda *command: run_here(monkeypatch, capsys, *command)
 
 
@@ -43,6 +54,20 @@ def test_a_head_from_training_to_heatmaps(here, flags):
     assert here("evaluate.py", "--exp-dir", folder, "--workers", "0").code == 0
     results = json.loads((Path(folder) / "results.json").read_text())
     assert 0 <= results["mAP"] <= 1
+    maps = MAPS[flags[0]]
+    expected = [*maps, *(f"{name}, label-blind" for name in maps), "even"]
+    assert list(results["localization"]) == expected
+    single = results["localization"][maps[-1]]["energy_in_box"]
+    assert results["energy_in_box"] == single
+    assert here("scripts/report.py", "--exp-dir", folder, "--resamples", "20").code == 0
+    exported = here("scripts/export.py", "--exp-dir", folder, "--format", "hub", "--out", "hub")
+    assert exported.code == 0, exported.err
+    shows = {"evidence": "score comes from", "attention": "where each label looked"}[maps[0]]
+    assert shows in Path("hub/README.md").read_text()
+    if len(maps) == 1:
+        (other,) = {"evidence", "attention"} - {*maps}
+        line = error_line(here("infer.py", "--exp-dir", folder, "--map", other))
+        assert f"--map {other}: --model {flags[0]} has no {other}: pass --map {maps[0]}" in line
     assert here("infer.py", "--exp-dir", folder, "--limit", "2", "--workers", "0").code == 0
     assert (Path(folder) / "visualization/index.html").is_file()
     again = (*FLAGS, "--model", *flags, "--pretrained-model", folder)
@@ -68,6 +93,9 @@ def test_a_head_from_training_to_heatmaps(here, flags):
             "--csra-heads: invalid choice: 3 (choose from 1, 2, 4, 6, 8)",
         ),
         (("--model", "q2l", "--hidden-dim", "18"), "--hidden-dim 18: must be a multiple of 4"),
+        (("--model", "q2l", "--hidden-dim", "-4"), "--hidden-dim -4: must be 1 or more"),
+        (("--model", "q2l", "--hidden-dim", "0"), "--hidden-dim 0: must be 1 or more"),
+        (("--model", "csra", "--csra-lambda", "nan"), "--csra-lambda nan: must be 0 or more, and"),
         (("--model", "mlp"), "invalid choice: 'mlp'"),
     ],
 )
@@ -121,3 +149,8 @@ def test_an_experiment_of_another_head_is_refused(here):
     start = ("--pretrained-model", "experiments/mlic_colors/exp1")
     line = error_line(here("train.py", *mlic, *start, "--no-context"))
     assert "a checkpoint of another --no-context: it has intra_modal." in line
+    q2l = (*FLAGS, "--model", "q2l", "--hidden-dim")
+    assert here("train.py", *q2l, "16").code == 0
+    start = ("--pretrained-model", "experiments/q2l_colors/exp1")
+    line = error_line(here("train.py", *q2l, "32", *start))
+    assert "a checkpoint of another --hidden-dim" in line

@@ -394,6 +394,7 @@ def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
     _, lines = infer("--images", "upright.png", "turned.png", "--threshold", "0", "--boxes")
     upright, turned = ({one["label"]: one["box"] for one in line["predicted"]} for line in lines)
     assert upright == turned and set(upright) == set(LABELS)
+    assert [line["map"] for line in lines] == ["evidence"] * 2
     width, height = Image.open("upright.png").size
     for one, line in zip(pictures(infer.folder), lines, strict=True):
         grids, _ = grids_of(infer.folder, one)
@@ -401,7 +402,10 @@ def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
             grid = grids[LABELS.index(item["label"])]
             expected = box_around(grid) * np.array([width, height] * 2)
             np.testing.assert_allclose(item["box"], expected, atol=0.1)
-    assert "box" not in infer("--images", "upright.png", "--threshold", "0")[1][0]["predicted"][0]
+    flags = ("--images", "upright.png", "--threshold", "0")
+    assert infer(*flags, "--boxes", "--map", "attention")[1][0]["map"] == "attention"
+    (line,) = infer(*flags)[1]
+    assert "box" not in line["predicted"][0] and "map" not in line
 
 
 def copy_images(*numbers):
