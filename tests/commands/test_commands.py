@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,13 +14,15 @@ import torch
 import yaml
 from PIL import Image
 
+from lib.data.folder import DataFolder
 from lib.predictor import Predictor
 from lib.scoring.heatmap_examples import load_examples
 from tests.helpers.commands import TINY, error_line, make_data, run, run_here, start
+from tests.helpers.twins import literal_localization
 
 TRAIN = (
     *("train.py", *TINY, *"--data digits --batch-size 8 --max-epochs 2 --pos --lr 1e-3".split()),
-    *"--ema-decay 0.5 --workers 1".split(),
+    *"--ema-decay 0.5 --workers 1 --img-size 64".split(),
 )
 
 
@@ -170,7 +173,7 @@ def test_heatmaps_and_page(work):
         assert line["path"] == path and line["predicted"] == []
         assert sorted(item["label"] for item in line["missed"]) == sorted(names.split(","))
         with np.load(folder / line["heatmaps"], allow_pickle=False) as stored:
-            assert stored["attention"].shape == stored["evidence"].shape == (10, 1, 1)
+            assert stored["attention"].shape == stored["evidence"].shape == (10, 2, 2)
             assert stored["scores"].shape == (10,)
             assert stored["labels"].tolist()[0] == "zero"
     for pictures in ("images", "thumbnails"):
@@ -348,3 +351,29 @@ def test_interrupted_run_leaves_with_130(tmp_path):
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=300) == 130
     assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+def test_maps_are_measured_under_their_names(colors, monkeypatch, capsys):
+    """On 2 x 2 patches, against the literal measures of what `Predictor` gives."""
+    random = np.random.default_rng(0)
+    split = DataFolder.open("colors").split("test")
+    boxes = {}
+    for path in split.paths:
+        ends = np.sort(random.uniform(0, 40, (3, 2, 2)), axis=1).reshape(3, 4).tolist()
+        boxes[path] = [
+            {"label": label, "box": box}
+            for label, box in zip(("red", "green", "blue"), ends, strict=True)
+        ]
+    Path("data/colors/boxes.json").write_text(json.dumps(boxes))
+    result = run_here(monkeypatch, capsys, "evaluate.py", "--exp-dir", str(colors))
+    assert result.code == 0, result.err
+    found = json.loads((colors / "results.json").read_text())["localization"]
+    _, heatmaps = Predictor(colors, device="cpu", map="both")(split.paths)
+    assert heatmaps.shape[2:] == (3, 2, 2)
+    labels = ["red", "green", "blue"]
+    for name, maps in zip(("evidence", "attention"), heatmaps.swapaxes(0, 1), strict=True):
+        expected = literal_localization(
+            split, labels, boxes, maps.reshape(*maps.shape[:2], 4), (2, 2)
+        )
+        assert found[name] == pytest.approx(expected, abs=1e-5)
+    assert found["evidence"]["energy_in_box"] != found["attention"]["energy_in_box"]
