@@ -37,6 +37,9 @@ prepare_digits() {
 prepare_voc() {
   data=voc2007_demo # not voc2007, which may have been made in another way
   if [ -f data/$data/train.txt ]; then
+    if ! head -n 1 data/$data/train.txt | grep -qF "$voc/JPEGImages/"; then
+      fail "data/$data was made of another folder than $voc: remove it, and experiments/mlic_$data"
+    fi
     echo "data/$data is there"
   else
     python scripts/voc2007.py --data-dir "$voc" --save-dir data/$data --val 0.05
@@ -45,8 +48,19 @@ prepare_voc() {
   label_vectors
   recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --select-on val)
   local fast
-  fast=$(python -c 'from lib.runtime.device import *
-device = select_device("auto"); print(device.type == "cuda" or computes_bfloat16(device))')
+  fast=$(python - <<'PYTHON'
+from lib.common.cli import run_main
+from lib.runtime.device import computes_bfloat16, select_device
+
+
+def main() -> None:
+    device = select_device("auto")
+    print(device.type == "cuda" or computes_bfloat16(device))
+
+
+run_main(main)
+PYTHON
+  )
   if [ "$fast" = True ]; then
     recipe+=(--lamda 1 --lr 2e-4 --batch-size 32 --max-epochs 8 --ema-decay 0.99 --amp --validate ema)
   else # no time for more than the head, on features of the ImageNet weights
