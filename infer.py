@@ -82,6 +82,13 @@ def main() -> None:
         "where the label looked, as published, or both (default: evidence, if the --model has it)",
     )
     parser.add_argument(
+        "--engine",
+        choices=("pytorch", "onnxruntime"),
+        help="what computes the network: onnxruntime, on the CPU in float32, may be faster where "
+        "bfloat16 is not; it exports the model into the experiment's onnx/ first, once "
+        "(default: pytorch)",
+    )
+    parser.add_argument(
         "--serve",
         action="store_true",
         help="serve a page at 127.0.0.1 on which images can be dropped",

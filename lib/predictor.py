@@ -4,13 +4,14 @@ Shapes: B images, M maps, C labels, H x W patches.
 """
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor, nn
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
@@ -81,7 +82,9 @@ class Predictor:
         self.amp = self.config.amp if precision is None else uses_amp(precision, self.device)
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
-        self.normalizer = build_normalizer(self.config, self.device)
+        # what takes pixels (B, 3, S, S) to `Output`, in two steps
+        self.preprocess: Callable[[Tensor], Tensor] = build_normalizer(self.config, self.device)
+        self.network: nn.Module = self.model
 
     @property
     def precision(self) -> str:
@@ -172,7 +175,7 @@ class Predictor:
         pixels = torch.stack([to_pixels(resize(_as_image(image, exif), size)) for image in images])
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
-                output = self.model(self.normalizer(pixels.to(self.device)))
+                output = self.network(self.preprocess(pixels.to(self.device)))
             heatmaps = torch.stack([output.heatmaps(name) for name in maps], dim=1)
             heatmaps = heatmaps.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
@@ -195,7 +198,7 @@ class Predictor:
             world=self.world,
             bad_images=bad_images,
         )
-        return predict([self.model], loader, self.normalizer, self.device, self.amp)
+        return predict([self.network], loader, self.preprocess, self.device, self.amp)
 
 
 def _require_several(images: object) -> None:

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError, writing
-from lib.common.files import staged_folder
+from lib.common.files import file_digest, staged_folder
 from lib.data.pictures import read_image
 from lib.data.transforms import resize
 from lib.predictor import Predictor
@@ -130,6 +130,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     config, tuning = predictor.config, predictor.tuning()
     thresholds = predictor.cutoffs().values.astype(float).tolist()
     facts: dict[str, Any] = {
+        "checkpoint": file_digest(predictor.experiment.best_checkpoint),
         "labels": predictor.labels,
         "thresholds": thresholds,
         "criterion": tuning.criterion if tuning else "fixed",
@@ -187,12 +188,23 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
     onnx.checker.check_model(str(file))
 
 
-def _load_onnx(file: Path, program: Program) -> RunProgram:
+def onnx_session(file: Path) -> Any:
+    """ONNX Runtime's session of an exported program, with as many threads as PyTorch has."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
-    names = program.outputs
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    return onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+
+
+def onnx_run(session: Any) -> RunProgram:
+    """The program of `onnx_session` as a function."""
+    names = [output.name for output in session.get_outputs()]
     return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
+
+
+def _load_onnx(file: Path, program: Program) -> RunProgram:
+    return onnx_run(onnx_session(file))
 
 
 def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ from lib.common.errors import UserError
 from lib.common.files import file_digest
 from lib.data.folder import DataFolder, Split
 from lib.data.pictures import images_in, other_files_in
+from lib.export.engine import use_onnxruntime
 from lib.inference import summary
 from lib.inference.done import TAGS, Done, draw_in_parts
 from lib.inference.gallery import PAGE, PREDICTIONS, Note, prediction, save_predictions
@@ -90,6 +91,7 @@ def infer(
     skip_done: bool = False,
     map: str | None = None,
     precision: str | None = None,
+    engine: str | None = None,
     batch_size: int | None = None,
     workers: int | None = None,
 ) -> Path:
@@ -99,9 +101,9 @@ def infer(
     leaves out the images that earlier runs with it have tagged, see `Done`.
 
     None stands for what the experiment was trained with, or for no limit; for `threshold` see
-    `Predictor.cutoffs`, for `map` and `precision` `Predictor`. Overlays are written
-    for `images`, unless `overlays` says otherwise; `boxes` are found around the heatmaps. Raises
-    `UserError` if there is nothing to show.
+    `Predictor.cutoffs`, for `map` and `precision` `Predictor`, for `engine` `use_onnxruntime`.
+    Overlays are written for `images`, unless `overlays` says otherwise; `boxes` are found around
+    the heatmaps. Raises `UserError` if there is nothing to show.
     """
     with world.raise_on_all_ranks():
         if images and only_errors:
@@ -114,6 +116,9 @@ def infer(
             raise UserError(f"{flag}: {alone} has no heatmaps; leave one out")
         if skip_done:
             _require_all_tags(images, labels, alone)
+        onnx = engine == "onnxruntime"
+        if onnx and precision not in (None, "float32"):
+            raise UserError(f"--engine {engine}: computes in float32; leave out --precision")
         predictor = Predictor(exp_dir, world=world, map=map, precision=precision)
         config, names = predictor.config, predictor.labels
         selection = Selection(
@@ -131,6 +136,8 @@ def infer(
             data.require_labels(names, str(exp_dir))
             split = data.split("test")
 
+    if onnx:
+        use_onnxruntime(predictor)
     say = print_note if format else print_line  # where tags are on stdout, nothing else is
     done = None
     if skip_done:
@@ -170,7 +177,7 @@ def infer(
         shown.pictures, len(split), shown.verdicts, shown.unreadable, listed=format is None
     ):
         say(line)
-    if precision:
+    if precision or engine:
         say(f"precision: {predictor.precision}")
     if format:
         return predictor.experiment.path
