@@ -23,7 +23,7 @@ class Output(NamedTuple):
 
     `attention` (B, C, N): where a label looks. It sums to 1 over the patches of a network without
     prefix tokens. `evidence` (B, C, N): the logits of single patches from which the prediction
-    comes; for the method it is their maximum.
+    comes; for the method it is their maximum, so its sigmoid is what a patch alone would score.
     """
 
     logits: Tensor
