@@ -1,8 +1,5 @@
 """`infer.py --engine onnxruntime`: ONNX Runtime computes an experiment's network, on the CPU."""
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 
@@ -64,12 +61,11 @@ def use_onnxruntime(predictor: Predictor) -> None:
     def export() -> None:
         if not file.exists():
             print_note(f"{FLAG}: exports the model to {file}, once")
-            with _named():
-                export_graph(predictor, FORMAT, folder, noise(predictor, TOGETHER))
+            export_graph(predictor, FORMAT, folder, noise(predictor, TOGETHER), FLAG)
 
     world = predictor.world
-    with world.raise_on_all_ranks(), _named():
-        require_packages(FORMAT)
+    with world.raise_on_all_ranks():
+        require_packages(FORMAT, FLAG)
     world.broadcast_from_main(export)
     with world.raise_on_all_ranks():
         try:
@@ -82,12 +78,3 @@ def use_onnxruntime(predictor: Predictor) -> None:
             raise UserError(f"{FLAG}: {file} is of another checkpoint: remove {folder}")
     predictor.network, predictor.preprocess = OnnxNetwork(onnx_run(session)), nn.Identity()
     predictor.amp = False
-
-
-@contextlib.contextmanager
-def _named() -> Iterator[None]:
-    """Errors of an export name the flag that asked for it."""
-    try:
-        yield
-    except UserError as error:
-        raise UserError(f"{FLAG}: {str(error).removeprefix(f'--format {FORMAT}: ')}") from error

@@ -70,17 +70,19 @@ class Format(NamedTuple):
     load: Callable[[Path, Program], RunProgram]
 
 
-def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarray) -> float:
+def export_graph(
+    predictor: Predictor, form: str, target: Path, images: np.ndarray, flag: str | None = None
+) -> float:
     """Write the program of `predictor`, on the CPU, as `form` ("onnx" or "torch_export") to the
     folder `target`.
 
     What is written is loaded and run on `images` (B, S, S, 3), a few at once and the first one
     alone; gives the largest difference from the predictor's float32 scores and heatmaps. Raises
     `UserError` where that is more than 1e-4, where the network cannot be exported, or `target`
-    exists; nothing is written then.
+    exists; nothing is written then. Errors name the `flag` that asked for it (default: --format).
     """
-    chosen = FORMATS[form]
-    require_packages(form)
+    chosen, flag = FORMATS[form], flag or f"--format {form}"
+    require_packages(form, flag)
     if target.exists():
         raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
     config = predictor.config
@@ -96,11 +98,9 @@ def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarr
                 raise
             except Exception as error:  # the exporters fail in many ways
                 reason = " ".join(str(error).split())[:300]
-                raise UserError(
-                    f"--format {form}: {config.arch} cannot be exported: {reason}"
-                ) from error
+                raise UserError(f"{flag}: {config.arch} cannot be exported: {reason}") from error
         predictor.amp = False
-        return _compare(predictor, chosen.load(file, program), images, form)
+        return _compare(predictor, chosen.load(file, program), images, flag)
 
 
 def pictures(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
@@ -115,14 +115,12 @@ def noise(predictor: Predictor, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def require_packages(form: str) -> None:
-    """Raise `UserError` where a package that `form` needs is missing."""
+def require_packages(form: str, flag: str) -> None:
+    """Raise `UserError`, which names the `flag`, where a package that `form` needs is missing."""
     needed = FORMATS[form].packages
     missing = [name for name in needed if importlib.util.find_spec(name) is None]
     if missing:
-        raise UserError(
-            f"--format {form}: needs the package {missing[0]}: pip install {' '.join(needed)}"
-        )
+        raise UserError(f"{flag}: needs the package {missing[0]}: pip install {' '.join(needed)}")
 
 
 def metadata(predictor: Predictor) -> dict[str, str]:
@@ -148,7 +146,7 @@ def metadata(predictor: Predictor) -> dict[str, str]:
     return texts
 
 
-def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: str) -> float:
+def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, flag: str) -> float:
     largest, names = 0.0, predictor.model.maps
     groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
     for part in (images[:1], *groups):
@@ -159,11 +157,11 @@ def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, form: st
         ):
             one = found[name]
             if one.shape != expected.shape:
-                raise UserError(f"--format {form}: gives {one.shape}, expected {expected.shape}")
+                raise UserError(f"{flag}: gives {one.shape}, expected {expected.shape}")
             largest = max(largest, float(np.abs(one - expected).max()))
     if not largest <= TOLERANCE:
         raise UserError(
-            f"--format {form}: the exported program differs from PyTorch's scores or heatmaps by "
+            f"{flag}: the exported program differs from PyTorch's scores or heatmaps by "
             f"{largest:.2g}, more than {TOLERANCE:g}; nothing was written"
         )
     return largest

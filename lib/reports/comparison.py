@@ -102,7 +102,7 @@ def compare(
     names: dict[str, str] = {}
     for one in runs:
         measured = one.stored.summary(one.threshold if threshold is None else threshold, one.topk)
-        further = one.further
+        further = one.further | one.of_maps
         run = ScoredRun(
             str(one.path),
             one.config.fixed_flags if one.config else {},

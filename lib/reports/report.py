@@ -13,7 +13,7 @@ from lib.common.console import print_line
 from lib.common.html import write_page
 from lib.reports import charts
 from lib.reports.heatmap_pictures import heatmap_pictures
-from lib.reports.results import MAPS, Evaluated, Scores
+from lib.reports.results import Evaluated, Scores
 from lib.reports.worst_mistakes import worst_examples
 from lib.scoring import bootstrap, mistakes
 from lib.scoring.calibration import CALIBRATION_BINS, Bins, bin_scores, expected_calibration_error
@@ -124,11 +124,9 @@ def write_report(
 
 
 def _further(run: Evaluated) -> Iterator[tuple[str, float]]:
-    """Values that only evaluate.py has; tuned scores and those of maps have tables of their own."""
+    """Values that only evaluate.py has; tuned scores are in the table of thresholds."""
     learned = ("temperature", "ece_calibrated") if (run.path / FILE).is_file() else ()
     for name, value in run.further.items():
-        if name.startswith(MAPS):
-            continue
         if name in learned or not name.startswith(("tuned_", "temperature", "ece")):
             yield NAMES_OF_FURTHER.get(name, name.replace("_", " ")), value
 

@@ -62,18 +62,22 @@ class Evaluated(NamedTuple):
 
     @property
     def further(self) -> dict[str, float]:
-        """What evaluate.py measured besides what scores alone give, such as the pointing accuracy
-        of each map."""
-        localization = self.results.get("localization") or {}
+        """What evaluate.py measured besides what scores alone and `of_maps` give."""
         # where the maps are known, the single values are those of one of them
-        single = MAP_MEASURES if localization else ()
+        single = MAP_MEASURES if self.results.get("localization") else ()
         return {
             name: float(value)
             for name, value in self.results.items()
             if isinstance(value, (int, float))
             and name not in ("mAP", *single)
             and not name.startswith(("threshold_", "topk_"))
-        } | {
+        }
+
+    @property
+    def of_maps(self) -> dict[str, float]:
+        """How well each map points, and tells labels apart; empty where that was not measured."""
+        localization = self.results.get("localization") or {}
+        return {
             f"{map_}_{name}": float(localization[map_][name])
             for map_ in MAPS
             for name in MAP_MEASURES

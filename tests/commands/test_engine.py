@@ -1,7 +1,6 @@
 """infer.py --engine onnxruntime: the same tags and heatmaps, from the exported program."""
 
 import json
-import shutil
 from types import SimpleNamespace
 
 import numpy as np
@@ -10,28 +9,15 @@ import torch
 
 from lib.common.errors import UserError
 from lib.export import engine, graph
-from tests.helpers.commands import error_line, make_data, make_experiment, run_here
+from tests.helpers.commands import error_line, run_here
 
 COMMAND = ("infer.py", "--exp-dir", "experiments/toy", "--workers", "0", "--threshold", "0")
 ENGINE = ("--engine", "onnxruntime")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("engine")
-    make_data(folder, images=9)
-    make_experiment(folder, "--img-size", "64")
-    return folder
-
-
 @pytest.fixture
-def infer(made, tmp_path, monkeypatch, capsys):
-    """Runs infer.py in a copy of the folder."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    run = lambda *flags: run_here(monkeypatch, capsys, *COMMAND, *flags)  # noqa: E731
-    run.folder = tmp_path / "experiments" / "toy"
-    return run
+def infer(toy, monkeypatch, capsys):
+    return lambda *flags: run_here(monkeypatch, capsys, *COMMAND, *flags)
 
 
 def shown(folder):
@@ -45,9 +31,9 @@ def shown(folder):
     return {note["path"]: note["predicted"] for note in notes}, grids
 
 
-def test_tags_and_heatmaps_are_the_same(infer, monkeypatch):
+def test_tags_and_heatmaps_are_the_same(infer, toy, monkeypatch):
     assert infer("--map", "both").code == 0
-    expected, expected_grids = shown(infer.folder)
+    expected, expected_grids = shown(toy)
     sizes = []
 
     def counted(session):
@@ -58,7 +44,7 @@ def test_tags_and_heatmaps_are_the_same(infer, monkeypatch):
     result = infer("--map", "both", *ENGINE)
     assert result.code == 0, result.err
     assert "exports the model to experiments/toy/onnx/model.onnx, once" in result.err
-    found, grids = shown(infer.folder)
+    found, grids = shown(toy)
     assert len(found) == 9 and found.keys() == expected.keys()
     for path, tags in found.items():
         assert [tag["label"] for tag in tags] == [tag["label"] for tag in expected[path]]
@@ -67,23 +53,23 @@ def test_tags_and_heatmaps_are_the_same(infer, monkeypatch):
         for name in ("scores", "evidence", "attention"):
             np.testing.assert_allclose(one[name], other[name], atol=1e-4)
     assert max(sizes) <= graph.TOGETHER and sum(sizes) == 9
-    program = infer.folder / "onnx" / "model.onnx"
+    program = toy / "onnx" / "model.onnx"
     before = program.stat().st_mtime_ns
     again = infer("--tags-only", *ENGINE, "--precision", "float32")
     assert again.code == 0 and "exports" not in again.err and "precision: float32" in again.out
     assert program.stat().st_mtime_ns == before
 
 
-def test_a_program_of_another_checkpoint_is_refused(infer):
+def test_a_program_of_another_checkpoint_is_refused(infer, toy):
     assert infer("--tags-only", *ENGINE).code == 0
-    file = infer.folder / "checkpoints" / "best_ema_model.pth"
+    file = toy / "checkpoints" / "best_ema_model.pth"
     content = torch.load(file, weights_only=True)
     torch.save(content | {"note": 1}, file)
     line = error_line(infer("--tags-only", *ENGINE))
     assert "onnx/model.onnx is of another checkpoint: remove experiments/toy/onnx" in line
 
 
-def test_what_cannot_be_done_is_one_line(infer, monkeypatch):
+def test_what_cannot_be_done_is_one_line(infer, toy, monkeypatch):
     assert "computes in float32" in error_line(infer(*ENGINE, "--precision", "bfloat16"))
     assert "--engine cannot be combined with --serve" in error_line(infer(*ENGINE, "--serve"))
     with pytest.raises(UserError, match="computes on the CPU: pass --device cpu"):
@@ -100,7 +86,7 @@ def test_what_cannot_be_done_is_one_line(infer, monkeypatch):
         patch.setitem(graph.FORMATS, "onnx", graph.FORMATS["onnx"]._replace(write=fail))
         line = error_line(infer(*ENGINE))
     assert "--engine onnxruntime: test_resnet cannot be exported: no such operator" in line
-    assert not (infer.folder / "onnx").exists()
-    (infer.folder / "onnx").mkdir()
-    (infer.folder / "onnx" / "model.onnx").write_bytes(b"no program")
+    assert not (toy / "onnx").exists()
+    (toy / "onnx").mkdir()
+    (toy / "onnx" / "model.onnx").write_bytes(b"no program")
     assert "model.onnx cannot be read: remove experiments/toy/onnx" in error_line(infer(*ENGINE))

@@ -17,26 +17,16 @@ from lib.inference.infer import find_images
 from lib.inference.overlays import GAP
 from lib.inference.visualize import in_threads
 from lib.scoring.boxes import box_around
-from tests.helpers.commands import error_line, make_data, make_experiment, run_here
+from tests.helpers.commands import error_line, run_here
 
 LABELS = ["red", "green", "blue"]
 COMMAND = ("infer.py", "--exp-dir", "experiments/toy", "--workers", "0")
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("infer")
-    make_data(folder, images=9)
-    make_experiment(folder, "--img-size", "64")
-    return folder
-
-
 @pytest.fixture
-def infer(made, tmp_path, monkeypatch, capsys):
-    """Runs infer.py in a copy of the folder; gives its output and what it wrote."""
-    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / "experiments" / "toy" / "visualization"
+def infer(toy, monkeypatch, capsys):
+    """Runs infer.py; gives its output and what it wrote."""
+    folder = toy / "visualization"
 
     def succeed(*flags):
         result = run_here(monkeypatch, capsys, *COMMAND, *flags)
@@ -328,7 +318,7 @@ def test_tags_alone_are_those_of_the_page(infer):
     assert alone.splitlines()[-1] == "predictions: experiments/toy/visualization/predictions.jsonl"
 
 
-def test_tags_for_other_programs(infer, made, monkeypatch, capsys):
+def test_tags_for_other_programs(infer, monkeypatch, capsys):
     """Standard output has nothing but the tags of the images, as in predictions.jsonl."""
     flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
     _, lines = infer(*flags)
@@ -381,8 +371,7 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("flag", ["--overlays", "--boxes", "--map attention"])
-def test_tags_alone_have_no_heatmaps(made, monkeypatch, capsys, flag):
-    monkeypatch.chdir(made)
+def test_tags_alone_have_no_heatmaps(toy, monkeypatch, capsys, flag):
     result = run_here(monkeypatch, capsys, *COMMAND, "--tags-only", *flag.split())
     says = f"{flag.split()[0]}: --tags-only has no heatmaps; leave one out"
     assert says in error_line(result)
@@ -493,7 +482,6 @@ def test_a_run_that_failed_goes_on(infer, monkeypatch):
         ("--serve", "--skip-done cannot be combined with --serve"),
     ],
 )
-def test_skip_done_with_flags_that_it_does_not_fit(made, monkeypatch, capsys, flags, says):
-    monkeypatch.chdir(made)
+def test_skip_done_with_flags_that_it_does_not_fit(toy, monkeypatch, capsys, flags, says):
     result = run_here(monkeypatch, capsys, *COMMAND[:3], "--skip-done", *flags.split())
     assert says in error_line(result)

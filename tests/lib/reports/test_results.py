@@ -21,11 +21,12 @@ def test_the_summary_is_that_of_the_evaluation(tmp_path):
     del expected["per_label"]
     assert stored.summary(0.4, 2) == expected
     assert (run.threshold, run.topk) == (0.5, 3)
-    assert run.further == {"pointing_accuracy": 0.75}
+    assert run.further == {"pointing_accuracy": 0.75} and run.of_maps == {}
     maps = {"evidence": {"pointing_accuracy": 0.9}, "attention": {"pointing_accuracy": 0.75}}
     run.results["localization"] = maps | {"even": {"pointing_accuracy": 0.5}}
     # the single value, which is that of one of the maps, is not compared with other heads' ones
-    assert run.further == {
+    assert run.further == {}
+    assert run.of_maps == {
         "evidence_pointing_accuracy": 0.9,
         "attention_pointing_accuracy": 0.75,
     }
