@@ -130,7 +130,10 @@ class ChannelProjection(nn.Module):
         self.norm = nn.BatchNorm1d(num_features)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        projected = self.linear(tokens)
+        return self.norm_relu(self.linear(tokens))
+
+    def norm_relu(self, projected: Tensor) -> Tensor:
+        """What follows the convolution."""
         return self.norm(projected.flatten(0, 1)).relu().view_as(projected)
 
 
@@ -151,7 +154,10 @@ class IntraModalAttention(nn.Module):
         with torch.autocast(query.device.type, enabled=False):
             # unscaled products of D terms leave the range of float16
             beta = torch.softmax(query.float() @ key.float().mT, dim=-1)
-        return self.context(beta.to(value.dtype) @ value)
+        beta = beta.to(value.dtype)
+        if value.shape[1] < patches.shape[1]:  # the same, with fewer rows for the convolution
+            return self.context.norm_relu(beta @ self.context.linear(value))
+        return self.context(beta @ value)
 
 
 def patch_classifier(

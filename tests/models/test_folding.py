@@ -1,6 +1,7 @@
 """Models for inference: norms folded away, the same outputs."""
 
 import copy
+import math
 
 import pytest
 import torch
@@ -30,13 +31,14 @@ def norms(model: nn.Module) -> int:
 
 
 @pytest.mark.parametrize("arch", ["resnet10t", "test_efficientnet", "test_resnet", "test_vit"])
-def test_outputs_are_the_same_without_any_norm(arch):
+def test_outputs_are_the_same_without_norms(arch):
     torch.manual_seed(0)
     backbone = build_backbone(arch, find_arch(arch), image_size=64)
     model = trained(MLIC(backbone, 5, num_heads=4, position=True)).eval()
     quick = copy.deepcopy(model)
     fold_norms(quick, torch.zeros(1, 3, 64, 64))
-    assert norms(model) >= 4 and norms(quick) == 0
+    mixed = math.prod(backbone.grid) > 5  # then the context's norm takes mixtures of rows
+    assert norms(model) >= 4 and norms(quick) == mixed
     images = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         for found, expected in zip(quick(images), model(images), strict=True):

@@ -75,9 +75,11 @@ def test_channel_projection_is_a_1x1_convolution_with_batch_norm():
     torch.testing.assert_close(projection(tokens), expected)
 
 
-def test_intra_modal_attention_weighs_values_over_labels():
-    attention = IntraModalAttention(4).eval()
-    patches, objects = torch.randn(2, 5, 4), torch.randn(2, 3, 4)
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("num_labels", [3, 5, 7])  # fewer, as many and more than patches
+def test_intra_modal_attention_weighs_values_over_labels(num_labels, training):
+    attention = IntraModalAttention(4).train(training)
+    patches, objects = torch.randn(2, 5, 4), torch.randn(2, num_labels, 4)
     query, key = attention.patch_query(patches), attention.object_key(objects)
     value = attention.object_value(objects)
     mixed = torch.zeros(2, 5, 4)
