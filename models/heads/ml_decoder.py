@@ -53,7 +53,7 @@ class MLDecoderHead(nn.Module):
     def forward(self, tokens: Tensor) -> Output:
         """Tokens (B, P + N, D) -> `Output`."""
         memory = F.relu(self.embedding(tokens))
-        queries = self.queries.expand(len(memory), -1, -1)  # for each image its own dropout
+        queries = self.queries.expand(memory.shape[0], -1, -1)  # for each image its own dropout
         queries = self.query_norm(queries + self.dropout(queries)).to(memory.dtype)
         groups, attention = self.decoder(queries, queries, memory, memory)
         outputs = torch.einsum("bge,gec->bgc", groups, self.output.to(groups.dtype)).flatten(1)

@@ -61,7 +61,7 @@ class Q2LHead(nn.Module):
         for layer in self.encoder:
             patches = layer(patches, self.position)
         keys = patches + self.position
-        labels = torch.zeros_like(self.queries).expand(len(tokens), -1, -1)
+        labels = torch.zeros_like(self.queries).expand(tokens.shape[0], -1, -1)
         for layer in self.decoder:
             labels, attention = layer(labels, labels + self.queries, keys, patches)
         logits = self.classifier(self.norm(labels))

@@ -18,7 +18,7 @@ from lib.data.pictures import read_image
 from lib.data.transforms import resize
 from lib.export import graph as export_graph
 from lib.predictor import Predictor
-from tests.helpers.commands import ROOT, error_line, run_here
+from tests.helpers.commands import ROOT, error_line, make_data, make_experiment, run_here
 from tests.lib.scoring.test_tuning import write_tuning
 
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -139,6 +139,19 @@ def test_without_the_data_made_up_pictures_are_compared(colors, here):
     result = here("torch_export")
     assert result.code == 0 and "4 made-up images, as no test image is at hand" in result.out
     assert "--images: nothing is compared" in error_line(here("published", "--images", "x.png"))
+
+
+@pytest.mark.parametrize("form", ["onnx", "torch_export"])
+@pytest.mark.parametrize("head", ["linear", "csra", "ml_decoder", "q2l"])
+def test_other_heads(head, form, tmp_path, monkeypatch, capsys):
+    """Batches of other sizes than the one that the program was traced with come out the same."""
+    monkeypatch.chdir(tmp_path)
+    make_data(tmp_path)
+    experiment = make_experiment(tmp_path, "--model", head, "--embed-type", "bert")
+    command = ("scripts/export.py", "--exp-dir", experiment, "--save-dir", "out", "--format", form)
+    result = run_here(monkeypatch, capsys, *command)
+    assert result.code == 0, result.err
+    assert re.search(r"differs from PyTorch by at most \S+e[-+]\d\d on 4", result.out)
 
 
 @pytest.mark.slow
