@@ -136,7 +136,7 @@ def export_program(arguments) -> None:
     from lib.export.graph import FORMATS, export_graph, require_packages
     from lib.predictor import Predictor
 
-    require_packages(arguments.format, f"--format {arguments.format}")
+    require_packages(FORMATS[arguments.format].packages, f"--format {arguments.format}")
     predictor = Predictor(arguments.exp_dir, device="cpu")
     images = compared_images(arguments, predictor)
     target = arguments.save_dir or predictor.experiment.path / arguments.format

@@ -59,13 +59,17 @@ def use_onnxruntime(predictor: Predictor) -> None:
     file = folder / FORMATS[FORMAT].file
 
     def export() -> None:
-        if not file.exists():
-            print_note(f"{FLAG}: exports the model to {file}, once")
-            export_graph(predictor, FORMAT, folder, noise(predictor, TOGETHER), FLAG)
+        if file.exists():
+            return
+        if folder.exists():
+            raise UserError(f"{FLAG}: {folder} has no {file.name}: remove that folder")
+        print_note(f"{FLAG}: exports the model to {file}, once")
+        export_graph(predictor, FORMAT, folder, noise(predictor, TOGETHER), FLAG)
 
     world = predictor.world
     with world.raise_on_all_ranks():
-        require_packages(FORMAT, FLAG)
+        needed = ("onnxruntime",) if file.exists() else FORMATS[FORMAT].packages
+        require_packages(needed, FLAG)
     world.broadcast_from_main(export)
     with world.raise_on_all_ranks():
         try:

@@ -8,7 +8,7 @@ softmax are inside, and B is free.
 """
 
 import contextlib
-import importlib.util
+import importlib
 import json
 import logging
 import warnings
@@ -82,7 +82,7 @@ def export_graph(
     exists; nothing is written then. Errors name the `flag` that asked for it (default: --format).
     """
     chosen, flag = FORMATS[form], flag or f"--format {form}"
-    require_packages(form, flag)
+    require_packages(chosen.packages, flag)
     if target.exists():
         raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
     config = predictor.config
@@ -98,7 +98,8 @@ def export_graph(
                 raise
             except Exception as error:  # the exporters fail in many ways
                 reason = " ".join(str(error).split())[:300]
-                raise UserError(f"{flag}: {config.arch} cannot be exported: {reason}") from error
+                network = f"{config.model} on {config.arch}"
+                raise UserError(f"{flag}: {network} cannot be exported: {reason}") from error
         predictor.amp = False
         return _compare(predictor, chosen.load(file, program), images, flag)
 
@@ -115,12 +116,16 @@ def noise(predictor: Predictor, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def require_packages(form: str, flag: str) -> None:
-    """Raise `UserError`, which names the `flag`, where a package that `form` needs is missing."""
-    needed = FORMATS[form].packages
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
-    if missing:
-        raise UserError(f"{flag}: needs the package {missing[0]}: pip install {' '.join(needed)}")
+def require_packages(names: Sequence[str], flag: str) -> None:
+    """Raise `UserError`, which names the `flag`, where one of these packages cannot be imported."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            needed = " ".join(names)
+            raise UserError(
+                f"{flag}: needs the package {name}: pip install {needed} ({error})"
+            ) from error
 
 
 def metadata(predictor: Predictor) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """infer.py --engine onnxruntime: the same tags and heatmaps, from the exported program."""
 
 import json
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -75,9 +76,14 @@ def test_what_cannot_be_done_is_one_line(infer, toy, monkeypatch):
     with pytest.raises(UserError, match="computes on the CPU: pass --device cpu"):
         engine.use_onnxruntime(SimpleNamespace(device=torch.device("cuda")))
     with monkeypatch.context() as patch:
-        patch.setattr("importlib.util.find_spec", lambda name: None if "onnx" in name else name)
+        patch.setitem(sys.modules, "onnx", None)
         line = error_line(infer(*ENGINE))
     assert "--engine onnxruntime: needs the package onnx: pip install onnx onnxscript" in line
+    (toy / "onnx").mkdir()
+    assert "experiments/toy/onnx has no model.onnx: remove that folder" in error_line(
+        infer(*ENGINE)
+    )
+    (toy / "onnx").rmdir()
 
     def fail(*arguments):
         raise RuntimeError("no such operator")
@@ -90,3 +96,6 @@ def test_what_cannot_be_done_is_one_line(infer, toy, monkeypatch):
     (toy / "onnx").mkdir()
     (toy / "onnx" / "model.onnx").write_bytes(b"no program")
     assert "model.onnx cannot be read: remove experiments/toy/onnx" in error_line(infer(*ENGINE))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    line = error_line(infer(*ENGINE))
+    assert "--engine onnxruntime: needs the package onnxruntime: pip install onnxruntime (" in line
