@@ -45,17 +45,23 @@ class PictureHeader(NamedTuple):
 
 
 def images_in(folder: Path) -> list[Path]:
-    """The image files below `folder`, sorted, without hidden ones (`._` of macOS)."""
-    found = (file for file in folder.rglob("[!.]*") if file.suffix.lower() in IMAGE_ENDINGS)
-    return sorted(file for file in found if file.is_file())
+    """The image files below `folder`, sorted, without hidden ones and those in hidden folders."""
+    return sorted(file for file in _visible_in(folder) if _is_image(file))
 
 
 def other_files_in(folder: Path) -> Iterator[Path]:
-    """The files below `folder` that are no images, without hidden ones."""
+    """What else is below `folder` but folders, without hidden ones."""
+    return (file for file in _visible_in(folder) if not _is_image(file) and not file.is_dir())
+
+
+def _visible_in(folder: Path) -> Iterator[Path]:
     for file in folder.rglob("*"):
-        hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-        if not hidden and file.suffix.lower() not in IMAGE_ENDINGS and file.is_file():
+        if not any(part.startswith(".") for part in file.relative_to(folder).parts):
             yield file
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in IMAGE_ENDINGS and file.is_file()
 
 
 @contextlib.contextmanager

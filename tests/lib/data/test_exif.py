@@ -175,6 +175,20 @@ def test_endings_of_cameras_and_browsers(tmp_path, endings, form):
     assert list(other_files_in(tmp_path)) == [tmp_path / "notes.txt"]
 
 
+def test_a_folder_shows_what_is_not_hidden(tmp_path):
+    for name in ("a.png", ".b.png", ".trash/c.png", "d/.e/f.png", "d/g.png", "d/h.txt", ".i.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "gone.png").symlink_to("nowhere.png")
+    (tmp_path / "folder.png").mkdir()
+    assert images_in(tmp_path) == [tmp_path / "a.png", tmp_path / "d" / "g.png"]
+    assert {*other_files_in(tmp_path)} == {tmp_path / "gone.png", tmp_path / "d" / "h.txt"}
+    other = tmp_path / ".hidden" / "folder"  # that is asked for by name
+    other.mkdir(parents=True)
+    (other / "a.png").touch()
+    assert images_in(other) == [other / "a.png"]
+
+
 @pytest.mark.parametrize("brand", [b"heic", b"mif1"])
 def test_heic_is_read_by_its_package(tmp_path, brand):
     """Also where its brand could be AVIF's too, and where its ending says something else."""
