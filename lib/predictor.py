@@ -13,6 +13,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from lib.common.console import print_note
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.dataset import evaluation_images
@@ -26,6 +27,7 @@ from lib.experiment.predict import Prediction, predict
 from lib.runtime.device import (
     amp_dtype,
     autocast,
+    emulates_bfloat16,
     exact_float32,
     memory_guard,
     select_device,
@@ -47,7 +49,8 @@ class Predictor:
     `device` is one of `--device`'s names; `world`, instead, the ranks that divide a split among
     them. `map` names the heatmaps that calls return, "evidence", "attention" or "both"; None takes
     the first of these that the head has. `precision` is "float32", "bfloat16", "auto" (bfloat16
-    where the device computes it itself) or None, that of the training. Raises `UserError` for a
+    where the device computes it itself) or None, that of the training (but float32 on CPUs that are
+    not known to compute bfloat16). Raises `UserError` for a
     folder that is no experiment, or whose parts do not fit together, for a map that the head has
     not, and for bfloat16 on a device without it.
 
@@ -79,7 +82,13 @@ class Predictor:
                 f"--map {map}: --model {self.config.model} has no {missing[0]}: pass --map "
                 f"{' or '.join(model.maps)}"
             )
-        self.amp = self.config.amp if precision is None else uses_amp(precision, self.device)
+        self.amp = uses_amp(precision, self.device, trained=self.config.amp)
+        if emulates_bfloat16(self.device):
+            reason = "this CPU is not known to compute bfloat16 itself"
+            if self.amp:
+                print_note(f"{reason}: --precision float32 is then several times as fast")
+            elif self.config.amp and precision is None:
+                print_note(f"{reason}: float32 is used; the training had --precision bfloat16")
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
         # what takes pixels (B, 3, S, S) to `Output`, in two steps

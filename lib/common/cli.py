@@ -121,7 +121,7 @@ def experiment_parser(
         "--precision",
         choices=PRECISIONS,
         help="float32, or bfloat16 in mixed precision; auto: bfloat16 where the device computes it "
-        "itself (default: as in training)",
+        "itself (default: as in training, but float32 on a CPU that does not)",
     )
     parser.add_argument(
         "--workers",

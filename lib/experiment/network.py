@@ -11,7 +11,7 @@ from lib.common.errors import UserError
 from lib.config import FLAGS_OF_MODELS, Config
 from lib.data.transforms import Normalizer
 from lib.experiment.hub import is_hub_name
-from lib.runtime.device import computes_bfloat16, exact_float32
+from lib.runtime.device import emulates_bfloat16, exact_float32
 from models import registry
 from models.backbones import build_backbone
 from models.classifier import Classifier, OnTokens
@@ -110,8 +110,11 @@ def config_notes(config: Config, model: Classifier, total_steps: int) -> Iterato
     if config.rm_cls and not model.backbone.trunk_prefix_tokens:
         yield f"--rm-cls changes nothing, {config.arch} has no class token"
     device = next(model.parameters()).device
-    if config.amp and device.type == "cpu" and not computes_bfloat16(device):
-        yield "--amp: this CPU is not known to compute bfloat16 itself, and may be slower with it"
+    if config.amp and emulates_bfloat16(device):
+        yield (
+            "--amp: this CPU is not known to compute bfloat16 itself, and is then several times "
+            "slower with it"
+        )
     if config.tf32 and device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
     own = is_hub_name(config.weights) or Path(config.weights).is_dir()  # trained by this project

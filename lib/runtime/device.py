@@ -99,11 +99,22 @@ def computes_bfloat16(device: torch.device) -> bool:
     return device.type == "cpu" and any(found)
 
 
-def uses_amp(precision: str, device: torch.device) -> bool:
-    """Whether `--precision` means mixed precision on `device`. Raises `UserError` for bfloat16 on a
-    device that only has float16."""
+def emulates_bfloat16(device: torch.device) -> bool:
+    """Whether `device` is a CPU that is not known to compute bfloat16 itself: then networks are
+    several times slower in it than in float32."""
+    return device.type == "cpu" and not computes_bfloat16(device)
+
+
+def uses_amp(precision: str | None, device: torch.device, *, trained: bool) -> bool:
+    """Whether `--precision` means mixed precision on `device`.
+
+    None stands for the precision that a model was `trained` with, but where bfloat16 would be
+    emulated for float32. Raises `UserError` for bfloat16 on a device that only has float16.
+    """
     if precision == "bfloat16" and amp_dtype(device) != torch.bfloat16:
         raise UserError("--precision bfloat16: this device has none: pass --precision float32")
+    if precision is None:
+        return trained and not emulates_bfloat16(device)
     return precision == "bfloat16" or (precision == "auto" and computes_bfloat16(device))
 
 

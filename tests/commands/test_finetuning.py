@@ -159,7 +159,7 @@ def test_an_ema_that_keeps_its_start_is_said(here, colors, monkeypatch, capsys):
 def test_amp_on_a_cpu_without_bfloat16_is_said(here, monkeypatch, capsys):
     flags = (*TINY, *"--data colors --max-epochs 1 --limit 4 --device cpu --amp".split())
     for native in (False, True):
-        monkeypatch.setattr(network, "computes_bfloat16", lambda device, native=native: native)
+        monkeypatch.setattr(network, "emulates_bfloat16", lambda device, native=native: not native)
         said = run_here(monkeypatch, capsys, "train.py", *flags)
         assert said.code == 0 and ("note: --amp: this CPU" in said.out) is not native, said.err
 

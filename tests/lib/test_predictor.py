@@ -19,7 +19,7 @@ from lib.data.pictures import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from lib.scoring.boxes import box_around
-from tests.helpers.commands import ROOT, TINY, make_data, run, run_here
+from tests.helpers.commands import ROOT, TINY, make_data, make_experiment, run, run_here
 from tests.lib.scoring.test_tuning import write_tuning
 
 
@@ -31,6 +31,32 @@ def folder(tmp_path_factory):
     result = run("train.py", *TINY, *flags.split(), cwd=folder)
     assert result.code == 0, result.err
     return folder
+
+
+@pytest.mark.parametrize("native", [False, True])
+@pytest.mark.parametrize(
+    ("flags", "precision", "used", "says"),  # where bfloat16 is emulated
+    [
+        ((), None, "float32", None),
+        (("--amp",), None, "float32", "float32 is used; the training had --precision bfloat16"),
+        (("--amp",), "float32", "float32", None),
+        (("--amp",), "auto", "float32", None),
+        ((), "bfloat16", "bfloat16", "--precision float32 is then several times as fast"),
+    ],
+)
+def test_bfloat16_is_not_emulated_unasked(
+    flags, precision, used, says, native, tmp_path, monkeypatch, capsys
+):
+    make_data(tmp_path)
+    experiment = make_experiment(tmp_path, "--embed-type", "random", *flags)
+    monkeypatch.setattr("lib.runtime.device.computes_bfloat16", lambda device: native)
+    predictor = Predictor(experiment, device="cpu", precision=precision)
+    said = capsys.readouterr().err
+    if native:
+        bfloat16 = precision == "bfloat16" or (flags and precision != "float32")
+        assert predictor.precision == ("bfloat16" if bfloat16 else "float32") and not said
+    else:
+        assert predictor.precision == used and (says in said if says else not said)
 
 
 def test_call_and_stream_agree(folder, monkeypatch):

@@ -218,10 +218,15 @@ def test_threads_leave_the_switches_as_the_first_found_them():
 def test_auto_precision_is_bfloat16_where_it_is_native(monkeypatch, native):
     monkeypatch.setattr(device_module, "computes_bfloat16", lambda device: native)
     cpu = torch.device("cpu")
-    assert uses_amp("auto", cpu) is native
-    assert uses_amp("bfloat16", cpu) and not uses_amp("float32", cpu)
+    for trained in (False, True):
+        assert uses_amp("auto", cpu, trained=trained) is native
+        assert uses_amp("bfloat16", cpu, trained=trained)
+        assert not uses_amp("float32", cpu, trained=trained)
     with pytest.raises(UserError, match="--precision bfloat16: this device has none"):
-        uses_amp("bfloat16", torch.device("mps"))
+        uses_amp("bfloat16", torch.device("mps"), trained=True)
+    # as in training, but never in an emulated bfloat16
+    assert uses_amp(None, cpu, trained=True) is native and not uses_amp(None, cpu, trained=False)
+    assert uses_amp(None, torch.device("mps"), trained=True)
 
 
 COUNT_FAULTS = """
