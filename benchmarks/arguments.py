@@ -7,7 +7,7 @@ from typing import Any
 from lib.common.cli import DEVICES, Parser, positive_int
 from lib.config import FLAGS_OF_MODELS, Config
 
-PEERS = [name for name in FLAGS_OF_MODELS if name != "mlic"]  # heads of other methods
+METHOD = "mlic"
 
 
 def step_arguments(
@@ -21,11 +21,11 @@ def step_arguments(
     if compiles:
         parser.add_argument("--compile", action="store_true", help="also the method compiled")
     parser.add_argument(
-        "--peers",
+        "--model",
         nargs="+",
         default=[],
-        choices=PEERS,
-        help="also these heads of other methods",
+        choices=list(FLAGS_OF_MODELS),
+        help=f"also these heads of other methods; {METHOD}, the method's own, is always measured",
     )
     parser.add_argument("--batch-size", type=positive_int, default=batch_size)
     parser.add_argument("--img-size", type=positive_int, default=448)
@@ -35,9 +35,14 @@ def step_arguments(
     return parser.parse_args()
 
 
-def step_config(arguments: Namespace, model: str = "mlic") -> Config:
+def peers(arguments: Namespace) -> list[str]:
+    """The heads of other methods among --model, each once."""
+    return [name for name in dict.fromkeys(arguments.model) if name != METHOD]
+
+
+def step_config(arguments: Namespace, model: str = METHOD) -> Config:
     """The head `model` with random weights; the method's with learned label embeddings."""
-    own: dict[str, Any] = {"embed_type": "random", "pos": True} if model == "mlic" else {}
+    own: dict[str, Any] = {"embed_type": "random", "pos": True} if model == METHOD else {}
     return Config(
         model=model,
         arch=arguments.arch,

@@ -1,5 +1,5 @@
 """Scores and attention of a batch in eval mode: the method as evaluate.py runs it, against its
-literal, unfused form in float32, against the bare backbone and the heads of --peers at the same
+literal, unfused form in float32, against the bare backbone and the heads of --model at the same
 precision.
 """
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.arguments import step_arguments, step_config, step_facts
+from benchmarks.arguments import peers, step_arguments, step_config, step_facts
 from lib.common.cli import run_main
 
 
@@ -53,7 +53,7 @@ def main() -> None:
             model(normalizer(batch.inputs.to(device)))
 
     models = {"literal": slow, "method": quick, "backbone": bare}
-    for name in arguments.peers:
+    for name in peers(arguments):
         other = make_train_state(step_config(arguments, name), arguments.num_labels, device)
         models[name] = prepare_for_inference(other.model, arguments.img_size)
     if arguments.compile:
@@ -69,7 +69,7 @@ def main() -> None:
         {
             "eval_vs_literal": seconds["literal"] / seconds["method"],
             "eval_over_backbone": seconds["method"] / seconds["backbone"],
-            **{f"eval_vs_{name}": seconds[name] / seconds["method"] for name in arguments.peers},
+            **{f"eval_vs_{name}": seconds[name] / seconds["method"] for name in peers(arguments)},
         },
         step_facts(arguments),
         arguments.json,

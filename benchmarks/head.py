@@ -1,5 +1,5 @@
 """Heads alone, on the tokens of a backbone: scores, loss and gradients of a batch in training mode,
-and scores in eval mode.
+and scores in eval mode. All heads, or the method's and those of --model.
 """
 
 import sys
@@ -7,8 +7,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.arguments import PEERS, step_arguments, step_config, step_facts
+from benchmarks.arguments import METHOD, peers, step_arguments, step_config, step_facts
 from lib.common.cli import run_main
+from lib.config import FLAGS_OF_MODELS
 
 
 def main() -> None:
@@ -18,7 +19,7 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.measure import report
+    from benchmarks.measure import peak_bytes, report
     from benchmarks.steps import make_batch, make_train_state
     from lib.experiment.network import head_parameters, prepare_for_inference
     from lib.runtime.device import autocast, keep_freed_memory, select_device
@@ -41,7 +42,7 @@ def main() -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
             model.classify(tokens)
 
-    names = ["mlic", *dict.fromkeys(arguments.peers or PEERS)]
+    names = list(dict.fromkeys([METHOD, *(peers(arguments) or FLAGS_OF_MODELS)]))
     training, evaluation, sizes = {}, {}, {}
     for name in names:
         config = step_config(arguments, name)
@@ -55,13 +56,17 @@ def main() -> None:
         sizes[name] = head_parameters(state.model) / 1e6
     trained = median_seconds(training, arguments.repeats, device)
     evaluated = median_seconds(evaluation, arguments.repeats, device)
+    memory = {name: peak_bytes(training[name], device) / 2**20 for name in names}
     count = arguments.batch_size
     report(
         "heads alone",
-        ("head", "training, images/s", "eval, images/s", "head parameters, M"),
-        [(name, count / trained[name], count / evaluated[name], sizes[name]) for name in names],
+        ("head", "training, images/s", "its peak MiB", "eval, images/s", "head parameters, M"),
+        [
+            (name, count / trained[name], memory[name], count / evaluated[name], sizes[name])
+            for name in names
+        ],
         {
-            f"{kind}_vs_{name}": seconds[name] / seconds["mlic"]
+            f"{kind}_vs_{name}": seconds[name] / seconds[METHOD]
             for kind, seconds in (("training", trained), ("eval", evaluated))
             for name in names[1:]
         },

@@ -1,5 +1,5 @@
 """A whole training step (pixels to updated average): the method as it is here, against its literal,
-unfused form in float32, against the bare backbone and the heads of --peers at the same precision.
+unfused form in float32, against the bare backbone and the heads of --model at the same precision.
 """
 
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.arguments import step_arguments, step_config, step_facts
+from benchmarks.arguments import peers, step_arguments, step_config, step_facts
 from lib.common.cli import run_main
 
 
@@ -47,7 +47,7 @@ def main() -> None:
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
     models = {"literal": literal.state.model, "method": state.model, "backbone": bare.model}
-    others = {name: step_config(arguments, name) for name in arguments.peers}
+    others = {name: step_config(arguments, name) for name in peers(arguments)}
     if arguments.compile:
         others["method, compiled"] = replace(config, compile=True)
     for name, settings in others.items():
@@ -66,7 +66,7 @@ def main() -> None:
             "train_memory_over_backbone": memory["method"] / memory["backbone"],
             **{
                 f"train_step_vs_{name}": seconds[name] / seconds["method"]
-                for name in arguments.peers
+                for name in peers(arguments)
             },
         },
         step_facts(arguments),

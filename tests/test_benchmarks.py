@@ -13,7 +13,9 @@ TOY = "--arch test_resnet --img-size 32 --batch-size 2 --num-labels 3 --repeats 
 def test_heads_of_other_methods_beside_the_method(step, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     peers = ("linear", "csra", "ml_decoder", "q2l")
-    result = run_here(monkeypatch, capsys, f"benchmarks/{step}.py", *TOY.split(), "--peers", *peers)
+    result = run_here(
+        monkeypatch, capsys, f"benchmarks/{step}.py", *TOY.split(), "--model", "mlic", *peers
+    )
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "found.json").read_text())
     sizes = {row["form"]: row["head parameters, M"] for row in found["rows"]}
@@ -27,12 +29,13 @@ def test_heads_of_other_methods_beside_the_method(step, tmp_path, monkeypatch, c
 @pytest.mark.parametrize("peers", [(), ("csra",)])
 def test_heads_alone(peers, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    chosen = ("--peers", *peers) if peers else ()
+    chosen = ("--model", *peers) if peers else ()
     result = run_here(monkeypatch, capsys, "benchmarks/head.py", *TOY.split(), *chosen)
     assert result.code == 0, result.err
     found = json.loads((tmp_path / "found.json").read_text())
     names = peers or ("linear", "csra", "ml_decoder", "q2l")
     assert [row["head"] for row in found["rows"]] == ["mlic", *names]
+    assert all(row["its peak MiB"] > 0 for row in found["rows"])
     for key in ("training", "eval"):
         speeds = {row["head"]: row[f"{key}, images/s"] for row in found["rows"]}
         ratio = found["figures"][f"{key}_vs_csra"]

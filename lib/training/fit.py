@@ -79,7 +79,7 @@ def cost_note(run: Run, seconds: float, epoch_seconds: float) -> str | None:
     """What to do about a validation that takes a large part of an epoch."""
     if seconds < max(COSTLY_SECONDS, COSTLY_SHARE * epoch_seconds):
         return None
-    flag = "--validate ema" if run.config.validate == "both" else "--validate-every N"
+    flag = "--validate ema" if run.config.validate == "both" else "a larger --validate-every"
     return (
         f"note: validation took {seconds / epoch_seconds:.0%} of the epoch; {flag} makes it cheaper"
     )
@@ -128,6 +128,8 @@ def finish_epoch(
         checkpoint.save_model(experiment.best_checkpoint, run.state.ema.model, labels, run.config)
 
     number = progress.epoch + 1
+    validated = progress.best_score >= 0  # if only in an earlier epoch
+    best = {"best_mAP_ema": progress.best_score} if validated else {}
     log_bad_images(run)
     experiment.add_history(
         {
@@ -135,7 +137,7 @@ def finish_epoch(
             "train_loss": progress.loss,
             "lr": progress.lr,
             **metrics,
-            "best_mAP_ema": progress.best_score,
+            **best,
             "skipped_steps": progress.skipped_steps,
             "images_per_second": images_per_second,
             "seconds": seconds,

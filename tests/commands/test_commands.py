@@ -274,7 +274,7 @@ def test_fewer_and_cheaper_validations(tmp_path, monkeypatch, capsys):
     for number, flags in enumerate(((), ("--validate", "ema", "--validate-every", "2")), 1):
         result = run_here(monkeypatch, capsys, *command, *flags)
         assert result.code == 0, result.err
-        flag = "--validate-every N" if flags else "--validate ema"
+        flag = "a larger --validate-every" if flags else "--validate ema"
         assert result.out.count(f"of the epoch; {flag} makes it cheaper") == 1
         experiment = tmp_path / "experiments" / "mlic_colors" / f"exp{number}"
         runs.append(history(experiment))
@@ -283,6 +283,7 @@ def test_fewer_and_cheaper_validations(tmp_path, monkeypatch, capsys):
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     full, cheap = runs
     assert ["mAP_ema" in row for row in cheap] == [False, True, True]
+    assert ["best_mAP_ema" in row for row in cheap] == [False, True, True]
     for row, other in zip(full, cheap, strict=True):
         assert "mAP" in row and "mAP" not in other and row["train_loss"] == other["train_loss"]
         assert other.get("mAP_ema", row["mAP_ema"]) == row["mAP_ema"]
