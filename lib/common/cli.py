@@ -18,6 +18,8 @@ MAPS = ("evidence", "attention", "both")
 TAG_FORMATS = ("json", "csv", "xmp")
 HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
 PRECISIONS = ("float32", "bfloat16", "auto")
+BERT = "bert-base-uncased"  # the text model of the published label vectors
+OUT_OF_VOCABULARY = ("error", "zero", "mean")  # what to do about words without a vector
 DEVICES = ("auto", "cpu", "cuda", "mps")
 # how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
 EXIF = UPRIGHT, STORED = "upright", "stored"

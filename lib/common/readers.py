@@ -5,13 +5,15 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import numpy as np
 import yaml
 
 from lib.common.errors import UserError
+
+if TYPE_CHECKING:  # `--help` of train.py reads this file
+    import numpy as np
 
 
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
@@ -26,8 +28,10 @@ def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}); save it as UTF-8") from error
 
 
-def read_array(file: Path) -> np.ndarray:
+def read_array(file: Path) -> "np.ndarray":
     """One memory-mapped `.npy` array; pickles are refused."""
+    import numpy as np
+
     try:
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except Exception as error:  # damaged bytes can raise any error

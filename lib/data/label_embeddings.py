@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from lib.common.cli import BERT
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_json, write_npy
@@ -19,8 +20,6 @@ SPELLED_OUT = {  # labels of VOC that are written in one word
     "pottedplant": "potted plant",
     "tvmonitor": "tv monitor",
 }
-BERT = "bert-base-uncased"
-OUT_OF_VOCABULARY = ("error", "zero", "mean")
 MAX_LISTED = 20
 
 
