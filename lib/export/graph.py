@@ -121,10 +121,10 @@ def require_packages(names: Sequence[str], flag: str) -> None:
     for name in names:
         try:
             importlib.import_module(name)
-        except ImportError as error:
-            needed = " ".join(names)
+        except (ImportError, OSError) as error:  # OSError: of a library in it
+            needed, reason = " ".join(names), " ".join(str(error).split())
             raise UserError(
-                f"{flag}: needs the package {name}: pip install {needed} ({error})"
+                f"{flag}: needs the package {name}: pip install {needed} ({reason})"
             ) from error
 
 
