@@ -91,7 +91,7 @@ def test_what_cannot_be_done_is_one_line(infer, toy, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setitem(graph.FORMATS, "onnx", graph.FORMATS["onnx"]._replace(write=fail))
         line = error_line(infer(*ENGINE))
-    assert "--engine onnxruntime: test_resnet cannot be exported: no such operator" in line
+    assert "--engine onnxruntime: mlic on test_resnet cannot be exported: no such operator" in line
     assert not (toy / "onnx").exists()
     (toy / "onnx").mkdir()
     (toy / "onnx" / "model.onnx").write_bytes(b"no program")

@@ -124,7 +124,7 @@ def test_what_cannot_be_exported_is_named(here, monkeypatch):
     form = export_graph.FORMATS["torch_export"]._replace(write=fail)
     monkeypatch.setitem(export_graph.FORMATS, "torch_export", form)
     line = error_line(here("torch_export"))
-    assert "--format torch_export: test_resnet cannot be exported: no such operator" in line
+    assert "--format torch_export: mlic on test_resnet cannot be exported: no such operator" in line
 
 
 def test_a_missing_package_is_one_line(colors, here, monkeypatch):
