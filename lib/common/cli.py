@@ -32,7 +32,7 @@ class Parser(argparse.ArgumentParser):
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message} (see --help)")
+        raise UserError(f"{message.removeprefix('argument ')} (see --help)")
 
 
 def run_main(main: Callable[[], None]) -> NoReturn:

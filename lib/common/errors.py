@@ -8,7 +8,8 @@ from pathlib import Path
 class UserError(Exception):
     """Bad input, usage or environment.
 
-    The message is one line that names the file, line or flag and says what to do about it.
+    The message is one line, `where: what is wrong; what to do`, which begins with the flag, or the
+    file with its line.
 
     `printed_by` tells which process of a distributed run prints the message:
     - "first": the first process of each machine, since every process fails in the same way;
@@ -17,6 +18,11 @@ class UserError(Exception):
     """
 
     printed_by = "first"
+
+    @property
+    def where(self) -> str:
+        """The flag with its value, or the file with its line, that the message begins with."""
+        return str(self).partition(": ")[0]
 
 
 @contextlib.contextmanager

@@ -258,7 +258,7 @@ def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif)
     ("flags", "says"),
     [
         ("--labels gren", "--labels 'gren': no label of this experiment; did you mean green?"),
-        ("--labels ,", "','): must be names joined by commas"),
+        ("--labels ,", "--labels: ',': must be names joined by commas"),
         ("--only-errors --images data", "--only-errors: the labels of --images are unknown"),
         ("--images broken", "no image to show: broken/a.jpg: not a readable image: of no known "
          "format, and 1 more like it"),
@@ -273,7 +273,7 @@ def test_nothing_to_show(infer, tmp_path, flags, says):
     (tmp_path / "broken" / "notes").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "notes/a.txt"):
         (tmp_path / "broken" / name).write_text("no picture")
-    assert says in infer.fail(*flags.split()).replace("argument --labels: ',':", "','):")
+    assert says in infer.fail(*flags.split())
     assert not infer.folder.exists()
     assert not [one for one in infer.folder.parent.iterdir() if one.name.startswith(".")]
 

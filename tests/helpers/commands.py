@@ -145,6 +145,11 @@ def error_line(result: Result) -> str:
     return lines[0]
 
 
+def error_where(result: Result) -> str:
+    """What the error of the user's names first: a flag with its value, or a file with its line."""
+    return error_line(result).partition(": error: ")[2].partition(": ")[0]
+
+
 def make_data(
     folder: Path,
     images: int = 6,
