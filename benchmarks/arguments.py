@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from lib.common.cli import DEVICES, Parser, positive_int
-from lib.config import FLAGS_OF_MODELS, Config
+from lib.config import Config
+from models.heads import HEADS
 
 METHOD = "mlic"
 
@@ -24,7 +25,7 @@ def step_arguments(
         "--model",
         nargs="+",
         default=[],
-        choices=list(FLAGS_OF_MODELS),
+        choices=list(HEADS),
         help=f"also these heads of other methods; {METHOD}, the method's own, is always measured",
     )
     parser.add_argument("--batch-size", type=positive_int, default=batch_size)

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.arguments import METHOD, peers, step_arguments, step_config, step_facts
 from lib.common.cli import run_main
-from lib.config import FLAGS_OF_MODELS
+from models.heads import HEADS
 
 
 def main() -> None:
@@ -35,14 +35,14 @@ def main() -> None:
         state.model.zero_grad()
         tokens.grad = None
         with autocast(device, arguments.amp):
-            output = state.model.classify(tokens)
+            output = state.model.head(tokens)
         objective(state.loss, output, targets, ignore, lamda).total.backward()
 
     def evaluate(model, tokens) -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
-            model.classify(tokens)
+            model.head(tokens)
 
-    names = list(dict.fromkeys([METHOD, *(peers(arguments) or FLAGS_OF_MODELS)]))
+    names = list(dict.fromkeys([METHOD, *(peers(arguments) or HEADS)]))
     training, evaluation, sizes = {}, {}, {}
     for name in names:
         config = step_config(arguments, name)

@@ -6,6 +6,7 @@ Shapes: B images, C labels, S image side.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +20,7 @@ from lib.runtime.world import World
 from lib.training.prepare import build_train_state
 from lib.training.step import TrainState
 from models.bilinear import BilinearAttention, literal_attention
-from models.mlic import MLIC
+from models.classifier import Classifier
 
 COLUMNS = ("form", "seconds", "images/s", "peak MiB beyond weights", "head parameters, M")
 
@@ -74,9 +75,10 @@ def rows(
     ]
 
 
-def literal(model: MLIC) -> MLIC:
+def literal(model: Classifier) -> Classifier:
     """`model` in its literal form, in the ordinary memory order; changes it."""
-    model.inter_modal = LiteralAttention(model.inter_modal)
+    head: Any = model.head
+    head.inter_modal = LiteralAttention(head.inter_modal)
     return model.to(memory_format=torch.contiguous_format)
 
 

@@ -17,6 +17,7 @@ from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT
 from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
+from models.heads import HEADS
 
 # flags that no number of a run depends on, if --augment is the same
 RUNTIME_FLAGS = (
@@ -32,19 +33,6 @@ RENAMED_KEYS = {
 BEFORE = {"exif": STORED}
 
 
-# flags that belong to one --model, and are refused with another
-FLAGS_OF_MODELS = {
-    "mlic": (
-        *("embed_type", "num_layers", "num_heads", "pos", "normalize_before", "tau", "lamda"),
-        *("embed_norm", "no_context"),
-    ),
-    "linear": (),
-    "csra": ("csra_heads", "csra_lambda"),
-    "ml_decoder": (),
-    "q2l": ("hidden_dim",),
-}
-
-
 @dataclass(frozen=True)
 class Config:
     """One training run. Raises `UserError`, naming the flag, for values that cannot work."""
@@ -52,8 +40,9 @@ class Config:
     # model and data
     model: str = flag(
         "mlic",
-        "head on the backbone: mlic, that of the method, or that of another method",
-        choices=tuple(FLAGS_OF_MODELS),
+        "head on the backbone: "
+        + ", ".join(f"{name}: {head.title}" for name, head in HEADS.items()),
+        choices=tuple(HEADS),
         group="model and data",
     )
     arch: str = flag(
@@ -234,8 +223,8 @@ class Config:
                 value = getattr(self, name)
                 if value is not None and not holds(value):
                     raise UserError(f"{flag_name(name)} {value}: must be {text}")
-        for model, names in FLAGS_OF_MODELS.items():
-            changed = [name for name in names if getattr(self, name) != getattr(Config, name)]
+        for model, head in HEADS.items():
+            changed = [name for name in head.flags if getattr(self, name) != getattr(Config, name)]
             if model != self.model and changed:
                 raise UserError(
                     f"{flag_name(changed[0])}: belongs to --model {model}, and has no effect with "
@@ -276,7 +265,7 @@ class Config:
     @property
     def has_label_embeddings(self) -> bool:
         """Whether the network reads label embeddings of the data folder."""
-        return self.model == "mlic" and self.embed_type != "random"
+        return "embed_type" in HEADS[self.model].flags and self.embed_type != "random"
 
     @property
     def augmentation(self) -> str:

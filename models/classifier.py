@@ -1,38 +1,53 @@
-"""What all networks have in common: a backbone, a grid of patches, and `Output`.
+"""A network: a backbone, and a head on its patch tokens.
 
-Shapes: B images, S image side.
+Shapes: B images, C labels, P prefix tokens, N = H * W patches, D features, S image side.
 """
 
-from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 
 from models.backbones import Backbone
+from models.heads import HEADS
 from models.output import Output
 
 
-class Classifier(nn.Module, ABC):
-    """A network on the patch tokens of `backbone`, from normalised images (B, 3, S, S) to `Output`.
+class Classifier(nn.Module):
+    """The head `name`, a key of `HEADS`, on `backbone`: normalised images (B, 3, S, S) -> `Output`.
 
-    `label_parts` begin the names of those parts of the state that belong to the labels; `maps` are
-    the names of the maps in its `Output`, the one that decides the score first.
+    `settings` has the values of the head's flags (default: those of its class). `label_embeddings`
+    (C, T) are fixed ones; None makes learned ones, where the head has any. `maps` are the names of
+    the maps in its `Output`, the one that decides the score first; `label_parts` begin the names of
+    those parts of its state that belong to the labels. Raises `ModelError` for settings that do
+    not fit the backbone.
     """
 
-    label_parts: tuple[str, ...] = ()
-    maps: tuple[str, ...] = ()
-
-    def __init__(self, backbone: Backbone) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        name: str,
+        num_labels: int,
+        settings: Mapping[str, Any] | None = None,
+        label_embeddings: Tensor | None = None,
+    ) -> None:
         super().__init__()
         self.backbone = backbone
+        facts = {
+            "num_features": backbone.num_features,
+            "num_labels": num_labels,
+            "grid": backbone.grid,
+            "prefix_tokens": backbone.prefix_tokens,
+            "label_embeddings": label_embeddings,
+        }
+        self.name, spec = name, HEADS[name]
+        self.head: Any = spec.build(facts, settings or {})
+        self.maps = spec.maps
+        self.label_parts = tuple(f"head.{part}" for part in spec.label_parts)
 
     def forward(self, images: Tensor) -> Output:
         """Normalised images (B, 3, S, S) -> `Output`."""
-        return self.classify(self.backbone(images))
-
-    @abstractmethod
-    def classify(self, tokens: Tensor) -> Output:
-        """The backbone's tokens (B, P + N, D) -> `Output`."""
+        return self.head(self.backbone(images))
 
     @property
     def grid(self) -> tuple[int, int]:
@@ -44,29 +59,3 @@ class Classifier(nn.Module, ABC):
         """P + N tokens, D features."""
         height, width = self.grid
         return self.backbone.prefix_tokens + height * width, self.backbone.num_features
-
-
-class HeadOnBackbone(Classifier):
-    """A head that maps tokens (B, P + N, D) to `Output`, on a backbone."""
-
-    def __init__(self, backbone: Backbone, head: Any) -> None:
-        super().__init__(backbone)
-        self.head = head
-        self.label_parts = tuple(f"head.{part}" for part in head.label_parts)
-        self.maps = head.maps
-
-    def classify(self, tokens: Tensor) -> Output:
-        """The backbone's tokens (B, P + N, D) -> `Output`."""
-        return self.head(tokens)
-
-
-class OnTokens(nn.Module):
-    """`model` without its backbone: tokens (B, P + N, D) -> `Output`."""
-
-    def __init__(self, model: Classifier) -> None:
-        super().__init__()
-        self.model = model
-
-    def forward(self, tokens: Tensor) -> Output:
-        """The backbone's tokens (B, P + N, D) -> `Output`."""
-        return self.model.classify(tokens)

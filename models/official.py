@@ -18,31 +18,32 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from models.classifier import Classifier
 from models.layers import position_code
-from models.mlic import MLIC
 
 MODULE = "module."
 POSITION_CODE = "position_embedding.pe"
 SCALE_OFFSET = 1e-5
+LABEL_EMBEDDINGS = "head.label_embeddings"
 
 # ours -> published, tried in this order; each side begins a name
 _RENAMED = (
     ("backbone.trunk.", "backbone."),
-    ("label_embeddings", "embeddings"),
-    ("inter_modal.patch_projection.", "attention.linear1."),
-    ("inter_modal.label_projection.", "attention.linear2."),
-    ("inter_modal.hidden.", "attention.hidden_linear."),
-    ("inter_modal.score.", "attention.target_linear."),
-    ("object_classifier.", "fc."),
-    ("patch_classifier.", "fc2."),
-    ("intra_modal.patch_query.linear.", "net1.0."),
-    ("intra_modal.patch_query.norm.", "net1.1."),
-    ("intra_modal.object_key.linear.", "net2.0."),
-    ("intra_modal.object_key.norm.", "net2.1."),
-    ("intra_modal.object_value.linear.", "net3.0."),
-    ("intra_modal.object_value.norm.", "net3.1."),
-    ("intra_modal.context.linear.", "net4.0."),
-    ("intra_modal.context.norm.", "net4.1."),
+    ("head.label_embeddings", "embeddings"),
+    ("head.inter_modal.patch_projection.", "attention.linear1."),
+    ("head.inter_modal.label_projection.", "attention.linear2."),
+    ("head.inter_modal.hidden.", "attention.hidden_linear."),
+    ("head.inter_modal.score.", "attention.target_linear."),
+    ("head.object_classifier.", "fc."),
+    ("head.patch_classifier.", "fc2."),
+    ("head.intra_modal.patch_query.linear.", "net1.0."),
+    ("head.intra_modal.patch_query.norm.", "net1.1."),
+    ("head.intra_modal.object_key.linear.", "net2.0."),
+    ("head.intra_modal.object_key.norm.", "net2.1."),
+    ("head.intra_modal.object_value.linear.", "net3.0."),
+    ("head.intra_modal.object_value.norm.", "net3.1."),
+    ("head.intra_modal.context.linear.", "net4.0."),
+    ("head.intra_modal.context.norm.", "net4.1."),
 )
 _RENAMED_IN_LAYER = (
     ("self_attention.", "self_attn."),
@@ -51,8 +52,8 @@ _RENAMED_IN_LAYER = (
     ("attention_norm.", "norm1."),
     ("feed_forward_norm.", "norm2."),
 )
-_LAYER = re.compile(r"encoder\.(?:layers\.)?(\d+)\.(.*)")
-_CONVOLUTION_1X1 = re.compile(r"intra_modal\.\w+\.linear\.weight")
+_LAYER = re.compile(r"(?:head\.encoder|encoder\.layers)\.(\d+)\.(.*)")
+_CONVOLUTION_1X1 = re.compile(r"head\.intra_modal\.\w+\.linear\.weight")
 _TRESNET_PART = re.compile(r"(backbone\.trunk\.body\..*?(?:conv|downsample\.)\d+)\.(conv|bn)\.")
 _TRESNET_SEQUENCE = re.compile(r"(backbone\.body\..*?(?:conv|downsample\.)\d+)(?:\.0)?\.([01])\.")
 _TRESNET_BLURRED = re.compile(r"(backbone\.trunk\.body\.layer[2-9]\.0)\.(conv[12])")
@@ -77,7 +78,7 @@ def own_name(name: str) -> str:
     """This project's name of a published one, with or without `module.`."""
     name = name.removeprefix(MODULE)
     if match := _LAYER.fullmatch(name):
-        return f"encoder.{match[1]}.{_renamed(match[2], _reversed(_RENAMED_IN_LAYER))}"
+        return f"head.encoder.{match[1]}.{_renamed(match[2], _reversed(_RENAMED_IN_LAYER))}"
     if match := _TRESNET_SEQUENCE.match(name):
         part = "conv" if match[2] == "0" else "bn"
         name = f"{match[1]}.{part}.{name[match.end() :]}"
@@ -86,10 +87,10 @@ def own_name(name: str) -> str:
 
 def holds_label_embeddings(published: Mapping[str, Tensor]) -> bool:
     """Whether a published checkpoint has learned label embeddings; fixed ones are not in it."""
-    return any(own_name(name) == "label_embeddings" for name in published)
+    return any(own_name(name) == LABEL_EMBEDDINGS for name in published)
 
 
-def from_published(published: Mapping[str, Tensor], model: MLIC) -> dict[str, Tensor]:
+def from_published(published: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
     """The state dict of `model` from a published one.
 
     What published checkpoints do without (batch counters, Swin's position indices if not stored,
@@ -97,20 +98,20 @@ def from_published(published: Mapping[str, Tensor], model: MLIC) -> dict[str, Te
     they belong to the encoder, whose layers a wrong config would lose without a word.
     """
     own = model.state_dict()
-    learned = "label_embeddings" in dict(model.named_parameters())
+    learned = LABEL_EMBEDDINGS in dict(model.named_parameters())
     state = {}
     for published_name, tensor in published.items():
         name = own_name(published_name)
-        if name in own or name.startswith("encoder."):
+        if name in own or name.startswith("head.encoder."):
             state[name] = _from_published_tensor(name, tensor)
     for name, tensor in own.items():
-        fixed = name == "label_embeddings" and not learned
+        fixed = name == LABEL_EMBEDDINGS and not learned
         if fixed or name.endswith(_COMPUTED_BY_PARTS):
             state.setdefault(name, tensor)
     return state
 
 
-def to_published(model: MLIC) -> dict[str, Tensor]:
+def to_published(model: Classifier) -> dict[str, Tensor]:
     """The published state dict of `model`; scores are the same, if rounded otherwise.
 
     A TResNet's norm of negative scale, which the published form lacks, is turned round together
@@ -118,8 +119,8 @@ def to_published(model: MLIC) -> dict[str, Tensor]:
     """
     state = dict(model.state_dict())
     state |= {name: mask for name, mask in model.named_buffers() if name.endswith(".attn_mask")}
-    if "label_embeddings" not in dict(model.named_parameters()):
-        del state["label_embeddings"]
+    if LABEL_EMBEDDINGS not in dict(model.named_parameters()):
+        del state[LABEL_EMBEDDINGS]
     names = published_names(state)
     published = {
         names[name]: _to_published_tensor(name, tensor).contiguous()

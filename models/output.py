@@ -8,7 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-EVIDENCE, ATTENTION = "evidence", "attention"
+from models.heads import ATTENTION, EVIDENCE
+
 BOTH = "both"  # side by side
 # what each shows, in a sentence
 MEANINGS = {

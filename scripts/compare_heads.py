@@ -19,7 +19,8 @@ from lib.common.errors import UserError
 from lib.common.flags import flag_name
 from lib.common.readers import read_json
 from lib.common.text import table_lines
-from lib.config import FLAGS_OF_MODELS, RUNTIME_FLAGS, Config
+from lib.config import RUNTIME_FLAGS, Config
+from models.heads import HEADS
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMED_IMAGES, TIMED_PASSES = 16, 5
@@ -54,7 +55,7 @@ def main() -> None:
     parser.add_argument(
         "--heads",
         nargs="+",
-        default=list(FLAGS_OF_MODELS),
+        default=list(HEADS),
         metavar="HEAD",
         help="values of --model, each with further flags of its own in quotes: 'mlic --lamda 0' "
         "(default: all)",
@@ -102,14 +103,14 @@ def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> It
     """Every head with every seed. Raises `UserError` for an unknown head and for wrong flags."""
     common = Config.flags(flags)
     _require_common(common, ("model", "seed"))
-    owners = {name: model for model, names in FLAGS_OF_MODELS.items() for name in names}
+    owners = {name: model for model, head in HEADS.items() for name in head.flags}
     for head in heads:
         try:
             model, *own_flags = shlex.split(head) or [""]
         except ValueError as error:
             raise UserError(f"--heads {head}: {error}") from error
-        if model not in FLAGS_OF_MODELS:
-            raise UserError(f"--heads {head}: begins with none of {', '.join(FLAGS_OF_MODELS)}")
+        if model not in HEADS:
+            raise UserError(f"--heads {head}: begins with none of {', '.join(HEADS)}")
         values = {name: value for name, value in common.items() if owners.get(name, model) == model}
         own = Config.flags(own_flags)
         _require_common(own, ("model", "seed", "data"))
@@ -174,7 +175,7 @@ def read_the_same(experiment: Any, inputs: Any) -> bool:
     state = RunState.load(experiment.last_checkpoint)
     vectors = inputs.label_embeddings()
     same = vectors is None or torch.equal(
-        state.model["label_embeddings"].cpu(), torch.as_tensor(vectors).float()
+        state.model["head.label_embeddings"].cpu(), torch.as_tensor(vectors).float()
     )
     return same and not changed_splits(state, inputs)
 

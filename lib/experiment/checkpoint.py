@@ -20,25 +20,43 @@ from lib.experiment import hub
 from lib.experiment.untrusted import read_safetensors, read_tensors, require_weights
 from models import official
 from models.classifier import Classifier
-from models.mlic import MLIC
 
 # flags that names and shapes in a part of the model depend on; the first that differs counts
 NAMES_DEPEND_ON = {
+    "head.inter_modal.": "--model",
+    "head.intra_modal.": "--no-context",
+    "head.encoder.": "--num-layers",
     "head.": "--model",
-    "inter_modal.": "--model",
-    "intra_modal.": "--no-context",
     "backbone.": "--arch",
-    "encoder.": "--num-layers",
 }
 SHAPES_DEPEND_ON = {
     "backbone.": "--arch, or --img-size of a ViT",
-    "encoder.": "--arch",
-    "head.": "--hidden-dim, number of labels or --arch",
-    "label_embeddings": "--embed-type or number of labels",
-    "inter_modal.label_projection.": "--embed-type",
-    "object_classifier.": "number of labels or --arch",
-    "patch_classifier.": "number of labels or --arch",
+    "head.encoder.": "--arch",
+    "head.label_embeddings": "--embed-type or number of labels",
+    "head.inter_modal.label_projection.": "--embed-type",
+    "head.": "number of labels, --arch, or a flag of the head",
 }
+# beginnings of names in earlier checkpoints -> today's
+RENAMED_PARTS = {
+    "label_embeddings": "head.label_embeddings",
+    "encoder.": "head.encoder.",
+    "inter_modal.": "head.inter_modal.",
+    "intra_modal.": "head.intra_modal.",
+    "object_classifier.": "head.object_classifier.",
+    "patch_classifier.": "head.patch_classifier.",
+}
+
+
+def with_current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The state dict of a network under today's names; see `RENAMED_PARTS`."""
+
+    def current(name: Any) -> Any:
+        for old, new in RENAMED_PARTS.items():
+            if str(name).startswith(old):
+                return new + name[len(old) :]
+        return name
+
+    return {current(name): value for name, value in state.items()}
 
 
 def save(path: str | Path, content: dict[str, Any], previous: str | Path | None = None) -> None:
@@ -77,7 +95,7 @@ class ModelCheckpoint(NamedTuple):
         Raises `UserError` for a published one and another network than the method's.
         """
         if self.published:
-            if not isinstance(model, MLIC):
+            if model.name != "mlic":
                 raise UserError(f"{self.file}: a published checkpoint: pass --model mlic")
             return official.from_published(self.weights, model)
         return dict(self.weights)
@@ -137,7 +155,8 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
                     f"{path}: not a checkpoint of a model: expected model, labels and config, or "
                     "the tensors of a published checkpoint"
                 )
-        weights, labels, config = content["model"], content["labels"], content["config"]
+        labels, config = content["labels"], content["config"]
+        weights = with_current_names(content["model"])
         if not all(isinstance(label, str) for label in labels):
             raise UserError(f"{path}: its labels are not text")
         check_labels(labels, lambda row: f"{path}: labels[{row}]")

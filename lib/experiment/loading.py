@@ -84,7 +84,7 @@ def _own_settings(content: ModelCheckpoint, values: dict, labels: list[str]) -> 
     config = Config.from_dict(values, str(content.file))
     if not config.has_label_embeddings:
         return Settings(config, labels, None)
-    stored = content.weights.get("label_embeddings")
+    stored = content.weights.get("head.label_embeddings")
     if stored is None or stored.ndim != 2:
         raise UserError(
             f"{content.file}: a checkpoint of another model: no label_embeddings (C, T)"

@@ -8,17 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from lib.common.errors import UserError
-from lib.config import FLAGS_OF_MODELS, Config
+from lib.config import Config
 from lib.data.transforms import Normalizer
 from lib.experiment.hub import is_hub_name
 from lib.runtime.device import emulates_bfloat16, exact_float32
 from models import registry
 from models.backbones import build_backbone
-from models.classifier import Classifier, OnTokens
+from models.classifier import Classifier
 from models.errors import ModelError
 from models.folding import fold_norms
-from models.heads import build_on
-from models.mlic import MLIC
 
 # shares of the EMA model that are still what it began with: too much, and little
 MOST_OF_THE_START, FEW_OF_THE_START = 0.2, 0.01
@@ -42,20 +40,7 @@ def build_model(
             output_stride=config.output_stride,
             drop_class_token=config.rm_cls,
         )
-        if config.model != "mlic":
-            options = {name: getattr(config, name) for name in FLAGS_OF_MODELS[config.model]}
-            return build_on(backbone, config.model, num_labels, **options)
-        return MLIC(
-            backbone,
-            num_labels,
-            embeddings,
-            num_layers=config.num_layers,
-            num_heads=config.num_heads,
-            position=config.pos,
-            pre_norm=config.normalize_before,
-            tau=config.tau,
-            context=not config.no_context,
-        )
+        return Classifier(backbone, config.model, num_labels, config.to_dict(), embeddings)
     except ModelError as error:
         raise UserError(str(error)) from error
 
@@ -71,7 +56,7 @@ def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
 
 def on_inputs(model: Classifier, config: Config) -> nn.Module:
     """`model` on what a training with `config` reads: images, or features of `--cache-features`."""
-    return OnTokens(model) if config.cache_features else model
+    return model.head if config.cache_features else model
 
 
 def build_preprocessing(config: Config, device: torch.device) -> Callable[[Tensor], Tensor]:

@@ -13,7 +13,7 @@ from lib.data.folder import DataFolder, folder_of
 from lib.experiment import checkpoint
 from lib.experiment.loading import LoadedExperiment
 from models import official, registry
-from models.mlic import MLIC
+from models.classifier import Classifier
 
 
 def export_published(loaded: LoadedExperiment, target: Path) -> None:
@@ -33,12 +33,12 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
         folder = stage / "data" / data.name
         write_text(folder / "label.txt", "".join(f"{label}\n" for label in loaded.labels))
         if loaded.config.embed_type != "random":
-            embeddings = model.label_embeddings.numpy()
+            embeddings = model.head.label_embeddings.numpy()
             write_npy(folder / f"{loaded.config.embed_type}.npy", embeddings)
 
 
-def _of_the_method(loaded: LoadedExperiment) -> MLIC:
-    if isinstance(loaded.model, MLIC) and loaded.model.intra_modal:
+def _of_the_method(loaded: LoadedExperiment) -> Classifier:
+    if loaded.config.model == "mlic" and not loaded.config.no_context:
         return loaded.model
     unknown = f"--model {loaded.config.model}"
     unknown = "--no-context" if loaded.config.no_context else unknown
@@ -111,5 +111,5 @@ def _in_its_data_folder(loaded: LoadedExperiment) -> bool:
     except UserError:
         return False
     return data.labels == loaded.labels and np.array_equal(
-        embeddings, _of_the_method(loaded).label_embeddings.numpy()
+        embeddings, _of_the_method(loaded).head.label_embeddings.numpy()
     )

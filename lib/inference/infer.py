@@ -199,7 +199,7 @@ def _require_all_tags(
 
 def _digest(predictor: Predictor) -> str:
     """A hash of all that the scores and their names depend on."""
-    vectors = getattr(predictor.model, "label_embeddings", torch.empty(0))
+    vectors = getattr(predictor.model.head, "label_embeddings", torch.empty(0))
     content = hashlib.sha256(vectors.cpu().numpy().tobytes())
     weights = file_digest(predictor.experiment.best_checkpoint)
     content.update(repr((weights, predictor.labels, predictor.config)).encode())

@@ -35,6 +35,16 @@ def make_optimizer(
     return OPTIMIZERS[name](groups, lr=lr, fused=fused)
 
 
+def trained_parameters(model: nn.Module) -> list[tuple[str, nn.Parameter]]:
+    """The parameters that need a gradient, by name.
+
+    Learned label embeddings come first: optimisers count parameters, and so do their states in
+    every `last.pth`.
+    """
+    named = [(name, one) for name, one in model.named_parameters() if one.requires_grad]
+    return sorted(named, key=lambda item: item[0] != "head.label_embeddings")
+
+
 def parameter_groups(
     model: nn.Module,
     weight_decay: float,
@@ -45,11 +55,10 @@ def parameter_groups(
     """One group of all trainable parameters; if 1-d ones are not decayed, or the backbone has its
     own rate, one group for each kind, those of the full rate first."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            scaled = backbone_lr_scale != 1 and name.startswith("backbone.")
-            undecayed = true_weight_decay and parameter.ndim <= 1
-            groups.setdefault((scaled, undecayed), []).append(parameter)
+    for name, parameter in trained_parameters(model):
+        scaled = backbone_lr_scale != 1 and name.startswith("backbone.")
+        undecayed = true_weight_decay and parameter.ndim <= 1
+        groups.setdefault((scaled, undecayed), []).append(parameter)
     return [
         {
             "params": groups[scaled, undecayed],

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from torch import nn
+
 from lib.common.errors import UserError
 from lib.experiment.checkpoint import load_model_checkpoint
 from lib.experiment.hub import weights_of
@@ -38,8 +40,9 @@ def start_from(
         raise UserError(f"--keep-classifiers: {file} is a checkpoint {known}: leave the flag out")
     fresh_parts = () if keep_classifiers else model.label_parts
     fresh = [name for name in own if name.startswith(fresh_parts)]
-    learned = "label_embeddings" in dict(model.named_parameters())
-    if "label_embeddings" in own and not (learned and content.labels == list(labels)):
-        fresh.append("label_embeddings")
+    vectors = getattr(model.head, "label_embeddings", None)
+    learned = isinstance(vectors, nn.Parameter)
+    if vectors is not None and not (learned and content.labels == list(labels)):
+        fresh.append("head.label_embeddings")
     state |= {name: own[name] for name in fresh}
     content.load_into(model, state)

@@ -66,6 +66,7 @@ class RunState:
             values[name] = content[name]
         require_counts(values, str(file))
         for part in ("model", "ema"):
+            values[part] = checkpoint.with_current_names(values[part])
             require_weights(values[part], f"{file}: a damaged state: {part}")
         state = cls(**values)
         if not all(isinstance(size, int) and size >= 0 for size in state.sizes.values()):

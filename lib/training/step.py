@@ -1,6 +1,6 @@
 """One optimiser step, and an epoch as a generator of steps.
 
-To be read from top to bottom. What it calls: the network (`models/mlic.py`), the loss
+To be read from top to bottom. What it calls: the network (`models/heads/mlic.py`), the loss
 (`lib/training/losses.py`), the optimiser and its schedule (`optim.py`, `schedules.py`).
 
 Shapes: B images of this rank's shard, C labels.
@@ -20,6 +20,7 @@ from lib.runtime.device import autocast, memory_guard
 from lib.runtime.world import World, maybe_no_sync
 from lib.training.ema import Ema
 from lib.training.losses import LossFunction, objective
+from lib.training.optim import trained_parameters
 from lib.training.schedules import Schedule
 from models.backbones import freeze_bn_statistics
 from models.classifier import Classifier
@@ -118,7 +119,7 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 
     # gradient clipping
     state.scaler.unscale_(state.optimizer)
-    grads = [p.grad for p in model.parameters() if p.grad is not None]
+    grads = [p.grad for _, p in trained_parameters(model) if p.grad is not None]
     grad_norm = nn.utils.get_total_norm(grads).to(loss_sum)
     if config.clip_grad:
         nn.utils.clip_grads_with_norm_(model.parameters(), config.clip_grad, grad_norm)

@@ -1,43 +1,69 @@
-"""The peers' heads: each maps patch tokens to `Output`, as the method's own does.
+"""The heads of `--model`: a row of `HEADS` says all that the project needs to know of one.
 
-Each is written from its paper, one file a head.
+A head maps patch tokens to `Output`. `mlic` is the method's; the others are written from their
+papers. Imports no torch, since the flags of train.py are made from this table.
 """
 
-from collections.abc import Callable
-from typing import Any
+import importlib
+import inspect
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
-from models.backbones import Backbone
-from models.classifier import HeadOnBackbone
-from models.heads.csra import CSRAHead
-from models.heads.linear import LinearHead
-from models.heads.ml_decoder import MLDecoderHead
-from models.heads.q2l import Q2LHead
+EVIDENCE, ATTENTION = "evidence", "attention"  # maps of `models.output.Output`
 
-# the choices of --model, with the method's own: (backbone, number of labels, options) -> head
-HEADS: dict[str, Callable[..., Any]] = {
-    "linear": lambda backbone, labels: LinearHead(
-        backbone.num_features, labels, prefix_tokens=backbone.prefix_tokens
+
+class HeadSpec(NamedTuple):
+    """One head.
+
+    `path` is its module and class in this package, `title` what it is in a few words. `flags` are
+    the fields of the configuration that belong to it alone; its class gets the value of each that
+    it has a parameter for. `label_parts` begin the names of those parts of its state that belong
+    to the labels, and `maps` are those that it gives, the one that decides the score first.
+    """
+
+    path: str
+    title: str
+    flags: tuple[str, ...]
+    label_parts: tuple[str, ...]
+    maps: tuple[str, ...]
+
+    def build(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+        """The head, a module. Its class names as parameters what it needs of `facts`: num_features
+        D, num_labels C, grid (H, W), prefix_tokens P and label_embeddings (C, T) or None; and of
+        its `flags`, whose values are in `settings`."""
+        module, name = self.path.split(".")
+        head = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        given = {**facts, **{flag: settings[flag] for flag in self.flags if flag in settings}}
+        takes = inspect.signature(head).parameters
+        return head(**{name: given[name] for name in takes if name in given})
+
+
+# the choices of --model
+HEADS = {
+    "mlic": HeadSpec(
+        "mlic.MLICHead",
+        "the method's",
+        (
+            *("embed_type", "embed_norm", "num_layers", "num_heads", "pos", "normalize_before"),
+            *("tau", "no_context", "lamda"),
+        ),
+        ("object_classifier.", "patch_classifier."),
+        (EVIDENCE, ATTENTION),
     ),
-    "csra": lambda backbone, labels, csra_heads, csra_lambda: CSRAHead(
-        backbone.num_features,
-        labels,
-        num_heads=csra_heads,
-        lam=csra_lambda,
-        prefix_tokens=backbone.prefix_tokens,
+    "linear": HeadSpec(
+        "linear.LinearHead", "a linear layer on the mean patch", (), ("",), (EVIDENCE,)
     ),
-    "ml_decoder": lambda backbone, labels: MLDecoderHead(
-        backbone.num_features, labels, prefix_tokens=backbone.prefix_tokens
+    "csra": HeadSpec(
+        "csra.CSRAHead",
+        "class-specific residual attention",
+        ("csra_heads", "csra_lambda"),
+        ("",),
+        (EVIDENCE, ATTENTION),
     ),
-    "q2l": lambda backbone, labels, hidden_dim: Q2LHead(
-        backbone.num_features,
-        labels,
-        backbone.grid,
-        hidden_dim=hidden_dim,
-        prefix_tokens=backbone.prefix_tokens,
+    "ml_decoder": HeadSpec(
+        "ml_decoder.MLDecoderHead", "ML-Decoder", (), ("queries", "output"), (ATTENTION,)
+    ),
+    "q2l": HeadSpec(
+        "q2l.Q2LHead", "Query2Label", ("hidden_dim",), ("queries", "classifier."), (ATTENTION,)
     ),
 }
-
-
-def build_on(backbone: Backbone, name: str, num_labels: int, **options: Any) -> HeadOnBackbone:
-    """The head `name` on a backbone; `options` are those of its row of `HEADS`."""
-    return HeadOnBackbone(backbone, HEADS[name](backbone, num_labels, **options))

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.output import ATTENTION, EVIDENCE, Output
+from models.output import Output
 
 # number of heads -> the temperature of each; an infinite one takes the maximum
 TEMPERATURES = {
@@ -23,25 +23,22 @@ TEMPERATURES = {
 
 
 class CSRAHead(nn.Module):
-    """A head's scores are `s = x . w / |w|`, its logit is `mean(s) + lam * sum(softmax(T s) s)`;
+    """A head's scores are `s = x . w / |w|`, its logit is `mean(s) + lambda * sum(softmax(T s) s)`;
     the logits of the heads are added. The attention is the softmax, averaged over the heads, the
     evidence the sum of the heads' scores."""
-
-    label_parts = ("",)
-    maps = (EVIDENCE, ATTENTION)
 
     def __init__(
         self,
         num_features: int,
         num_labels: int,
         *,
-        num_heads: int = 1,
-        lam: float = 0.1,
         prefix_tokens: int = 0,
+        csra_heads: int = 1,
+        csra_lambda: float = 0.1,
     ) -> None:
         super().__init__()
-        self.temperatures, self.lam = TEMPERATURES[num_heads], lam
-        self.prefix_tokens = prefix_tokens
+        self.temperatures = TEMPERATURES[csra_heads]
+        self.csra_lambda, self.prefix_tokens = csra_lambda, prefix_tokens
         self.classifiers = nn.ModuleList(
             nn.Linear(num_features, num_labels, bias=False) for _ in self.temperatures
         )
@@ -58,7 +55,7 @@ class CSRAHead(nn.Module):
                 weights = F.one_hot(scores.argmax(dim=-1), scores.shape[-1]).to(scores.dtype)
             else:
                 weights = torch.softmax(temperature * scores, dim=-1)
-            logits.append(scores.mean(dim=-1) + self.lam * (weights * scores).sum(dim=-1))
+            logits.append(scores.mean(dim=-1) + self.csra_lambda * (weights * scores).sum(dim=-1))
             attention.append(weights)
             evidence.append(scores)
         return Output(

@@ -5,15 +5,12 @@ Shapes: B images, C labels, N patches, P prefix tokens, D features.
 
 from torch import Tensor, nn
 
-from models.output import EVIDENCE, Output
+from models.output import Output
 
 
 class LinearHead(nn.Module):
     """Its evidence is the class activation: a label's logit at each patch, of which the prediction
     is the mean."""
-
-    label_parts = ("",)
-    maps = (EVIDENCE,)
 
     def __init__(self, num_features: int, num_labels: int, *, prefix_tokens: int = 0) -> None:
         super().__init__()

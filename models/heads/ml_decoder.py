@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from models.heads.decoder import DecoderLayer
 from models.layers import Dropout
-from models.output import ATTENTION, Output
+from models.output import Output
 
 LARGEST_NUMBER_OF_GROUPS = 100
 
@@ -20,9 +20,6 @@ class MLDecoderHead(nn.Module):
     """One decoder layer without self-attention; its queries are fixed random vectors, as many as
     labels up to 100, each for a group of labels. The heatmap of a label is the attention of its
     group's query, averaged over the attention heads."""
-
-    label_parts = ("queries", "output")
-    maps = (ATTENTION,)
 
     def __init__(
         self,

@@ -9,16 +9,13 @@ from torch import Tensor, nn
 from models.errors import ModelError
 from models.heads.decoder import DecoderLayer
 from models.layers import EncoderLayer, ObjectClassifier, position_code
-from models.output import ATTENTION, Output
+from models.output import Output
 
 
 class Q2LHead(nn.Module):
     """Tokens are projected to `hidden_dim`; one encoder layer, then two decoder layers. The heatmap
     is the attention of the last one. Raises `ModelError` for a size that the heads do not divide.
     """
-
-    label_parts = ("queries", "classifier.")
-    maps = (ATTENTION,)
 
     def __init__(
         self,

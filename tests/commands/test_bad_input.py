@@ -177,20 +177,20 @@ def change_checkpoint(experiment, change):
 
 
 def drop_weight(content):
-    del content["model"]["object_classifier.weight"]
+    del content["model"]["head.object_classifier.weight"]
 
 
 def grow_weight(content):
-    content["model"]["object_classifier.weight"] = torch.zeros(9, 9)
+    content["model"]["head.object_classifier.weight"] = torch.zeros(9, 9)
 
 
 def flatten_embeddings(content):
     content["config"]["embed_type"] = "bert"
-    content["model"]["label_embeddings"] = torch.zeros(5)
+    content["model"]["head.label_embeddings"] = torch.zeros(5)
 
 
 def sparse_weight(content):
-    content["model"]["object_classifier.weight"] = torch.zeros(3, 3).to_sparse()
+    content["model"]["head.object_classifier.weight"] = torch.zeros(3, 3).to_sparse()
 
 
 def other_arch(content):

@@ -315,10 +315,12 @@ def test_starting_from_another_experiment(tmp_path, monkeypatch, capsys, no_curv
     fresh = {name for name in states[0] if name not in same and "running" not in name}
     fresh = {name for name in fresh if "num_batches" not in name}
     assert all(
-        name.startswith(("object_classifier", "patch_classifier", "label_embeddings"))
+        name.startswith(
+            ("head.object_classifier", "head.patch_classifier", "head.label_embeddings")
+        )
         for name in fresh
     )
-    assert "patch_classifier.0.weight" in fresh and "label_embeddings" in fresh
+    assert "head.patch_classifier.0.weight" in fresh and "head.label_embeddings" in fresh
     result = run_here(monkeypatch, capsys, "train.py", *again, "--num-layers", "2")
     assert "a checkpoint of another --num-layers: it lacks encoder.1." in error_line(result)
 

@@ -48,9 +48,9 @@ def test_a_frozen_backbone_stays_to_the_bit(here):
     for found in (last["model"], last["ema"], best["model"]):
         assert same(parts(found, backbone=True), start)
     assert best["labels"] == ["crimson", "green", "azure", "black"]
-    head = parts(state(1)["model"], backbone=False)["encoder.0.feed_forward.0.weight"]
-    assert not torch.equal(last["model"]["encoder.0.feed_forward.0.weight"], head)
-    name = "intra_modal.context.norm.running_mean"
+    head = parts(state(1)["model"], backbone=False)["head.encoder.0.feed_forward.0.weight"]
+    assert not torch.equal(last["model"]["head.encoder.0.feed_forward.0.weight"], head)
+    name = "head.intra_modal.context.norm.running_mean"
     assert not torch.equal(last["model"][name], state(1)["model"][name])
 
 
@@ -105,7 +105,7 @@ def test_classifiers_are_kept_for_the_same_labels_alone(here, colors):
     for name in before:
         if not name.endswith(("running_mean", "running_var", "num_batches_tracked")):
             torch.testing.assert_close(kept[name], before[name])
-    for name in ("object_classifier.weight", "patch_classifier.3.weight"):
+    for name in ("head.object_classifier.weight", "head.patch_classifier.3.weight"):
         assert not torch.allclose(dropped[name], before[name])
 
 
@@ -124,7 +124,7 @@ def test_centered_label_embeddings(tmp_path, monkeypatch, capsys, no_curves):
     flags = "--data colors --max-epochs 1 --limit 8 --embed-type text --embed-norm center"
     assert run_here(monkeypatch, capsys, "train.py", *TINY, *flags.split()).code == 0
     file = tmp_path / "experiments/mlic_colors/exp1/checkpoints/best_ema_model.pth"
-    found = torch.load(file, weights_only=True)["model"]["label_embeddings"].numpy()
+    found = torch.load(file, weights_only=True)["model"]["head.label_embeddings"].numpy()
     np.testing.assert_allclose(found.mean(axis=0), 0, atol=1e-6)
     assert found.std() == pytest.approx(1) and found.dtype == np.float32
     differences = vectors - vectors.mean(axis=0)

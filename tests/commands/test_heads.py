@@ -144,13 +144,13 @@ def test_an_experiment_of_another_head_is_refused(here):
     assert "a checkpoint of another --model: it has head.classifier.weight" in line
     mlic = (*TINY, *"--data colors --batch-size 4 --max-epochs 1".split())
     line = error_line(here("train.py", *mlic, *start))
-    assert "a checkpoint of another --model: it lacks inter_modal." in line
+    assert "a checkpoint of another --model: it lacks head.inter_modal." in line
     assert here("train.py", *mlic).code == 0
     start = ("--pretrained-model", "experiments/mlic_colors/exp1")
     line = error_line(here("train.py", *mlic, *start, "--no-context"))
-    assert "a checkpoint of another --no-context: it has intra_modal." in line
+    assert "a checkpoint of another --no-context: it has head.intra_modal." in line
     q2l = (*FLAGS, "--model", "q2l", "--hidden-dim")
     assert here("train.py", *q2l, "16").code == 0
     start = ("--pretrained-model", "experiments/q2l_colors/exp1")
     line = error_line(here("train.py", *q2l, "32", *start))
-    assert "a checkpoint of another --hidden-dim" in line
+    assert "head.projection.weight is float32 (16, 96)" in line

@@ -304,12 +304,12 @@ def odd(model, name, value):
             "holds values that are not plain tensors",
         ),
         (
-            lambda m: odd(m, "inter_modal.score.bias", torch.tensor([torch.nan])),
-            "inter_modal.score.bias holds numbers that are not finite",
+            lambda m: odd(m, "head.inter_modal.score.bias", torch.tensor([torch.nan])),
+            "head.inter_modal.score.bias holds numbers that are not finite",
         ),
         (
-            lambda m: odd(m, "inter_modal.score.bias", torch.tensor([1])),
-            r"a checkpoint of no model: inter_modal.score.bias is int64 \(1,\), expected float32",
+            lambda m: odd(m, "head.inter_modal.score.bias", torch.tensor([1])),
+            r"a checkpoint of no model: head.inter_modal.score.bias is int64 \(1,\), expected float32",
         ),
     ],
 )

@@ -433,7 +433,7 @@ def test_another_model_or_format_tags_again(infer):
     assert not infer(*flags, "csv")[0].startswith("path,")  # to go on in the same file
     checkpoint = Path("experiments/toy/checkpoints/best_ema_model.pth")
     saved = torch.load(checkpoint)
-    saved["model"]["patch_classifier.3.bias"] += 1
+    saved["model"]["head.patch_classifier.3.bias"] += 1
     torch.save(saved, checkpoint)
     again = infer(*flags, "csv")[0]
     assert again.count("\n") >= 3 and "path,label" not in again

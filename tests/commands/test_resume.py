@@ -280,7 +280,7 @@ def test_a_changed_config_is_refused(here, ended, name, change):
 def test_the_state_of_another_network_is_refused(here, ended):
     for name in ("last.pth", "last.prev.pth"):
         state = torch.load(ended / "checkpoints" / name)
-        state["model"].pop("object_classifier.bias")
+        state["model"].pop("head.object_classifier.bias")
         torch.save(state, ended / "checkpoints" / name)
     before = snapshot(ended)
     says = error_line(here("--resume", str(ended)))

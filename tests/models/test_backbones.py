@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch.nn import functional
 
 from models.backbones import build_backbone
+from models.classifier import Classifier
 from models.errors import ModelError
-from models.mlic import MLIC
 from models.official import to_published
 from models.registry import ARCHS, find_arch, normalization
 
@@ -247,7 +247,7 @@ def test_weights_of_a_swin_under_its_publishers_names(tmp_path):
 
 def test_weights_of_a_tresnet_under_its_publishers_names(tmp_path):
     """The scale of its in-place norms counts as |w| + 1e-5."""
-    target = MLIC(build("tresnet_m", 64), 2, torch.zeros(2, 4))
+    target = Classifier(build("tresnet_m", 64), "mlic", 2, label_embeddings=torch.zeros(2, 4))
     published = {
         name.removeprefix("module.backbone."): tensor
         for name, tensor in to_published(target).items()
@@ -269,7 +269,7 @@ def test_weights_of_a_tresnet_under_its_publishers_names(tmp_path):
 def test_vit_at_the_published_sizes(size, drop_class_token, position):
     """A kept class token takes part with a position code of zero, and has no heatmap cell."""
     backbone = build("test_vit", size, drop_class_token=drop_class_token)
-    model = MLIC(backbone, 5, torch.randn(5, 8), position=position).eval()
+    model = Classifier(backbone, "mlic", 5, {"pos": position}, torch.randn(5, 8)).eval()
     patches, prefix = (size // 16) ** 2, 0 if drop_class_token else 1
     with torch.no_grad():
         attention = model(torch.randn(2, 3, size, size)).attention
@@ -277,8 +277,9 @@ def test_vit_at_the_published_sizes(size, drop_class_token, position):
     total = attention.sum(dim=-1)
     assert (total < 1 - 1e-5).all() if prefix else torch.allclose(total, torch.ones(2, 5))
     if position:
-        assert len(model.position) == prefix + patches
-        assert not model.position[:prefix].any() and model.position[prefix:].any(dim=1).all()
+        position_code = model.head.position
+        assert len(position_code) == prefix + patches
+        assert not position_code[:prefix].any() and position_code[prefix:].any(dim=1).all()
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from models.backbones import build_backbone
+from models.classifier import Classifier
 from models.folding import fold_norms
-from models.mlic import MLIC
 from models.registry import find_arch
 
 
@@ -34,7 +34,7 @@ def norms(model: nn.Module) -> int:
 def test_outputs_are_the_same_without_norms(arch):
     torch.manual_seed(0)
     backbone = build_backbone(arch, find_arch(arch), image_size=64)
-    model = trained(MLIC(backbone, 5, num_heads=4, position=True)).eval()
+    model = trained(Classifier(backbone, "mlic", 5, {"num_heads": 4, "pos": True})).eval()
     quick = copy.deepcopy(model)
     fold_norms(quick, torch.zeros(1, 3, 64, 64))
     mixed = math.prod(backbone.grid) > 5  # then the context's norm takes mixtures of rows

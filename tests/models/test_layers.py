@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.errors import ModelError
+from models.heads.mlic import MLICHead
 from models.layers import (
     ChannelProjection,
     Dropout,
@@ -14,7 +15,6 @@ from models.layers import (
     ObjectClassifier,
     position_code,
 )
-from models.mlic import MLIC
 from tests.helpers.twins import literal_position
 
 
@@ -100,17 +100,13 @@ def test_object_classifier_has_a_row_per_label():
     assert classifier.weight.abs().max() <= 5**-0.5 and classifier.bias.abs().max() <= 5**-0.5
 
 
-class Tokens(nn.Module):
-    """A backbone that hands its input on: one class token and a 2 x 2 grid."""
-
-    num_features, prefix_tokens, grid = 8, 1, (2, 2)
-
-    def forward(self, tokens):
-        return tokens
+def mlic(vectors=None, **settings):
+    """The head on one class token and a 2 x 2 grid of 8 features, for 3 labels."""
+    return MLICHead(8, 3, (2, 2), prefix_tokens=1, label_embeddings=vectors, **settings)
 
 
 def test_class_token_has_no_position_and_no_heatmap_cell():
-    model = MLIC(Tokens(), 3, num_heads=2, position=True).eval()
+    model = mlic(num_heads=2, pos=True).eval()
     assert not model.position[0].any() and model.position[1:].any()
     output = model(torch.randn(2, 5, 8))
     assert output.attention.shape == (2, 3, 4)
@@ -119,7 +115,7 @@ def test_class_token_has_no_position_and_no_heatmap_cell():
 
 def test_label_embeddings_are_part_of_the_state():
     vectors = torch.randn(3, 12)
-    fixed, learned = MLIC(Tokens(), 3, vectors), MLIC(Tokens(), 3)
+    fixed, learned = mlic(vectors), mlic()
     torch.testing.assert_close(fixed.state_dict()["label_embeddings"], vectors)
     assert "label_embeddings" not in dict(fixed.named_parameters())
     assert dict(learned.named_parameters())["label_embeddings"].shape == (3, 768)
@@ -129,11 +125,11 @@ def test_label_embeddings_are_part_of_the_state():
 
 def test_heads_must_divide_the_features():
     with pytest.raises(ModelError, match="--num-heads 3"):
-        MLIC(Tokens(), 3, num_heads=3)
+        mlic(num_heads=3)
 
 
 def test_the_best_patch_of_each_label_decides():
-    network = MLIC(Tokens(), 3, torch.randn(3, 5)).eval()
+    network = mlic(torch.randn(3, 5)).eval()
     assert network.patch_classifier[2].p == 0.5
     seen = []
     network.patch_classifier.register_forward_hook(lambda *call: seen.append(call[1:]))
@@ -150,7 +146,7 @@ def test_without_context_the_objects_change_no_score():
     """Only the auxiliary classifier sees what a label attends to."""
     images, labels = torch.randn(2, 5, 8), torch.randn(3, 5)
     for context in (True, False):
-        network = MLIC(Tokens(), 3, labels, context=context).eval()
+        network = mlic(labels, no_context=not context).eval()
         before = network(images)
         network.label_embeddings.copy_(labels.flip(0) * 9)
         after = network(images)

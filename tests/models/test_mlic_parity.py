@@ -11,14 +11,14 @@ from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss
 from lib.training.optim import make_optimizer
 from lib.training.schedules import make_schedule
-from models.mlic import MLIC
+from models.classifier import Classifier
 from models.official import from_published, own_name
 from tests.helpers import goldens
 
 VARIANTS = {
-    "post": {"position": True, "tau": 1.0, "lamda": 0.4},
-    "pre": {"pre_norm": True, "num_layers": 2, "tau": 0.5, "lamda": 0.4},
-    "random": {"position": True, "tau": 1.0, "lamda": 0.1},
+    "post": {"pos": True, "tau": 1.0, "lamda": 0.4},
+    "pre": {"normalize_before": True, "num_layers": 2, "tau": 0.5, "lamda": 0.4},
+    "random": {"pos": True, "tau": 1.0, "lamda": 0.1},
 }
 
 
@@ -45,8 +45,7 @@ def head(variant):
         if name.startswith(f"head.{variant}.")
     }
     text = None if variant == "random" else torch.from_numpy(values["text"])
-    options = {name: value for name, value in VARIANTS[variant].items() if name != "lamda"}
-    model = MLIC(StubBackbone(), 6, text, **options)
+    model = Classifier(StubBackbone(), "mlic", 6, VARIANTS[variant], text)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0

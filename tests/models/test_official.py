@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from models.backbones import build_backbone
-from models.mlic import MLIC
+from models.classifier import Classifier
 from models.official import from_published, is_published, own_name, to_published
 from models.registry import find_arch
 from tests.helpers import goldens
@@ -17,7 +17,7 @@ PUBLISHED_ARCHS = goldens.shapes("arch_keys")
 
 def model(arch="test_resnet", size=32, learned=False):
     backbone = build_backbone(arch, find_arch(arch), image_size=size)
-    return MLIC(backbone, 3, None if learned else torch.zeros(3, 12))
+    return Classifier(backbone, "mlic", 3, label_embeddings=None if learned else torch.zeros(3, 12))
 
 
 def randomize(model):
@@ -40,7 +40,7 @@ def test_names_and_shapes_of_every_architecture(arch):
     side = find_arch(arch).image_sides[-1] if "swin" in arch else 448
     with torch.device("meta"):
         backbone = build_backbone(arch, find_arch(arch), image_size=side, drop_class_token=True)
-        model = MLIC(backbone, 20, torch.zeros(20, 768), position=True)
+        model = Classifier(backbone, "mlic", 20, {"pos": True}, torch.zeros(20, 768))
         published = to_published(model)
     assert {name: list(tensor.shape) for name, tensor in published.items()} == {
         f"module.{name}": shape for name, shape in names.items()
@@ -54,11 +54,12 @@ def test_names_and_shapes_of_every_architecture(arch):
 @pytest.mark.parametrize("variant", ["post", "pre", "random"])
 def test_names_of_every_head(variant):
     learned = variant == "random"
-    head = MLIC(
+    head = Classifier(
         StubBackbone(),
+        "mlic",
         6,
+        {"num_layers": 1 + (variant == "pre")},
         None if learned else torch.zeros(6, 12),
-        num_layers=1 + (variant == "pre"),
     )
     assert {name: list(tensor.shape) for name, tensor in to_published(head).items()} == {
         f"module.{name}": shape for name, shape in goldens.shapes(f"head_keys_{variant}").items()
@@ -142,7 +143,7 @@ def test_what_has_no_use_is_left_out_but_for_the_encoder():
     assert set(from_published(published, target)) == set(target.state_dict())
     published["module.encoder.layers.1.norm1.weight"] = torch.ones(2)
     extra = set(from_published(published, target)) - set(target.state_dict())
-    assert extra == {"encoder.1.attention_norm.weight"}
+    assert extra == {"head.encoder.1.attention_norm.weight"}
 
 
 def test_missing_names_stay_missing():

@@ -167,7 +167,7 @@ def test_scores_of_other_weights_are_no_card(evaluated, here):
     results = json.loads((evaluated / "results.json").read_text())
     file = evaluated / "checkpoints" / "best_ema_model.pth"
     content = torch.load(file, weights_only=True)
-    content["model"]["patch_classifier.3.bias"] += 1
+    content["model"]["head.patch_classifier.3.bias"] += 1
     torch.save(content, file)
     line = error_line(here(*EXPORT, EXPERIMENT, "--save-dir", "out"))
     assert "results.json: of other weights; run python evaluate.py" in line

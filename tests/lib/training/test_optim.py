@@ -3,10 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 from torch import nn
 
 from lib.config import Config
-from lib.training.optim import OPTIMIZERS, make_optimizer, parameter_groups
+from lib.training.optim import OPTIMIZERS, make_optimizer, parameter_groups, trained_parameters
 
 
 def model():
@@ -38,6 +39,14 @@ def test_frozen_parameters_are_in_no_group():
     one["backbone"].requires_grad_(False)
     (group,) = parameter_groups(one, 0.3, False, lr=1, backbone_lr_scale=0.1)
     assert group["params"] == list(one["head"].parameters()) and group["lr"] == 1
+
+
+def test_learned_label_embeddings_are_counted_first():
+    """As the optimiser's state of every last.pth counts them."""
+    network = with_backbone()
+    network["head"].register_parameter("label_embeddings", nn.Parameter(torch.zeros(3, 2)))
+    names = [name for name, _ in trained_parameters(network)]
+    assert names[:2] == ["head.label_embeddings", "backbone.weight"] and len(names) == 5
 
 
 def test_the_table_is_the_choices_of_the_flag():
