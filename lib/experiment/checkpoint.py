@@ -26,7 +26,6 @@ NAMES_DEPEND_ON = {
     "head.inter_modal.": "--model",
     "head.intra_modal.": "--no-context",
     "head.encoder.": "--num-layers",
-    "head.": "--model",
     "backbone.": "--arch",
 }
 SHAPES_DEPEND_ON = {
@@ -116,8 +115,9 @@ class ModelCheckpoint(NamedTuple):
             names = missing or extra
             prefix = next((one for one in NAMES_DEPEND_ON if _first(names, one)), "")
             part = _first(names, prefix)
+            other = NAMES_DEPEND_ON.get(prefix, "--model" if missing and extra else "model")
             raise UserError(
-                f"{self.file}: a checkpoint of another {NAMES_DEPEND_ON.get(prefix, 'model')}: it "
+                f"{self.file}: a checkpoint of another {other}: it "
                 f"{'lacks' if missing else 'has'} {shown.get(part, part)} "
                 f"({len(missing)} names missing, {len(extra)} unknown)"
             )

@@ -204,10 +204,10 @@ def bad_lr(content):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (drop_weight, "a checkpoint of another model: it lacks object_classifier.weight"),
+        (drop_weight, "a checkpoint of another model: it lacks head.object_classifier.weight"),
         (
             grow_weight,
-            "labels or --arch: object_classifier.weight is float32 (9, 9), expected",
+            "head.object_classifier.weight is float32 (9, 9), expected",
         ),
         (other_arch, "a checkpoint of another"),
         (flatten_embeddings, "no label_embeddings (C, T)"),
