@@ -115,7 +115,7 @@ class ModelCheckpoint(NamedTuple):
             names = missing or extra
             prefix = next((one for one in NAMES_DEPEND_ON if _first(names, one)), "")
             part = _first(names, prefix)
-            other = NAMES_DEPEND_ON.get(prefix, "--model" if missing and extra else "model")
+            other = NAMES_DEPEND_ON.get(prefix, "--model" if extra else "model")
             raise UserError(
                 f"{self.file}: a checkpoint of another {other}: it "
                 f"{'lacks' if missing else 'has'} {shown.get(part, part)} "

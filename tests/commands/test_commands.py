@@ -322,7 +322,7 @@ def test_starting_from_another_experiment(tmp_path, monkeypatch, capsys, no_curv
     )
     assert "head.patch_classifier.0.weight" in fresh and "head.label_embeddings" in fresh
     result = run_here(monkeypatch, capsys, "train.py", *again, "--num-layers", "2")
-    assert "a checkpoint of another --num-layers: it lacks encoder.1." in error_line(result)
+    assert "a checkpoint of another --num-layers: it lacks head.encoder.1." in error_line(result)
 
 
 def test_a_reader_that_leaves_is_no_bug(work, tmp_path):

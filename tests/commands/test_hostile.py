@@ -309,7 +309,7 @@ def odd(model, name, value):
         ),
         (
             lambda m: odd(m, "head.inter_modal.score.bias", torch.tensor([1])),
-            r"a checkpoint of no model: head.inter_modal.score.bias is int64 \(1,\), expected float32",
+            r"head.inter_modal.score.bias is int64 \(1,\), expected float32",
         ),
     ],
 )
