@@ -114,23 +114,24 @@ def measure(config: Config, device, amp: bool, repeats: int) -> tuple[Speed, Spe
     import torch
 
     from benchmarks.measure import peak_bytes
-    from benchmarks.steps import as_shard, make_batch, make_train_state
+    from benchmarks.steps import as_shard, make_batch, make_run
     from lib.runtime.device import autocast
     from lib.runtime.timing import median_seconds
     from lib.training.step import train_step
 
     config = replace(config, amp=amp)
-    state = make_train_state(config, NUM_LABELS, device)
+    run = make_run(config, NUM_LABELS, device)
+    model = run.state.model
     batch = make_batch(config.batch_size, NUM_LABELS, config.img_size)
-    images = state.preprocess(batch.inputs.to(device))
+    images = run.preprocess(batch.inputs.to(device))
 
     def forward() -> None:
         with torch.inference_mode(), autocast(device, amp):
-            state.model.eval()(images)
+            model.eval()(images)
 
     def training() -> None:
-        state.model.train()
-        losses.append(train_step(state, as_shard(batch), 0, config).loss_sum.item())
+        model.train()
+        losses.append(train_step(run, as_shard(batch)).loss_sum.item())
 
     def speed(step: Callable[[], None]) -> Speed:
         seconds = median_seconds({"step": step}, repeats, device)["step"]

@@ -26,7 +26,7 @@ def main() -> None:
         BareBackbone,
         literal,
         make_batch,
-        make_train_state,
+        make_run,
         rows,
     )
     from lib.experiment.network import prepare_for_inference
@@ -37,29 +37,30 @@ def main() -> None:
     keep_freed_memory(device)
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
-    state = make_train_state(config, arguments.num_labels, device)
-    quick = prepare_for_inference(copy.deepcopy(state.model), arguments.img_size)
-    bare = BareBackbone(state.model.backbone, arguments.num_labels).to(device).eval()
-    slow = literal(make_train_state(config, arguments.num_labels, device).model).eval()
-    normalizer = state.preprocess
+    run = make_run(config, arguments.num_labels, device)
+    model = run.state.model
+    quick = prepare_for_inference(copy.deepcopy(model), arguments.img_size)
+    bare = BareBackbone(model.backbone, arguments.num_labels).to(device).eval()
+    slow = literal(make_run(config, arguments.num_labels, device).state.model).eval()
+    normalizer = run.preprocess
 
     def plain() -> None:
         with torch.no_grad():
             pixels = batch.inputs.to(device).float() / 255
             slow((pixels - normalizer.mean) / normalizer.std)
 
-    def run(model: torch.nn.Module) -> None:
+    def score(model: torch.nn.Module) -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
             model(normalizer(batch.inputs.to(device)))
 
     models = {"literal": slow, "method": quick, "backbone": bare}
     for name in peers(arguments):
-        other = make_train_state(step_config(arguments, name), arguments.num_labels, device)
-        models[name] = prepare_for_inference(other.model, arguments.img_size)
+        other = make_run(step_config(arguments, name), arguments.num_labels, device)
+        models[name] = prepare_for_inference(other.state.model, arguments.img_size)
     if arguments.compile:
         models["method, compiled"] = copy.deepcopy(quick)
         models["method, compiled"].compile()
-    forms = {name: partial(run, model) for name, model in models.items()} | {"literal": plain}
+    forms = {name: partial(score, model) for name, model in models.items()} | {"literal": plain}
     seconds = median_seconds(forms, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in forms.items()}
     report(

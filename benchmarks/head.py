@@ -20,7 +20,7 @@ def main() -> None:
     import torch
 
     from benchmarks.measure import peak_bytes, report
-    from benchmarks.steps import make_batch, make_train_state
+    from benchmarks.steps import make_batch, make_run
     from lib.experiment.network import head_parameters, prepare_for_inference
     from lib.runtime.device import autocast, keep_freed_memory, select_device
     from lib.runtime.timing import median_seconds
@@ -31,12 +31,12 @@ def main() -> None:
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
     targets, ignore = batch.targets.to(device), batch.ignore.to(device)
 
-    def train(state, tokens, lamda) -> None:
-        state.model.zero_grad()
+    def train(run, tokens) -> None:
+        run.state.model.zero_grad()
         tokens.grad = None
         with autocast(device, arguments.amp):
-            output = state.model.head(tokens)
-        objective(state.loss, output, targets, ignore, lamda).total.backward()
+            output = run.state.model.head(tokens)
+        objective(run.loss, output, targets, ignore, run.config.lamda).total.backward()
 
     def evaluate(model, tokens) -> None:
         with torch.inference_mode(), autocast(device, arguments.amp):
@@ -45,15 +45,14 @@ def main() -> None:
     names = list(dict.fromkeys([METHOD, *(peers(arguments) or HEADS)]))
     training, evaluation, sizes = {}, {}, {}
     for name in names:
-        config = step_config(arguments, name)
-        state = make_train_state(config, arguments.num_labels, device)
-        state.model.train()
-        tokens = torch.randn(arguments.batch_size, *state.model.token_shape, device=device)
+        run = make_run(step_config(arguments, name), arguments.num_labels, device)
+        model = run.state.model.train()
+        tokens = torch.randn(arguments.batch_size, *model.token_shape, device=device)
         needed = tokens.clone().requires_grad_()  # as by a backbone that is trained
-        training[name] = partial(train, state, needed, config.lamda)
-        quick = prepare_for_inference(state.ema.model, arguments.img_size)
+        training[name] = partial(train, run, needed)
+        quick = prepare_for_inference(run.state.ema.model, arguments.img_size)
         evaluation[name] = partial(evaluate, quick, tokens)
-        sizes[name] = head_parameters(state.model) / 1e6
+        sizes[name] = head_parameters(model) / 1e6
     trained = median_seconds(training, arguments.repeats, device)
     evaluated = median_seconds(evaluation, arguments.repeats, device)
     memory = {name: peak_bytes(training[name], device) / 2**20 for name in names}

@@ -17,8 +17,8 @@ from lib.data.loader import Shard
 from lib.experiment.network import head_parameters
 from lib.runtime.device import autocast
 from lib.runtime.world import World
-from lib.training.prepare import build_train_state
-from lib.training.step import TrainState
+from lib.training.prepare import build_run
+from lib.training.run import Run
 from models.bilinear import BilinearAttention, literal_attention
 from models.classifier import Classifier
 
@@ -55,11 +55,11 @@ class BareBackbone(nn.Module):
         return self.classifier(self.backbone(images).mean(dim=1))
 
 
-def make_train_state(config: Config, num_labels: int, device: torch.device) -> TrainState:
+def make_run(config: Config, num_labels: int, device: torch.device) -> Run:
     """The network of `config`, with random weights and learned label embeddings."""
     torch.manual_seed(0)
     labels = [str(number) for number in range(num_labels)]
-    return build_train_state(config, labels, None, World(device), steps_per_epoch=100)
+    return build_run(config, labels, None, World(device), steps_per_epoch=100)
 
 
 def rows(
@@ -103,23 +103,22 @@ class LiteralStep:
     """A training step of the literal form in float32, with one operation a parameter."""
 
     def __init__(self, config: Config, num_labels: int, device: torch.device) -> None:
-        self.config = replace(config, amp=False)
-        self.state = make_train_state(self.config, num_labels, device)
-        literal(self.state.model).train()
-        literal(self.state.ema.model)
-        parameters = self.state.model.parameters()
+        self.run = make_run(replace(config, amp=False), num_labels, device)
+        literal(self.run.state.model).train()
+        literal(self.run.state.ema.model)
+        parameters = self.run.state.model.parameters()
         self.optimizer = torch.optim.AdamW(parameters, lr=config.lr, foreach=False)
 
     def __call__(self, batch: Batch) -> None:
-        state, device = self.state, self.state.world.device
-        pixels = batch.inputs.to(device).float() / 255
-        images = (pixels - state.preprocess.mean) / state.preprocess.std
+        run, state, device = self.run, self.run.state, self.run.world.device
+        normalizer: Any = run.preprocess
+        images = (batch.inputs.to(device).float() / 255 - normalizer.mean) / normalizer.std
         targets, ignore = batch.targets.to(device), batch.ignore.to(device)
         output = state.model(images)
         losses = [
-            state.loss(logits, targets, ignore) for logits in (output.logits, output.object_logits)
+            run.loss(logits, targets, ignore) for logits in (output.logits, output.object_logits)
         ]
-        total = losses[0].total + self.config.lamda * losses[1].total
+        total = losses[0].total + run.config.lamda * losses[1].total
         self.optimizer.zero_grad()
         (total / losses[0].num_entries).backward()
         self.optimizer.step()
@@ -137,16 +136,16 @@ class LiteralStep:
 class BackboneStep:
     """A training step of the bare backbone."""
 
-    def __init__(self, state: TrainState, num_labels: int, amp: bool) -> None:
-        self.state, self.amp, device = state, amp, state.world.device
-        model = BareBackbone(state.model.backbone, num_labels)
+    def __init__(self, run: Run, num_labels: int, amp: bool) -> None:
+        self.run, self.amp, device = run, amp, run.world.device
+        model = BareBackbone(run.state.model.backbone, num_labels)
         self.model = model.to(device, memory_format=torch.channels_last).train()
         fused = device.type in ("cpu", "cuda")
         self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=1e-4, fused=fused)
 
     def __call__(self, batch: Batch) -> None:
-        device = self.state.world.device
-        images = self.state.preprocess(batch.inputs.to(device))
+        device = self.run.world.device
+        images = self.run.preprocess(batch.inputs.to(device))
         with autocast(device, self.amp):
             logits = self.model(images)
         loss = nn.functional.binary_cross_entropy_with_logits(

@@ -24,7 +24,7 @@ def main() -> None:
         LiteralStep,
         as_shard,
         make_batch,
-        make_train_state,
+        make_run,
         rows,
     )
     from lib.runtime.device import choose_fastest_convolutions, keep_freed_memory, select_device
@@ -36,24 +36,28 @@ def main() -> None:
     choose_fastest_convolutions()  # as train.py does on CUDA
     config = step_config(arguments)
     batch = make_batch(arguments.batch_size, arguments.num_labels, arguments.img_size)
-    state = make_train_state(config, arguments.num_labels, device)
-    state.model.train()
-    other = make_train_state(config, arguments.num_labels, device)
+    run = make_run(config, arguments.num_labels, device)
+    run.state.model.train()
+    other = make_run(config, arguments.num_labels, device)
     bare = BackboneStep(other, arguments.num_labels, config.amp)
     literal = LiteralStep(config, arguments.num_labels, device)
 
     def method() -> None:
-        train_step(state, as_shard(batch), 0, config)
+        train_step(run, as_shard(batch))
 
     steps = {"literal": lambda: literal(batch), "method": method, "backbone": lambda: bare(batch)}
-    models = {"literal": literal.state.model, "method": state.model, "backbone": bare.model}
+    models = {
+        "literal": literal.run.state.model,
+        "method": run.state.model,
+        "backbone": bare.model,
+    }
     others = {name: step_config(arguments, name) for name in peers(arguments)}
     if arguments.compile:
         others["method, compiled"] = replace(config, compile=True)
     for name, settings in others.items():
-        other = make_train_state(settings, arguments.num_labels, device)
-        models[name] = other.model.train()
-        steps[name] = partial(train_step, other, as_shard(batch), 0, settings)
+        other = make_run(settings, arguments.num_labels, device)
+        models[name] = other.state.model.train()
+        steps[name] = partial(train_step, other, as_shard(batch))
     seconds = median_seconds(steps, arguments.repeats, device)
     memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     report(

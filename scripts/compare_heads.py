@@ -144,13 +144,16 @@ def trained(config: Config, data_name: str) -> Any:
 def find(config: Config, data_name: str) -> Any:
     """The run with the flags of `config`, and of the present data, a finished one first; None if
     there is none."""
-    import torch
-
+    from lib.data.folder import DataFolder
     from lib.experiment.folder import Experiment, runs_folder
-    from lib.runtime.world import World
-    from lib.training.inputs import Inputs
 
-    inputs = Inputs(config, World(torch.device("cpu")))
+    data = DataFolder.open(config.data)
+    splits = data.split("train"), data.split(config.select_on).head(config.limit)
+    digests = {split.name: split.digest for split in splits}
+    vectors = None
+    if config.has_label_embeddings:
+        centered = config.embed_norm == "center"
+        vectors = data.label_embeddings(config.embed_type, centered=centered)
     same = []
     for file in sorted(runs_folder(config, data_name).glob("exp*/config.yaml")):
         try:
@@ -158,26 +161,24 @@ def find(config: Config, data_name: str) -> Any:
         except UserError:  # a folder of another kind
             continue
         experiment = Experiment(file.parent, writable=False)
-        if other.fixed_flags == config.fixed_flags and read_the_same(experiment, inputs):
+        if other.fixed_flags == config.fixed_flags and read_the_same(experiment, digests, vectors):
             same.append(experiment)
     return min(same, key=lambda one: not one.finished, default=None)
 
 
-def read_the_same(experiment: Any, inputs: Any) -> bool:
+def read_the_same(experiment: Any, digests: dict[str, str], vectors: Any) -> bool:
     """Whether a run has read these splits and label embeddings; True for one without a state."""
     import torch
 
-    from lib.training.resume import changed_splits
-    from lib.training.run_state import RunState
+    from lib.training.resume import changed_splits, read_state
 
     if not experiment.last_checkpoint.exists():
         return True
-    state = RunState.load(experiment.last_checkpoint)
-    vectors = inputs.label_embeddings()
+    state = read_state(experiment.last_checkpoint)
     same = vectors is None or torch.equal(
-        state.model["head.label_embeddings"].cpu(), torch.as_tensor(vectors).float()
+        state["model"]["head.label_embeddings"].cpu(), torch.as_tensor(vectors)
     )
-    return same and not changed_splits(state, inputs)
+    return same and not changed_splits(state, digests)
 
 
 def evaluate(experiment: Any, config: Config, data: Any) -> None:

@@ -119,8 +119,13 @@ class DataFolder:
             ignore = ignore | (marked == 1)
         return Split(name, paths, targets, ignore)
 
-    def label_embeddings(self, kind: str) -> np.ndarray:
-        """Read `<kind>.npy` ("bert", "glove" or "text") -> float32 (C, T)."""
+    def label_embeddings(self, kind: str, centered: bool = False) -> np.ndarray:
+        """Read `<kind>.npy` ("bert", "glove" or "text") -> float32 (C, T); if `centered`, without
+        their mean over the labels, and with a standard deviation of 1.
+
+        Text models give the labels of a data set vectors with a large part in common, which says
+        nothing about a label.
+        """
         file = self.path / f"{kind}.npy"
         if not file.exists():
             raise UserError(
@@ -141,7 +146,14 @@ class DataFolder:
                 f"{note}: was made for another label list than {self.path / 'label.txt'}; make "
                 f"{file.name} again"
             )
-        return vectors.astype(np.float32)
+        vectors = vectors.astype(np.float32)
+        if not centered:
+            return vectors
+        differences = vectors - vectors.mean(axis=0, dtype=np.float64)
+        scale = differences.std()
+        if not scale > 0:
+            raise UserError("--embed-norm center: all labels have the same embedding: leave it out")
+        return (differences / scale).astype(np.float32)
 
     def boxes(self) -> dict[str, list[dict[str, Any]]] | None:
         """Read `boxes.json`: image path -> objects `{label, box [x0, y0, x1, y1], difficult}`.

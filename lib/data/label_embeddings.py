@@ -28,19 +28,6 @@ def spell_out(label: str) -> str:
     return SPELLED_OUT.get(label, label)
 
 
-def centered(embeddings: np.ndarray) -> np.ndarray:
-    """Label embeddings (C, T) without their mean over the labels, with a standard deviation of 1.
-
-    Text models give the labels of a data set vectors with a large part in common, which says
-    nothing about a label. Raises `UserError` where nothing else is left.
-    """
-    differences = embeddings - embeddings.mean(axis=0, dtype=np.float64)
-    scale = differences.std()
-    if not scale > 0:
-        raise UserError("--embed-norm center: all labels have the same embedding: leave it out")
-    return (differences / scale).astype(np.float32)
-
-
 def kind_of(model_name: str) -> str:
     """The `--embed-type` of vectors of a text model, a name of the hub or a folder: `bert` for BERT
     as published, `text` for any other."""

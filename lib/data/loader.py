@@ -118,10 +118,15 @@ class TrainingLoader:
         world: World,
         bad_images: BadImages,
     ) -> None:
-        self.batches, self.world, self.bad_images = batches, world, bad_images
+        self.split, self.batches = dataset.split, batches
+        self.world, self.bad_images = world, bad_images
         self.loader = BatchLoader(
             dataset, batches, workers=workers, device=world.device, persistent=True
         )
+
+    def __len__(self) -> int:
+        """Batches of an epoch."""
+        return len(self.batches)
 
     def shards(self, epoch: int, first_batch: int = 0) -> Iterator[Shard]:
         """The shards of `epoch` from `first_batch` on.
@@ -163,7 +168,7 @@ class EvaluationLoader:
         batches = EvaluationBatches(
             len(dataset), batch_size, rank=world.rank, world_size=world.world_size
         )
-        self.bad_images = bad_images
+        self.split, self.bad_images = dataset.split, bad_images
         self.loader = BatchLoader(dataset, batches, workers=workers, device=world.device)
 
     def __len__(self) -> int:

@@ -1,14 +1,19 @@
 """Checkpoints: plain types and tensors only, read without running code, written atomically.
 
 `best_ema_model.pth` is `{model, labels, config}` and needs no other file (a published one is a flat
-state dict); `last.pth` (`lib.training.run_state`) holds what a run needs to resume.
+state dict); `last.pth` (`lib/training/resume.py`) has what a run needs to resume. Files come from
+strangers too: they may be damaged, or made to run code or to take memory.
 """
 
-from collections.abc import Mapping, Sequence
+import pickle
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from lib.common.errors import UserError
@@ -17,24 +22,13 @@ from lib.common.readers import read_json
 from lib.config import Config
 from lib.data.lists import check_labels
 from lib.experiment import hub
-from lib.experiment.untrusted import read_safetensors, read_tensors, require_weights
 from models import official
 from models.classifier import Classifier
+from models.errors import ModelError
+from models.untrusted import is_finite, is_plain, require_honest_size
 
-# flags that names and shapes in a part of the model depend on; the first that differs counts
-NAMES_DEPEND_ON = {
-    "head.inter_modal.": "--model",
-    "head.intra_modal.": "--no-context",
-    "head.encoder.": "--num-layers",
-    "backbone.": "--arch",
-}
-SHAPES_DEPEND_ON = {
-    "backbone.": "--arch, or --img-size of a ViT",
-    "head.encoder.": "--arch",
-    "head.label_embeddings": "--embed-type or number of labels",
-    "head.inter_modal.label_projection.": "--embed-type",
-    "head.": "number of labels, --arch, or a flag of the head",
-}
+SHARED_TENSORS = 4  # how many times tensors that share memory may exceed the size of their file
+POSITION_TABLE = "backbone.trunk.pos_embed"  # of a ViT
 # beginnings of names in earlier checkpoints -> today's
 RENAMED_PARTS = {
     "label_embeddings": "head.label_embeddings",
@@ -44,18 +38,16 @@ RENAMED_PARTS = {
     "object_classifier.": "head.object_classifier.",
     "patch_classifier.": "head.patch_classifier.",
 }
-
-
-def with_current_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The state dict of a network under today's names; see `RENAMED_PARTS`."""
-
-    def current(name: Any) -> Any:
-        for old, new in RENAMED_PARTS.items():
-            if str(name).startswith(old):
-                return new + name[len(old) :]
-        return name
-
-    return {current(name): value for name, value in state.items()}
+# parts of a network, with the flags that their names and their shapes depend on; the first counts
+DEPENDS_ON = (
+    ("head.inter_modal.label_projection.", "--model", "--embed-type"),
+    ("head.inter_modal.", "--model", "--arch"),
+    ("head.intra_modal.", "--no-context", "--arch"),
+    ("head.encoder.", "--num-layers", "--arch"),
+    ("head.label_embeddings", "--model", "--embed-type or number of labels"),
+    ("backbone.", "--arch", "--arch, or --img-size of a ViT"),
+    ("head.", "--model", "number of labels, --arch, or a flag of the head"),
+)
 
 
 def save(path: str | Path, content: dict[str, Any], previous: str | Path | None = None) -> None:
@@ -73,6 +65,18 @@ def save_model(path: str | Path, model: nn.Module, labels: Sequence[str], config
     """Write a model with all that inference needs."""
     content = {"model": model.state_dict(), "labels": list(labels), "config": config.to_dict()}
     save(path, content)
+
+
+def with_current_names(state: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The state dict of a network under today's names; see `RENAMED_PARTS`."""
+
+    def current(name: Any) -> Any:
+        for old, new in RENAMED_PARTS.items():
+            if str(name).startswith(old):
+                return new + name[len(old) :]
+        return name
+
+    return {current(name): value for name, value in state.items()}
 
 
 class ModelCheckpoint(NamedTuple):
@@ -99,8 +103,39 @@ class ModelCheckpoint(NamedTuple):
             return official.from_published(self.weights, model)
         return dict(self.weights)
 
-    def load_into(self, model: Classifier, state: Mapping[str, Tensor]) -> None:
-        """Load `state`, made by `state_for`. Raises `UserError` for parts that do not fit."""
+    def load_into(self, model: Classifier) -> None:
+        """Load all weights. Raises `UserError` for parts that do not fit."""
+        state = self.state_for(model)
+        self.require_fit(model, state)
+        model.load_state_dict(state)
+
+    def start(self, model: Classifier, labels: Sequence[str], *, keep_classifiers: bool) -> None:
+        """Load what does not belong to the labels, for `--pretrained-model`; with
+        `keep_classifiers` the rest too. Raises `UserError` for those of other `labels`.
+
+        Fixed label embeddings stay those of `model`; learned ones are loaded only from the same
+        label list.
+        """
+        own, state = model.state_dict(), self.state_for(model)
+        if POSITION_TABLE in state and POSITION_TABLE in own:
+            try:
+                table = model.backbone.resize_position_table(state[POSITION_TABLE])
+            except ModelError as error:
+                raise UserError(f"{self.file}: {error}") from error
+            state[POSITION_TABLE] = table
+        same_labels = self.labels == list(labels)
+        if keep_classifiers and not same_labels:
+            known = "of other labels" if self.labels else "that does not say its labels"
+            if self.labels and sorted(self.labels) == sorted(labels):
+                known = "of the same labels in another order"
+            raise UserError(
+                f"--keep-classifiers: {self.file} is a checkpoint {known}: leave the flag out"
+            )
+        fresh = () if keep_classifiers else model.label_parts
+        vectors = getattr(model.head, "label_embeddings", None)
+        if not (isinstance(vectors, nn.Parameter) and same_labels):
+            fresh = (*fresh, "head.label_embeddings")
+        state |= {name: value for name, value in own.items() if name.startswith(fresh)}
         self.require_fit(model, state)
         model.load_state_dict(state)
 
@@ -112,22 +147,19 @@ class ModelCheckpoint(NamedTuple):
         missing = [name for name in own if name not in state]
         extra = [name for name in state if name not in own]
         if missing or extra:
-            names = missing or extra
-            prefix = next((one for one in NAMES_DEPEND_ON if _first(names, one)), "")
-            part = _first(names, prefix)
-            other = NAMES_DEPEND_ON.get(prefix, "--model" if extra else "model")
+            name, flags, _ = _part_of(missing or extra)
             raise UserError(
-                f"{self.file}: a checkpoint of another {other}: it "
-                f"{'lacks' if missing else 'has'} {shown.get(part, part)} "
+                f"{self.file}: a checkpoint of another {flags}: it "
+                f"{'lacks' if missing else 'has'} {shown.get(name, name)} "
                 f"({len(missing)} names missing, {len(extra)} unknown)"
             )
         for name, tensor in own.items():
             found = state[name]
             if tensor.shape != found.shape or _kind(tensor) != _kind(found):
-                other = tensor.shape != found.shape
-                reason = f"of another {_source(name, SHAPES_DEPEND_ON)}" if other else "of no model"
+                _, _, flags = _part_of([name])
+                of = f"another {flags}" if tensor.shape != found.shape else "no model"
                 raise UserError(
-                    f"{self.file}: a checkpoint {reason}: {shown.get(name, name)} is "
+                    f"{self.file}: a checkpoint of {of}: {shown.get(name, name)} is "
                     f"{_describe(found)}, expected {_describe(tensor)}"
                 )
 
@@ -164,14 +196,69 @@ def load_model_checkpoint(path: str | Path) -> ModelCheckpoint:
     return ModelCheckpoint(path, weights, labels, config)
 
 
-def _first(names: Sequence[str], prefix: str) -> str:
-    """The first that begins with `prefix`; "" for none."""
-    return next((name for name in names if name.startswith(prefix)), "")
+def read_tensors(path: str | Path) -> dict[str, Any]:
+    """Read a file of plain types and tensors to the CPU, without running code from it.
+
+    Raises `UserError` for anything else, and for a file that claims more than it holds: the memory
+    taken is about the size of the file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        require_honest_size(path)
+        if zipfile.is_zipfile(path) and zipfile.ZipFile(path).testzip():
+            raise ValueError("a part has a wrong checksum")  # torch does not check
+        with warnings.catch_warnings(action="ignore"):
+            content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{path}: not a checkpoint of plain tensors, or a damaged one; nothing was run from it"
+        ) from error
+    except PermissionError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from error
+    except Exception as error:  # a damaged file can raise anything in the reader
+        raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: not a checkpoint: expected names and tensors")
+    tensors = list(_tensors(content))
+    if not all(map(is_plain, tensors)):
+        raise UserError(f"{path}: holds values that are not plain tensors")
+    if sum(tensor.nbytes for tensor in tensors) > SHARED_TENSORS * path.stat().st_size:
+        raise UserError(f"{path}: not a checkpoint: its tensors claim more numbers than it holds")
+    return content
 
 
-def _source(name: str, depends_on: Mapping[str, str]) -> str:
-    """The flags that the part of `name` depends on; "model" if it depends on none."""
-    return next((it for part, it in depends_on.items() if name.startswith(part)), "model")
+def read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Read the tensors of a .safetensors file, whose header must fit its size. Raises `UserError`
+    for anything else."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such checkpoint")
+    try:
+        return load_file(path)
+    except Exception as error:  # a damaged header can raise anything in the reader
+        raise UserError(f"{path}: a truncated or damaged file, or no safetensors") from error
+
+
+def require_weights(weights: Mapping[Any, Any], source: str) -> None:
+    """Raise `UserError`, naming `source`, unless these are plain, finite tensors by name."""
+    for name, value in weights.items():
+        if not isinstance(name, str) or not is_plain(value):
+            raise UserError(f"{source}: {name!r} is no plain tensor by name")
+        if not is_finite(value):
+            raise UserError(
+                f"{source}: {name} holds numbers that are not finite: a training that failed, or a "
+                "damaged file"
+            )
+
+
+def _part_of(names: Sequence[str]) -> tuple[str, str, str]:
+    """The name of the first part of `DEPENDS_ON` that is among `names`, with its flags."""
+    for part, of_names, of_shapes in DEPENDS_ON:
+        for name in names:
+            if name.startswith(part):
+                return name, of_names, of_shapes
+    return names[0], "model", "model"
 
 
 def _kind(tensor: Tensor) -> str:
@@ -183,3 +270,16 @@ def _kind(tensor: Tensor) -> str:
 
 def _describe(tensor: Tensor) -> str:
     return f"{str(tensor.dtype).removeprefix('torch.')} {tuple(tensor.shape)}"
+
+
+def _tensors(content: Any) -> Iterator[Tensor]:
+    """All tensors anywhere inside `content`, which may refer to itself or to a part repeatedly."""
+    seen: set[int] = set()
+    waiting: list[Any] = [content]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, (dict, list, tuple, set)) and id(value) not in seen:
+            seen.add(id(value))
+            waiting += [*value, *value.values()] if isinstance(value, dict) else value

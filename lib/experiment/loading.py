@@ -60,7 +60,7 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     except UserError as error:
         source = experiment.config_file if content.published else content.file
         raise UserError(f"{source}: {error}") from error
-    content.load_into(model, content.state_for(model))
+    content.load_into(model)
     return LoadedExperiment(experiment, settings.config, settings.labels, model.eval())
 
 

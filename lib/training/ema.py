@@ -1,7 +1,7 @@
 """Exponential moving average (EMA) of a model's whole state."""
 
 import copy
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import torch
 from torch import nn
@@ -19,6 +19,14 @@ class Ema(Generic[M]):
     def __init__(self, model: M, decay: float) -> None:
         self.decay = decay
         self.model: M = copy.deepcopy(model).eval().requires_grad_(False)
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the average."""
+        return self.model.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore `state_dict`."""
+        self.model.load_state_dict(state)
 
     @torch.no_grad()
     def update(self, model: nn.Module, copy_weights: bool = False) -> None:

@@ -16,8 +16,8 @@ from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment
 from lib.experiment.tensorboard import TensorBoard
 from lib.runtime.device import get_rng_state
-from lib.training.prepare import Run
-from lib.training.run_state import run_state
+from lib.training.resume import save_state
+from lib.training.run import Run
 from lib.training.step import training_steps
 from lib.training.step_log import StepLog
 from lib.training.validate import validate
@@ -29,17 +29,15 @@ SIGNAL_ECHO_SECONDS = 5.0  # within which a launcher passes on a signal that all
 
 def fit(run: Run) -> Experiment:
     """Train to the last epoch, or to the early stop; returns the experiment."""
-    config, progress, experiment = run.config, run.progress, run.experiment
-    first_step = run.state.step + 1
+    config, state, experiment = run.config, run.state, run.experiment
     with (
         experiment.logging_errors(),
-        experiment.tensorboard(first_step) as board,
+        experiment.tensorboard(state.step + 1) as board,
         StopRequest(echo=SIGNAL_ECHO_SECONDS if is_launched() else 0.0) as stop,
     ):
-        paths = run.inputs.train_split.paths
-        scaled = run.state.scaler.is_enabled()
-        log = StepLog(run.world, progress, paths, board, scaled=scaled)
-        epochs = range(progress.epoch, config.max_epochs)
+        paths, scaled = run.train_loader.split.paths, state.scaler.is_enabled()
+        log = StepLog(run.world, state, paths, board, scaled=scaled)
+        epochs = range(state.epoch, config.max_epochs)
         noted = False
         for _ in progress_bar(epochs, "epochs", "epoch", initial=epochs.start, total=epochs.stop):
             if stops_early(run):
@@ -58,20 +56,20 @@ def fit(run: Run) -> Experiment:
             leave_if_asked(run, log, stop)
         if stops_early(run):
             experiment.log(f"stopped: {EARLY_STOP_PATIENCE} validations without a better EMA mAP")
-        for line in run.bad_images.summary():
+        for line in state.bad_images.summary():
             experiment.log(line)
-        experiment.finish(progress.best_score)
+        experiment.finish(state.best_score)
     return experiment
 
 
 def stops_early(run: Run) -> bool:
     """Whether --estop ends the run."""
-    return run.config.estop and run.progress.epochs_without_better >= EARLY_STOP_PATIENCE
+    return run.config.estop and run.state.epochs_without_better >= EARLY_STOP_PATIENCE
 
 
 def is_validated(run: Run) -> bool:
     """Whether a validation follows the current epoch."""
-    number, config = run.progress.epoch + 1, run.config
+    number, config = run.state.epoch + 1, run.config
     return number % config.validate_every == 0 or number == config.max_epochs
 
 
@@ -87,22 +85,22 @@ def cost_note(run: Run, seconds: float, epoch_seconds: float) -> str | None:
 
 def train_epoch(run: Run, log: StepLog, stop: StopRequest) -> float:
     """Train on the rest of the current epoch; returns images per second."""
-    config, progress, save_every = run.config, run.progress, run.config.save_every
-    total = len(run.inputs.train_batches)
-    shards = run.train_loader.shards(progress.epoch, progress.batch)
+    state, save_every = run.state, run.config.save_every
+    total = len(run.train_loader)
+    shards = run.train_loader.shards(state.epoch, state.batch)
     num_images, start = 0, time.perf_counter()
-    title, first = f"epoch {progress.epoch + 1}", progress.batch
+    title, first = f"epoch {state.epoch + 1}", state.batch
     with progress_bar(None, title, "batch", initial=first, total=total, leave=False) as bar:
-        for step in training_steps(run.state, shards, progress.epoch, config):
+        for step in training_steps(run, shards):
             log.add(step)
             log_bad_images(run)
             num_images += step.num_images
-            loss = f"loss {progress.loss:.3f}, " if progress.loss_count else ""
+            loss = f"loss {state.loss:.3f}, " if state.loss_count else ""
             speed = num_images / (time.perf_counter() - start)
-            bar.update(progress.batch - bar.n)
+            bar.update(state.batch - bar.n)
             shown = f"{loss}lr {step.lr:.2e}, {speed:.1f} images/s"
-            bar.set_postfix_str(shown, refresh=progress.batch == total)
-            if save_every and run.state.step % save_every == 0:
+            bar.set_postfix_str(shown, refresh=state.batch == total)
+            if save_every and state.step % save_every == 0:
                 save_last(run, log)
             leave_if_asked(run, log, stop)
     log.read()
@@ -117,28 +115,28 @@ def finish_epoch(
     seconds: float,
 ) -> None:
     """Step the schedule, keep the best weights, and log the epoch."""
-    progress, experiment, ema_score = run.progress, run.experiment, metrics.get("mAP_ema")
-    run.state.schedule.after_epoch(ema_score)
-    better = ema_score is not None and ema_score > progress.best_score
+    state, experiment, ema_score = run.state, run.experiment, metrics.get("mAP_ema")
+    state.schedule.after_epoch(ema_score)
+    better = ema_score is not None and ema_score > state.best_score
     if ema_score is not None:
-        progress.best_score = max(progress.best_score, ema_score)
-        progress.epochs_without_better = 0 if better else progress.epochs_without_better + 1
+        state.best_score = max(state.best_score, ema_score)
+        state.epochs_without_better = 0 if better else state.epochs_without_better + 1
     if better and run.world.is_main_process:
-        labels = run.inputs.data.labels
-        checkpoint.save_model(experiment.best_checkpoint, run.state.ema.model, labels, run.config)
+        model = state.ema.model
+        checkpoint.save_model(experiment.best_checkpoint, model, run.labels, run.config)
 
-    number = progress.epoch + 1
-    validated = progress.best_score >= 0  # if only in an earlier epoch
-    best = {"best_mAP_ema": progress.best_score} if validated else {}
+    number = state.epoch + 1
+    validated = state.best_score >= 0  # if only in an earlier epoch
+    best = {"best_mAP_ema": state.best_score} if validated else {}
     log_bad_images(run)
     experiment.add_history(
         {
             "epoch": number,
-            "train_loss": progress.loss,
-            "lr": progress.lr,
+            "train_loss": state.loss,
+            "lr": state.lr,
             **metrics,
             **best,
-            "skipped_steps": progress.skipped_steps,
+            "skipped_steps": state.skipped_steps,
             "images_per_second": images_per_second,
             "seconds": seconds,
         }
@@ -146,23 +144,23 @@ def finish_epoch(
     for name, value in metrics.items():
         board.add_scalar(f"validation/{name}", value, number)
     board.flush()
-    skipped = f", {progress.skipped_steps} steps skipped" if progress.skipped_steps else ""
+    skipped = f", {state.skipped_steps} steps skipped" if state.skipped_steps else ""
     scores = "".join(
         f", {title}mAP {metrics[name]:.4f}"
         for name, title in (("mAP", ""), ("mAP_ema", "EMA "))
         if name in metrics
     )
     experiment.log(
-        f"epoch {number}/{run.config.max_epochs}: loss {progress.loss:.3f}, lr "
-        f"{progress.lr:.2e}{scores}{' (best)' if better else ''}, "
+        f"epoch {number}/{run.config.max_epochs}: loss {state.loss:.3f}, lr "
+        f"{state.lr:.2e}{scores}{' (best)' if better else ''}, "
         f"{images_per_second:.1f} images/s, {seconds:.0f} s{skipped}"
     )
-    progress.begin_epoch(number)
+    state.begin_epoch(number)
 
 
 def log_bad_images(run: Run) -> None:
     """Log the unreadable images that were found since the last call."""
-    for line in run.bad_images.new_lines():
+    for line in run.state.bad_images.new_lines():
         run.experiment.log(line)
 
 
@@ -171,20 +169,10 @@ def save_last(run: Run, log: StepLog) -> None:
     nothing, for results or weights that are not finite."""
     log.read()
     _require_finite_weights(run)
-    rng = run.world.gather(get_rng_state(run.world.device))
+    run.state.rng = run.world.gather(get_rng_state(run.world.device))
     if run.world.is_main_process:
-        experiment = run.experiment
-        state = run_state(
-            run.state,
-            run.progress,
-            rng=rng,
-            labels=list(run.inputs.data.labels),
-            data=run.inputs.digests,
-            config=run.config.to_dict(),
-            sizes=experiment.log_sizes(),
-            bad_images=run.bad_images.state_dict(),
-        )
-        state.save(experiment.last_checkpoint, experiment.previous_checkpoint)
+        run.state.sizes = run.experiment.log_sizes()
+        save_state(run)
 
 
 def leave_if_asked(run: Run, log: StepLog, stop: StopRequest) -> None:
@@ -208,5 +196,5 @@ def _require_finite_weights(run: Run) -> None:
         with run.world.raise_on_all_ranks():
             raise UserError(
                 f"the weights have grown beyond float32 after step {run.state.step} (lr "
-                f"{run.progress.lr:.2e}); they were not saved: lower --lr"
+                f"{run.state.lr:.2e}); they were not saved: lower --lr"
             )

@@ -1,21 +1,23 @@
-"""From a configuration to a run that is ready to start: everything is read, checked and built."""
+"""From a configuration to a run that is ready to start: read, check, build, restore."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
-from lib.data.loader import EvaluationLoader, TrainingLoader, num_micro_batches
+from lib.data.folder import DataFolder
+from lib.data.loader import TrainingBatches, num_micro_batches
+from lib.experiment.checkpoint import load_model_checkpoint
 from lib.experiment.folder import Experiment
 from lib.experiment.hub import weights_of
-from lib.experiment.network import build_model, build_preprocessing, config_notes, on_inputs
+from lib.experiment.network import build_model, build_normalizer
 from lib.experiment.provenance import command_line
 from lib.runtime.device import (
     allow_tf32,
@@ -27,127 +29,124 @@ from lib.runtime.device import (
 )
 from lib.runtime.world import World
 from lib.training.ema import Ema
-from lib.training.inputs import Inputs
+from lib.training.loaders import make_loaders
 from lib.training.losses import make_loss
+from lib.training.notes import notes_on
 from lib.training.optim import make_optimizer
-from lib.training.pretrained import start_from
 from lib.training.resume import (
     find_run,
     latest_valid_checkpoint,
-    require_position,
+    read_state,
     require_same_run,
+    restore,
 )
-from lib.training.run_state import RunState
+from lib.training.run import Run, RunState
 from lib.training.schedules import make_schedule
-from lib.training.step import TrainState
-from lib.training.step_log import Progress
 from models.errors import ModelError
 
 STORE_KEY = "experiment"  # under which a launch keeps the path of its experiment for restarts
 
 
-@dataclass
-class Run:
-    """A run that is ready for `fit`, new or resumed, on one of its ranks."""
-
-    config: Config
-    world: World
-    inputs: Inputs
-    train_loader: TrainingLoader
-    validation_loader: EvaluationLoader
-    state: TrainState
-    progress: Progress
-    experiment: Experiment
-
-    @property
-    def bad_images(self) -> BadImages:
-        return self.inputs.bad_images
-
-
 def prepare(config: Config, world: World) -> Run:
     """Make a run from its configuration: a new one, or the one that `--resume` names.
 
-    Creates the experiment folder last. Raises `UserError` for anything that cannot work.
+    The folder of a new run is created last. Raises `UserError` for anything that cannot work.
     """
-    resume, config = config, dataclasses.replace(config, resume=None)
-    _choose_kernels(config, world.device)
+    asked, config = config, dataclasses.replace(config, resume=None)
+
+    # read: the data, and what the processes before have saved
     with world.raise_on_all_ranks():
-        inputs = Inputs(config, world)
+        data = DataFolder.open(config.data)
+        train = data.split("train")
+        validation = data.split(config.select_on).head(config.limit)
+        vectors = None
+        if config.has_label_embeddings:
+            centered = config.embed_norm == "center"
+            vectors = data.label_embeddings(config.embed_type, centered=centered)
     restarted = world.store_get(STORE_KEY)
-    found = _on_main(world, lambda: find_run(resume, inputs.data.name, restarted))
+    found = _on_main(world, lambda: find_run(asked, data.name, restarted))
     file = world.broadcast_from_main(lambda: latest_valid_checkpoint(found) if found else None)
 
-    progress = Progress()
-    with world.raise_on_all_ranks(), memory_guard():
-        saved = RunState.load(file) if file else None
+    # check: that the data can be trained on, and is what it was
+    digests = {split.name: split.digest for split in (train, validation)}
+    with world.raise_on_all_ranks():
+        for split in (train, validation):
+            split.require_known()
+        _require_images_for_each(config.batch_size, config.accum_steps, world.world_size)
+        saved = read_state(file) if file else None
         if saved and found:
-            require_same_run(saved, config, found, inputs)
-        torch.manual_seed(config.seed)
-        state = build_train_state(
-            config,
-            inputs.data.labels,
-            inputs.label_embeddings(),
-            world,
-            steps_per_epoch=len(inputs.train_batches),
-            starting_weights=saved is None,
-        )
-        _require_batch_statistics(config, inputs, world, state.model.grid)
-        if saved and file:
-            saved.restore(state, progress, file)
-            require_position(saved, config, len(inputs.train_batches), file)
-            inputs.bad_images.load_state_dict(saved.bad_images)
-    with memory_guard():
-        image_shape = (3, config.img_size, config.img_size)
-        shape = state.model.token_shape if config.cache_features else image_shape
-        state.ddp_model = world.wrap_ddp(state.ddp_model, shape)
-    if saved and found:
-        print_line(f"resumed from step {state.step} of {found.path}")
-    _set_random_state(config, world, state.step, saved, file)
+            require_same_run(saved, found, config, data, digests)
 
-    train_loader, validation_loader = inputs.loaders(state.model)
-    experiment = found or _on_main(world, lambda: Experiment.create(config, inputs.data.name))
-    assert experiment  # created, where none was found
-    run = Run(config, world, inputs, train_loader, validation_loader, state, progress, experiment)
+    # build: the network, its optimiser and all else that a step needs
+    _choose_kernels(world.device, config.tf32, config.deterministic)
+    batches = TrainingBatches(
+        len(train),
+        config.batch_size,
+        seed=config.seed,
+        limit=config.limit,
+        accum_steps=config.accum_steps,
+        rank=world.rank,
+        world_size=world.world_size,
+    )
+    with world.raise_on_all_ranks(), memory_guard():
+        torch.manual_seed(config.seed)
+        run = build_run(
+            config, data.labels, vectors, world, steps_per_epoch=len(batches), is_new=not saved
+        )
+        _require_batch_statistics(run, batches.num_images)
+
+    # restore: what the steps so far have changed
+    state = run.state
+    if saved and file and found:
+        with world.raise_on_all_ranks(), memory_guard():
+            restore(state, saved, file)
+        print_line(f"resumed from step {state.step} of {found.path}")
+    with memory_guard():
+        run.network = world.wrap_ddp(run.network, _input_shape(run))
+    _set_random_state(state.rng, config.seed, state.step, world)
+
+    run.digests = digests
+    run.train_loader, run.validation_loader = make_loaders(
+        config, world, state.model, batches, train, validation, state.bad_images
+    )
+    made = found or _on_main(world, lambda: Experiment.create(config, data.name))
+    assert made  # created, where none was found
+    run.experiment = made
     if world.is_main_process:
-        world.store_set(STORE_KEY, str(experiment.path))
+        world.store_set(STORE_KEY, str(made.path))
     with world.raise_on_all_ranks():
         if world.is_main_process:
-            total_steps = config.max_epochs * len(inputs.train_batches)
-            notes = (f"note: {text}" for text in config_notes(config, state.model, total_steps))
-            facts = [_describe(run), *notes]
-            experiment.start_log(config, command_line(), facts, saved.sizes if saved else None)
+            notes = (f"note: {text}" for text in notes_on(run, len(batches)))
+            facts = [_describe(run, batches.num_images, len(validation)), *notes]
+            made.start_log(config, command_line(), facts, state.sizes if saved else None)
     return run
 
 
-def build_train_state(
+def build_run(
     config: Config,
     labels: Sequence[str],
     label_embeddings: np.ndarray | None,
     world: World,
     *,
     steps_per_epoch: int,
-    starting_weights: bool = True,
-) -> TrainState:
-    """Build all that an optimiser step changes, on the device of `world`.
+    is_new: bool = True,
+) -> Run:
+    """Build all that a step needs, on the device of `world`; the loaders and the folder are missing
+    still.
 
-    `label_embeddings` (C, T) are fixed, None makes learned ones. Without `starting_weights`, as for
-    a state that is loaded afterwards, the network is random.
-
-    Uses no collective operation, so that an error of one rank can be raised on all of them.
+    `label_embeddings` (C, T) are fixed, None makes learned ones. The network of a run that is not
+    new is random, since its state is loaded afterwards. Uses no collective operation, so that an
+    error of one rank can be raised on all of them.
     """
     weights = config.weights  # of the backbone; those that are replaced need not be downloaded
-    if not starting_weights or (config.pretrained_model and weights == "pretrained"):
+    if not is_new or (config.pretrained_model and weights == "pretrained"):
         weights = "none"
     if weights not in ("pretrained", "none"):
         weights = str(weights_of(weights))
     model = build_model(config, len(labels), label_embeddings, weights)
-    if starting_weights and config.pretrained_model:
-        start_from(
-            model,
-            labels,
-            config.pretrained_model,
-            keep_classifiers=config.keep_classifiers,
-        )
+    if is_new and config.pretrained_model:
+        source = load_model_checkpoint(weights_of(config.pretrained_model))
+        source.start(model, labels, keep_classifiers=config.keep_classifiers)
     if config.grad_checkpointing:
         try:
             model.backbone.enable_grad_checkpointing()
@@ -172,34 +171,40 @@ def build_train_state(
         pct_start=config.pct_start,
         step_size=config.step_size,
     )
-    ema = Ema(model, config.ema_decay)
-    part = on_inputs(model, config)
+    state = RunState(
+        model,
+        Ema(model, config.ema_decay),
+        optimizer,
+        schedule,
+        grad_scaler(world.device, config.amp),
+        BadImages(config.max_bad_images),
+    )
+    network: nn.Module = model.head if config.cache_features else model
     if config.compile:
-        part.compile()  # its state keeps its names, and copies of it are not compiled
-    return TrainState(
-        model=model,
-        ddp_model=part,
-        ema=ema,
-        loss=make_loss(config.loss, config.to_dict()),
-        optimizer=optimizer,
-        schedule=schedule,
-        scaler=grad_scaler(world.device, config.amp),
-        preprocess=build_preprocessing(config, world.device),
-        world=world,
+        network.compile()  # its state keeps its names, and copies of it are not compiled
+    normalizer = build_normalizer(config, world.device)
+    return Run(
+        config,
+        world,
+        list(labels),
+        network,
+        nn.Identity() if config.cache_features else normalizer,
+        make_loss(config.loss, config.to_dict()),
+        state,
     )
 
 
-def _choose_kernels(config: Config, device: torch.device) -> None:
-    if config.tf32 and device.type == "cuda":
+def _choose_kernels(device: torch.device, tf32: bool, deterministic: bool) -> None:
+    if tf32 and device.type == "cuda":
         allow_tf32()
-    if config.deterministic:
+    if deterministic:
         make_deterministic()
     elif device.type == "cuda":
         choose_fastest_convolutions()
 
 
 def _on_main(world: World, make: Callable[[], Experiment | None]) -> Experiment | None:
-    """What the main process finds or creates; on the other ranks it is not writable."""
+    """Rank 0's experiment; read-only elsewhere."""
     made: list[Experiment | None] = [None]
 
     def make_path() -> Path | None:
@@ -212,46 +217,57 @@ def _on_main(world: World, make: Callable[[], Experiment | None]) -> Experiment 
     return made[0] or Experiment(path, writable=False)
 
 
-def _require_batch_statistics(
-    config: Config, inputs: Inputs, world: World, grid: tuple[int, int]
-) -> None:
-    """BatchNorm needs more than one value per channel, also in the last short batch."""
-    total, labels = inputs.train_batches.num_images, len(inputs.data.labels)
-    images = total % config.batch_size or config.batch_size
-    micro_batches = num_micro_batches(images, config.accum_steps, world.world_size)
-    values = max(1, images // micro_batches // world.world_size)
-    values *= min(grid[0] * grid[1], labels)
-    if values == 1:
-        remedy = "choose another" if total > 1 else "add images"
+def _require_images_for_each(batch_size: int, accum_steps: int, world_size: int) -> None:
+    """Every rank must have an image of every micro-batch, except for the last short batch."""
+    if batch_size < world_size:
         raise UserError(
-            f"--batch-size {config.batch_size}: leaves one image at a time, too little for batch "
-            f"statistics (labels: {labels}, patches: {grid[0]} x {grid[1]}); {remedy}"
+            f"--batch-size {batch_size}: less than one image for each of the {world_size} "
+            "processes; raise it, or start fewer (--nproc-per-node, or CUDA_VISIBLE_DEVICES)"
+        )
+    if accum_steps > batch_size // world_size:
+        raise UserError(
+            f"--accum-steps {accum_steps}: more micro-batches than the {batch_size // world_size} "
+            "images that a process has of each batch"
         )
 
 
-def _set_random_state(
-    config: Config, world: World, step: int, saved: RunState | None, file: Path | None
-) -> None:
+def _require_batch_statistics(run: Run, num_images: int) -> None:
+    """BatchNorm needs more than one value per channel, also in the last short batch."""
+    config, (height, width) = run.config, run.state.model.grid
+    images = num_images % config.batch_size or config.batch_size
+    micro_batches = num_micro_batches(images, config.accum_steps, run.world.world_size)
+    values = max(1, images // micro_batches // run.world.world_size)
+    values *= min(height * width, len(run.labels))
+    if values == 1:
+        remedy = "choose another" if num_images > 1 else "add images"
+        raise UserError(
+            f"--batch-size {config.batch_size}: leaves one image at a time, too little for batch "
+            f"statistics (labels: {len(run.labels)}, patches: {height} x {width}); {remedy}"
+        )
+
+
+def _input_shape(run: Run) -> tuple[int, ...]:
+    """The shape of one image, or of its tokens, as `run.network` takes it."""
+    side = run.config.img_size
+    return run.state.model.token_shape if run.config.cache_features else (3, side, side)
+
+
+def _set_random_state(saved: Sequence[dict], seed: int, step: int, world: World) -> None:
     """Restore this rank's random state; without one, seed it differently on each rank."""
-    states = saved.rng if saved else []
-    if len(states) == world.world_size:
-        try:
-            set_rng_state(world.device, states[world.rank])
-        except Exception as error:  # a damaged file can raise anything here
-            raise UserError(f"{file}: its random numbers are damaged") from error
-    elif states or world.rank:
-        torch.manual_seed(hash((config.seed, world.rank, step)))
+    if len(saved) == world.world_size:
+        set_rng_state(world.device, saved[world.rank])
+    elif saved or world.rank:
+        torch.manual_seed(hash((seed, world.rank, step)))
 
 
-def _describe(run: Run) -> str:
+def _describe(run: Run, train_images: int, validation_images: int) -> str:
     """A line on network, data and device for the log."""
-    (height, width), config, inputs = run.state.model.grid, run.config, run.inputs
+    (height, width), config = run.state.model.grid, run.config
     size = sum(parameter.numel() for parameter in run.state.model.parameters()) / 1e6
     device = run.world.device.type
     if run.world.world_size > 1:
         device = f"{run.world.world_size} x {device}"
     return (
-        f"{config.arch}: {size:.1f} M parameters, {height} x {width} patches; "
-        f"{inputs.train_batches.num_images} train and {len(inputs.validation_split)} "
-        f"{config.select_on} images, {len(inputs.data.labels)} labels; on {device}"
+        f"{config.arch}: {size:.1f} M parameters, {height} x {width} patches; {train_images} train "
+        f"and {validation_images} {config.select_on} images, {len(run.labels)} labels; on {device}"
     )

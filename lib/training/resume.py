@@ -1,9 +1,9 @@
-"""Which run `--resume` means, whether the flags agree with it, and its latest valid checkpoint."""
+"""`--resume`: which run it means, whether the flags agree with it, and its `last.pth`."""
 
 import contextlib
 import dataclasses
-import itertools
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +11,15 @@ from lib.common.console import print_line
 from lib.common.errors import UserError, writing
 from lib.common.flags import flag_name
 from lib.config import RUNTIME_FLAGS, Config
+from lib.data.folder import DataFolder
+from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment, ExperimentLocked, runs_folder
-from lib.training.inputs import Inputs
-from lib.training.run_state import RunState
+from lib.training.run import Run, RunState
 from lib.training.schedules import OPEN_ENDED
 
 AUTO = "auto"
+VERSION = 2  # of last.pth; the first had no number, and other names of the method's head
+KEYS = {item.name for item in dataclasses.fields(RunState)} | {"labels", "data", "config"}
 
 
 def planned_config(flags: dict[str, Any]) -> Config:
@@ -64,8 +67,35 @@ def find_run(config: Config, data_name: str, restarted: str | None) -> Experimen
     return experiment
 
 
+def save_state(run: Run) -> None:
+    """Write `last.pth`, and keep the one before; on the main process."""
+    experiment = run.experiment
+    content = {
+        "version": VERSION,
+        **run.state.state_dict(),
+        "labels": list(run.labels),
+        "data": run.digests,
+        "config": run.config.to_dict(),
+    }
+    checkpoint.save(experiment.last_checkpoint, content, experiment.previous_checkpoint)
+
+
+def read_state(file: Path) -> dict[str, Any]:
+    """The content of a `last.pth`. Raises `UserError` for another or a damaged file."""
+    content = checkpoint.read_tensors(file)
+    content.setdefault("bad_images", [])  # the first runs did not keep them
+    if missing := KEYS - content.keys():
+        raise UserError(f"{file}: not the state of a run of train.py: it lacks {min(missing)}")
+    if content.get("version", 1) > VERSION:
+        raise UserError(f"{file}: of a later version of this project: update it")
+    for part in ("model", "ema"):
+        content[part] = checkpoint.with_current_names(content[part])
+    return content
+
+
 def latest_valid_checkpoint(experiment: Experiment) -> Path | None:
-    """The latest valid `last.pth` or `last.prev.pth`; None if the run ended before the first save.
+    """`last.pth` or `last.prev.pth`, the latest that is valid; None if the run ended before the
+    first save.
 
     A damaged `last.pth` is renamed, with a warning, and the previous one is taken.
     """
@@ -74,13 +104,15 @@ def latest_valid_checkpoint(experiment: Experiment) -> Path | None:
         if experiment.epochs_in_history > 1:
             raise UserError(f"{last}: no such checkpoint: cannot resume the run; start a new one")
         return None
+    if not last.exists():  # the run ended between two renames
+        read_state(previous)
+        return previous
     try:
-        if last.exists():  # not if the run ended between two renames
-            RunState.load(last)
-            return last
+        read_state(last)
+        return last
     except UserError as error:
         try:
-            RunState.load(previous)
+            read_state(previous)
         except UserError as other:
             raise UserError(
                 f"{error}; and {other}: cannot resume the run; start a new one, from its best "
@@ -88,16 +120,19 @@ def latest_valid_checkpoint(experiment: Experiment) -> Path | None:
             ) from other
         print_line(f"warning: {error}; resuming from {previous}")
         with writing(last):
-            last.rename(_unused(last.with_name("last.damaged.pth")))
-    RunState.load(previous)
+            last.replace(last.with_name("last.damaged.pth"))
     return previous
 
 
 def require_same_run(
-    state: RunState, config: Config, experiment: Experiment, inputs: Inputs
+    saved: Mapping[str, Any],
+    experiment: Experiment,
+    config: Config,
+    data: DataFolder,
+    digests: Mapping[str, str],
 ) -> None:
-    """Raise `UserError` unless the run of `state` had these flags, labels and images."""
-    started = Config.from_dict(state.config, str(experiment.last_checkpoint))
+    """Raise `UserError` unless the run of `saved` had these flags, labels and images."""
+    started = Config.from_dict(saved["config"], str(experiment.last_checkpoint))
     own = config.fixed_flags
     for name, previous in started.fixed_flags.items():
         value = own[name]
@@ -106,28 +141,27 @@ def require_same_run(
                 f"{experiment.config_file}: says {name}: {value}, but the run was trained "
                 f"{_described(name, previous)}: restore that"
             )
-    inputs.data.require_labels(state.labels, f"--resume {experiment.path}")
-    if changed := changed_splits(state, inputs):
-        file = inputs.data.path / f"{changed[0]}.txt"
+    data.require_labels(saved["labels"], f"--resume {experiment.path}")
+    if changed := changed_splits(saved, digests):
         raise UserError(
-            f"--resume {experiment.path}: {file} (or what it ignores) has changed since the run "
-            "was started: restore it, or start a new run, with --pretrained-model "
-            f"{experiment.path} from the weights of this one"
+            f"--resume {experiment.path}: {data.path / changed[0]}.txt (or what it ignores) has "
+            "changed since the run was started: restore it, or start a new run, with "
+            f"--pretrained-model {experiment.path} from the weights of this one"
         )
 
 
-def changed_splits(state: RunState, inputs: Inputs) -> list[str]:
-    """The splits that are not those that the run of `state` read."""
-    return [name for name, digest in inputs.digests.items() if state.data.get(name) != digest]
+def changed_splits(saved: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
+    """The splits that are not those that the run of `saved` read."""
+    return [name for name, digest in digests.items() if saved["data"].get(name) != digest]
 
 
-def require_position(state: RunState, config: Config, batches: int, file: Path) -> None:
-    """Raise `UserError` if `state` is beyond the last epoch or the `batches` of an epoch."""
-    if state.epoch > config.max_epochs or state.batch > batches:
-        raise UserError(
-            f"{file}: a damaged state: epoch {state.epoch}, batch {state.batch} of "
-            f"{config.max_epochs} epochs of {batches} batches"
-        )
+def restore(state: RunState, saved: dict[str, Any], file: Path) -> None:
+    """Load what `file` holds. Raises `UserError` for the state of another network or optimiser."""
+    try:
+        state.load_state_dict(saved)
+    except Exception as error:  # PyTorch raises many kinds
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{file}: the state of another network or optimiser: {reason}") from error
 
 
 def _latest_unfinished(config: Config, data_name: str) -> Experiment | None:
@@ -143,24 +177,11 @@ def _latest_unfinished(config: Config, data_name: str) -> Experiment | None:
             run = Config.load(experiment.config_file)
         except UserError:  # a folder of another kind
             continue
-        same = run.fixed_flags == config.fixed_flags
-        as_new = dataclasses.replace(run, exif=config.exif)
-        if not same and as_new.fixed_flags == config.fixed_flags and not experiment.finished:
-            print_line(
-                f"note: {path} is unfinished, but was trained with --exif {run.exif}: pass that to "
-                "resume it"
-            )
-        if same and not experiment.finished:
+        if run.fixed_flags == config.fixed_flags and not experiment.finished:
             with contextlib.suppress(ExperimentLocked):
                 experiment.lock()
                 return experiment
     return None
-
-
-def _unused(file: Path) -> Path:
-    """`file`, with a number if there is such a file already."""
-    names = (file.with_suffix(f".{number}{file.suffix}") for number in itertools.count(2))
-    return next(name for name in (file, *itertools.islice(names, 1000)) if not name.exists())
 
 
 def _described(name: str, value: Any) -> str:

@@ -6,64 +6,20 @@ To be read from top to bottom. What it calls: the network (`models/heads/mlic.py
 Shapes: B images of this rank's shard, C labels.
 """
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from lib.config import Config
 from lib.data.dataset import Batch
 from lib.data.loader import Shard
 from lib.runtime.device import autocast, memory_guard
-from lib.runtime.world import World, maybe_no_sync
-from lib.training.ema import Ema
-from lib.training.losses import LossFunction, objective
+from lib.runtime.world import maybe_no_sync
+from lib.training.losses import objective
 from lib.training.optim import trained_parameters
-from lib.training.schedules import Schedule
+from lib.training.run import Run
 from models.backbones import freeze_bn_statistics
-from models.classifier import Classifier
-
-
-@dataclass
-class TrainState:
-    """All that an optimiser step changes, and what it needs for that.
-
-    `ddp_model` is `model`, in DistributedDataParallel if there are several ranks in `world`;
-    `step` is the number of optimiser steps so far.
-    """
-
-    model: Classifier
-    ddp_model: nn.Module
-    ema: Ema[Classifier]
-    loss: LossFunction
-    optimizer: torch.optim.Optimizer
-    schedule: Schedule
-    scaler: torch.amp.GradScaler
-    preprocess: Callable[[Tensor], Tensor]
-    world: World
-    step: int = 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on, as plain types and tensors."""
-        return {
-            "model": self.model.state_dict(),
-            "ema": self.ema.model.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "schedule": self.schedule.state_dict(),
-            "scaler": self.scaler.state_dict(),
-            "step": self.step,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore `state_dict`."""
-        self.model.load_state_dict(state["model"])
-        self.ema.model.load_state_dict(state["ema"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
-        self.scaler.load_state_dict(state["scaler"])
-        self.step = state["step"]
 
 
 class Step(NamedTuple):
@@ -86,32 +42,30 @@ class Step(NamedTuple):
     grad_norm: Tensor
 
 
-def training_steps(
-    state: TrainState, shards: Iterable[Shard], epoch: int, config: Config
-) -> Iterator[Step]:
-    """Train on the batches of an epoch; yields each step once it is done.
+def training_steps(run: Run, shards: Iterable[Shard]) -> Iterator[Step]:
+    """Train on the batches of the current epoch; yields each step once it is done.
 
     A batch of which no image can be read is skipped. Raises `UserError` for too little memory.
     """
-    state.model.train()
+    run.state.model.train()
     for shard in shards:
         if shard.num_images:
             with memory_guard(len(shard.batch.rows)):
-                step = train_step(state, shard, epoch, config)
+                step = train_step(run, shard)
             yield step
 
 
-def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> Step:
+def train_step(run: Run, shard: Shard) -> Step:
     """One optimiser step on this rank's shard of a batch; does not wait for the device."""
-    model, world = state.model, state.world
+    config, world, state, model = run.config, run.world, run.state, run.state.model
 
     # gradients, accumulated over micro-batches. DistributedDataParallel averages gradients over
     # the ranks, while the loss is a mean over the entries of all ranks: hence the factor.
     state.optimizer.zero_grad(set_to_none=True)
     loss_sum = torch.zeros((), device=world.device)
     for number, micro_batch in enumerate(shard.batch.micro_batches(shard.num_micro_batches), 1):
-        with maybe_no_sync(state.ddp_model, active=number < shard.num_micro_batches):
-            loss = forward_loss(state, micro_batch, config)
+        with maybe_no_sync(run.network, active=number < shard.num_micro_batches):
+            loss = forward_loss(run, micro_batch)
             mean = loss * world.world_size / max(shard.num_entries, 1)
             with freeze_bn_statistics(model, config.grad_checkpointing):
                 state.scaler.scale(mean).backward()
@@ -131,14 +85,14 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
 
     # EMA of the whole state, after every step; until --ema-epoch it copies the weights
     world.average_bn_statistics(model, int((shard.batch.rows >= 0).sum()))
-    state.ema.update(model, copy_weights=epoch < config.ema_epoch)
+    state.ema.update(model, copy_weights=state.epoch < config.ema_epoch)
 
     # schedule
     state.schedule.after_step()
     state.step += 1
     return Step(
         number=state.step,
-        epoch=epoch,
+        epoch=state.epoch,
         batch=shard.number,
         lr=lr,
         num_images=shard.num_images,
@@ -149,12 +103,12 @@ def train_step(state: TrainState, shard: Shard, epoch: int, config: Config) -> S
     )
 
 
-def forward_loss(state: TrainState, batch: Batch, config: Config) -> Tensor:
+def forward_loss(run: Run, batch: Batch) -> Tensor:
     """The loss summed over a batch: see `objective`."""
-    device = state.world.device
-    images = state.preprocess(batch.inputs.to(device, non_blocking=True))
+    device = run.world.device
+    inputs = run.preprocess(batch.inputs.to(device, non_blocking=True))
     targets = batch.targets.to(device, non_blocking=True)
     ignore = batch.ignore.to(device, non_blocking=True)
-    with autocast(device, config.amp):
-        output = state.ddp_model(images)
-    return objective(state.loss, output, targets, ignore, config.lamda).total
+    with autocast(device, run.config.amp):
+        output = run.network(inputs)
+    return objective(run.loss, output, targets, ignore, run.config.lamda).total

@@ -1,11 +1,10 @@
-"""The results of training steps: progress, the loss in TensorBoard, and what must end a run.
+"""The results of training steps: the loss of an epoch, TensorBoard, and the checks that stop a run.
 
 Read from the device every few steps, so that it does not have to wait for the host after each one.
 """
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import NoReturn
 
 import torch
@@ -13,6 +12,7 @@ import torch
 from lib.common.errors import UserError
 from lib.experiment.tensorboard import TensorBoard
 from lib.runtime.world import World
+from lib.training.run import RunState
 from lib.training.step import Step
 
 READ_EVERY = 10  # steps
@@ -20,32 +20,8 @@ MAX_NAMED_IMAGES = 5  # in the error of a step that failed
 MAX_SKIPPED_IN_A_ROW = 50  # the loss scale is far below 1 by then
 
 
-@dataclass
-class Progress:
-    """How far a run is: complete epochs, and batches of the current one with their loss."""
-
-    epoch: int = 0
-    batch: int = 0
-    loss_total: float = 0.0
-    loss_count: int = 0
-    lr: float = 0.0
-    best_score: float = -1.0
-    epochs_without_better: int = 0
-    skipped_steps: int = 0
-
-    @property
-    def loss(self) -> float:
-        """Mean training loss of the epoch so far."""
-        return self.loss_total / max(self.loss_count, 1)
-
-    def begin_epoch(self, epoch: int) -> None:
-        """Set to the first batch of `epoch`."""
-        self.epoch, self.batch, self.loss_total, self.loss_count = epoch, 0, 0.0, 0
-        self.skipped_steps = 0
-
-
 class StepLog:
-    """Collects steps and reads their results together, into `progress` and `board`.
+    """Collects steps and reads their results together, into `state` and `board`.
 
     `paths` are those of the training images, for error messages. If losses are `scaled` (float16),
     the scaler skips steps whose gradient is not finite; they are counted, and
@@ -55,20 +31,20 @@ class StepLog:
     def __init__(
         self,
         world: World,
-        progress: Progress,
+        state: RunState,
         paths: Sequence[str],
         board: TensorBoard,
         *,
         scaled: bool = False,
     ) -> None:
-        self.world, self.progress, self.paths, self.board = world, progress, paths, board
+        self.world, self.state, self.paths, self.board = world, state, paths, board
         self.scaled = scaled
         self.steps: list[Step] = []
         self.skipped_in_a_row = 0
 
     def add(self, step: Step) -> None:
         """Record a step; reads the results of those recorded if there are several."""
-        self.progress.lr, self.progress.batch = step.lr, step.batch + 1
+        self.state.lr, self.state.batch = step.lr, step.batch + 1
         self.steps.append(step)
         if len(self.steps) >= READ_EVERY:
             self.read()
@@ -95,9 +71,9 @@ class StepLog:
                 self.skipped_in_a_row += 1
                 if not self.scaled or self.skipped_in_a_row == MAX_SKIPPED_IN_A_ROW:
                     self._refuse(step, "gradient's norm", norm, own=True)
-                self.progress.skipped_steps += 1
-            self.progress.loss_total += loss_sum
-            self.progress.loss_count += step.num_entries
+                self.state.skipped_steps += 1
+            self.state.loss_total += loss_sum
+            self.state.loss_count += step.num_entries
             self.board.add_scalar("train/loss", loss_sum / max(step.num_entries, 1), step.number)
             self.board.add_scalar("train/lr", step.lr, step.number)
 

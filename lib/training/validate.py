@@ -10,15 +10,16 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch import nn
 
 from lib.common.signals import StopRequest
 from lib.data.bad_images import ignore_unread
-from lib.experiment.network import on_inputs, prepare_for_inference
+from lib.experiment.network import prepare_for_inference
 from lib.experiment.predict import Prediction, collect_scores, predict
 from lib.runtime.device import memory_guard
 from lib.scoring.metrics import EPOCH_METRICS
 from lib.training.losses import objective
-from lib.training.prepare import Run
+from lib.training.run import Run
 
 
 def validate(run: Run, stop: StopRequest) -> dict[str, float]:
@@ -27,24 +28,25 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
 
     Ends early after a signal; the caller must then leave before it uses them.
     """
-    split, config, world = run.inputs.validation_split, run.config, run.world
+    split, config, world = run.validation_loader.split, run.config, run.world
     scored = {"_ema": run.state.ema.model}  # by the suffix of its metrics
     if config.validate == "both":
         scored = {"": run.state.model} | scored
     with memory_guard():
-        models = [
-            on_inputs(prepare_for_inference(copy.deepcopy(model), config.img_size), config)
+        quick = [
+            prepare_for_inference(copy.deepcopy(model), config.img_size)
             for model in scored.values()
         ]
+    models: list[nn.Module] = [one.head if config.cache_features else one for one in quick]
     losses = np.zeros((len(models), 2))  # sum and number of entries
     stream = predict(
-        models, run.validation_loader, run.state.preprocess, world.device, config.amp, "validate"
+        models, run.validation_loader, run.preprocess, world.device, config.amp, "validate"
     )
     stream = itertools.takewhile(lambda _: not stop.signum, _measure_losses(run, stream, losses))
     scores, read = collect_scores(stream, (len(models), *split.targets.shape))
     if any(world.sum(int(bool(stop.signum)))):
         return {}
-    run.bad_images.merge_ranks(world)
+    run.state.bad_images.merge_ranks(world)
     world.merge_(scores, read)
     world.sum_(torch.from_numpy(losses))
     split = ignore_unread(split, read)
@@ -60,11 +62,11 @@ def _measure_losses(
     run: Run, stream: Iterator[Prediction], losses: np.ndarray
 ) -> Iterator[Prediction]:
     """Pass on a stream, and add the training objective of each model to `losses` (M, 2)."""
-    split, device = run.inputs.validation_split, run.world.device
+    split, device = run.validation_loader.split, run.world.device
     for prediction in stream:
         targets = torch.from_numpy(split.targets[prediction.rows]).to(device).float()
         ignore = torch.from_numpy(split.ignore[prediction.rows]).to(device)
         for row, output in zip(losses, prediction.outputs, strict=True):
-            found = objective(run.state.loss, output, targets, ignore, run.config.lamda)
+            found = objective(run.loss, output, targets, ignore, run.config.lamda)
             row += (found.total.item(), found.num_entries.item())
         yield prediction

@@ -204,7 +204,7 @@ def bad_lr(content):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (drop_weight, "a checkpoint of another model: it lacks head.object_classifier.weight"),
+        (drop_weight, "it lacks head.object_classifier.weight"),
         (
             grow_weight,
             "head.object_classifier.weight is float32 (9, 9), expected",

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from lib.experiment import network
-from lib.training import fit
+from lib.training import fit, notes
 from tests.helpers.commands import TINY, error_line, make_data, run_here, run_together
 
 START = "experiments/mlic_colors/exp1"
@@ -159,7 +158,7 @@ def test_an_ema_that_keeps_its_start_is_said(here, colors, monkeypatch, capsys):
 def test_amp_on_a_cpu_without_bfloat16_is_said(here, monkeypatch, capsys):
     flags = (*TINY, *"--data colors --max-epochs 1 --limit 4 --device cpu --amp".split())
     for native in (False, True):
-        monkeypatch.setattr(network, "emulates_bfloat16", lambda device, native=native: not native)
+        monkeypatch.setattr(notes, "emulates_bfloat16", lambda device, native=native: not native)
         said = run_here(monkeypatch, capsys, "train.py", *flags)
         assert said.code == 0 and ("note: --amp: this CPU" in said.out) is not native, said.err
 

@@ -8,6 +8,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.config import Config
+from lib.data.bad_images import BadImages
 from lib.data.dataset import Batch
 from lib.data.loader import Shard
 from lib.data.transforms import Normalizer
@@ -16,9 +17,10 @@ from lib.runtime.world import World
 from lib.training.ema import Ema
 from lib.training.losses import asymmetric_loss
 from lib.training.optim import make_optimizer
-from lib.training.prepare import build_train_state
+from lib.training.prepare import build_run
+from lib.training.run import Run, RunState
 from lib.training.schedules import make_schedule
-from lib.training.step import TrainState, train_step, training_steps
+from lib.training.step import train_step, training_steps
 from tests.helpers.small_model import SmallModel
 
 CPU = torch.device("cpu")
@@ -26,25 +28,24 @@ WORLD = World(CPU)
 
 
 class Learner:
-    """A state with the flags of its steps."""
+    """A run of a small model, without loaders and a folder."""
 
     def __init__(self, scaler=None, **flags):
         torch.manual_seed(0)
         model = SmallModel()
         optimizer = make_optimizer(model, "SGD", lr=0.1, weight_decay=0)
-        self.config = Config(**{"lamda": 0.5, **flags})
-        self.state = TrainState(
-            model=model,
-            ddp_model=model,
-            ema=Ema(model, 0.5),
-            loss=asymmetric_loss,
-            optimizer=optimizer,
-            schedule=make_schedule("StepLR", optimizer, lr=0.1, total_steps=1),
-            scaler=scaler or grad_scaler(CPU, False),
-            preprocess=Normalizer((0, 0, 0), (1, 1, 1), CPU),
-            world=WORLD,
+        self.state = RunState(
+            model,
+            Ema(model, 0.5),
+            optimizer,
+            make_schedule("StepLR", optimizer, lr=0.1, total_steps=1),
+            scaler or grad_scaler(CPU, False),
+            BadImages(),
         )
-        self.model, self.ema = self.state.model, self.state.ema
+        preprocess = Normalizer((0, 0, 0), (1, 1, 1), CPU)
+        config = Config(**{"lamda": 0.5, **flags})
+        self.run = Run(config, WORLD, ["a", "b"], model, preprocess, asymmetric_loss, self.state)
+        self.model, self.ema = model, self.state.ema
 
 
 def batch(count=4):
@@ -65,7 +66,8 @@ def shard(data, accum_steps=1):
 
 def step(one, data, epoch):
     """A step on `data`: the sum of its loss, and the number of entries to divide it by."""
-    done = train_step(one.state, shard(data, one.config.accum_steps), epoch, one.config)
+    one.state.epoch = epoch
+    done = train_step(one.run, shard(data, one.run.config.accum_steps))
     return done.loss_sum.item(), done.num_entries
 
 
@@ -148,7 +150,7 @@ def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
 
 def test_gradients_are_clipped_to_a_norm():
     one, before = Learner(clip_grad=0.5), Learner().model.state_dict()
-    done = train_step(one.state, shard(batch()), 0, one.config)
+    done = train_step(one.run, shard(batch()))
     gradients = [p.grad for p in one.model.parameters()]
     assert torch.cat([each.flatten() for each in gradients]).norm().item() == pytest.approx(0.5)
     assert done.grad_norm.item() > 1  # before clipping
@@ -170,10 +172,24 @@ def test_training_resumes_from_its_state():
         assert torch.equal(other.ema.model.state_dict()[name], one.ema.model.state_dict()[name])
 
 
+@pytest.mark.parametrize("scaled", [False, True])
+def test_training_resumes_in_another_precision(scaled):
+    """bfloat16 needs no loss scale, float16 does: a device with the other one goes on."""
+    one, other = (
+        Learner(scaler=torch.amp.GradScaler("cpu", enabled=enabled))
+        for enabled in (scaled, not scaled)
+    )
+    step(one, batch(), epoch=0)
+    other.state.load_state_dict(copy.deepcopy(one.state.state_dict()))
+    step(other, batch(), epoch=0)
+    assert other.state.step == 2 and other.state.scaler.is_enabled() is not scaled
+
+
 def test_an_epoch_yields_its_steps_and_skips_unreadable_batches():
     one, unread = Learner(), batch()._replace(rows=torch.full((4,), -1))
     shards = [shard(batch()), shard(unread)._replace(number=1), shard(batch())._replace(number=2)]
-    steps = list(training_steps(one.state, shards, 3, one.config))
+    one.state.epoch = 3
+    steps = list(training_steps(one.run, shards))
     assert [(done.number, done.epoch, done.batch) for done in steps] == [(1, 3, 0), (2, 3, 2)]
     assert [done.num_images for done in steps] == [4, 4] and one.state.step == 2
 
@@ -188,8 +204,8 @@ def trained(**flags):
         **flags,
     )
     torch.manual_seed(0)
-    one = build_train_state(config, ["a", "b"], None, WORLD, steps_per_epoch=9)
-    one.model.train()
+    one = build_run(config, ["a", "b"], None, WORLD, steps_per_epoch=9)
+    one.state.model.train()
     data = batch()._replace(inputs=torch.randint(0, 256, (4, 3, 64, 64), dtype=torch.uint8))
     kept = {}
 
@@ -199,8 +215,9 @@ def trained(**flags):
 
     for _ in range(2):
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            train_step(one, shard(data), 0, config)
-    return {**one.model.state_dict(), **one.ema.model.state_dict()}, sum(kept.values())
+            train_step(one, shard(data))
+    weights = {**one.state.model.state_dict(), **one.state.ema.state_dict()}
+    return weights, sum(kept.values())
 
 
 @pytest.mark.parametrize("arch", ["test_resnet", "test_vit"])

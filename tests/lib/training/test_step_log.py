@@ -7,8 +7,9 @@ import torch
 
 from lib.common.errors import UserError
 from lib.runtime.world import World
+from lib.training.run import RunState
 from lib.training.step import Step
-from lib.training.step_log import MAX_SKIPPED_IN_A_ROW, READ_EVERY, Progress, StepLog
+from lib.training.step_log import MAX_SKIPPED_IN_A_ROW, READ_EVERY, StepLog
 
 WORLD = World(torch.device("cpu"))
 PATHS = [f"{row}.jpg" for row in range(9)]
@@ -26,7 +27,8 @@ class Board:
 
 
 def make_log(**options):
-    return StepLog(WORLD, Progress(), PATHS, Board(), **options)
+    state = RunState(*6 * [None])
+    return StepLog(WORLD, state, PATHS, Board(), **options)
 
 
 def step(number, loss_sum=6.0, norm=1.0, rows=(3, -1, 5)):
@@ -38,11 +40,11 @@ def test_steps_are_read_together_and_in_order():
     log = make_log()
     for number in range(1, READ_EVERY):
         log.add(step(number, loss_sum=float(number)))
-    assert not log.board.losses and log.progress.loss_count == 0
+    assert not log.board.losses and log.state.loss_count == 0
     log.add(step(READ_EVERY, loss_sum=float(READ_EVERY)))
     assert log.board.losses == [(number, number / 4) for number in range(1, READ_EVERY + 1)]
-    assert log.progress.loss == pytest.approx((READ_EVERY + 1) / 2 / 4)
-    assert (log.progress.lr, log.progress.batch) == (1e-3, READ_EVERY + 3)
+    assert log.state.loss == pytest.approx((READ_EVERY + 1) / 2 / 4)
+    assert (log.state.lr, log.state.batch) == (1e-3, READ_EVERY + 3)
     log.add(step(READ_EVERY + 1))
     log.read()
     log.read()
@@ -79,9 +81,9 @@ def test_what_loss_scaling_skips_is_counted():
     for number, norm in enumerate((math.inf, 1.0, math.nan), 1):
         log.add(step(number, norm=norm))
     log.read()
-    assert log.progress.skipped_steps == 2 and log.progress.loss_count == 12
-    log.progress.begin_epoch(2)
-    assert log.progress.skipped_steps == 0
+    assert log.state.skipped_steps == 2 and log.state.loss_count == 12
+    log.state.begin_epoch(2)
+    assert log.state.skipped_steps == 0
 
 
 def test_steps_that_are_all_skipped_end_the_run():
