@@ -95,50 +95,47 @@ def write_pictures(folder: Path, number: int) -> Path:
 def one_core(paths: Sequence[str], cache, arguments: Namespace) -> dict[str, Callable[[], object]]:
     """The steps of the way, each over all pictures."""
     import numpy as np
+    from PIL import Image
     from torchvision.transforms import functional
 
-    from lib.data.dataset import SampleKey, training_view
-    from lib.data.pictures import read_image
-    from lib.data.transforms import resize, to_pixels, train_transform
+    from lib.data.augment import published_augmentation, resize
+    from lib.data.dataset import read_image, to_pixels
 
     size = arguments.img_size
     decoded = [read_image(path) for path in paths]
     resized = [resize(image, size) for image in decoded]
-    keys = [SampleKey(0, row) for row in range(len(paths))]
     normal = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 
-    def view(image, key, train: bool):
-        if train:
-            return training_view(image, key, size=size, augment="published", seed=0)
-        return resize(image, size)
+    def augmented(image, row: int):
+        return published_augmentation(image, np.random.default_rng((0, 0, row)))
+
+    def read(row: int, train: bool, cached: bool = False):
+        if cached:
+            image = Image.fromarray(cache.row(row))
+        else:
+            image = resize(read_image(paths[row]), size)
+        return augmented(image, row) if train else image
 
     def published(train: bool) -> None:
         """Floats, normalised image by image on the processor."""
-        for path, key in zip(paths, keys, strict=True):
-            functional.normalize(functional.to_tensor(view(read_image(path), key, train)), **normal)
+        for row in range(len(paths)):
+            functional.normalize(functional.to_tensor(read(row, train)), **normal)
 
-    def ours(train: bool) -> None:
-        for path, key in zip(paths, keys, strict=True):
-            to_pixels(view(read_image(path), key, train))
-
-    def cached(train: bool) -> None:
-        for key in keys:
-            to_pixels(view(cache.image(key.row), key, train))
+    def ours(train: bool, cached: bool = False) -> None:
+        for row in range(len(paths)):
+            to_pixels(read(row, train, cached))
 
     return {
         "decode": lambda: [read_image(path) for path in paths],
         "resize": lambda: [resize(image, size) for image in decoded],
-        "random policy": lambda: [
-            train_transform(image, size, "published", np.random.default_rng((0, row)))
-            for row, image in enumerate(resized)
-        ],
+        "random policy": lambda: [augmented(image, row) for row, image in enumerate(resized)],
         "to uint8 pixels": lambda: [to_pixels(image) for image in resized],
         "train, published order": lambda: published(True),
         "train": lambda: ours(True),
-        "train, cached": lambda: cached(True),
+        "train, cached": lambda: ours(True, cached=True),
         "eval, published order": lambda: published(False),
         "eval": lambda: ours(False),
-        "eval, cached": lambda: cached(False),
+        "eval, cached": lambda: ours(False, cached=True),
     }
 
 
@@ -148,24 +145,12 @@ def repeated(paths: Sequence[str], workers: int) -> list[str]:
     return [paths[row % len(paths)] for row in range(number)]
 
 
-class RepeatedCache:
-    """The images of a cache, again and again."""
-
-    def __init__(self, cache, length: int) -> None:
-        self.cache, self.length = cache, length
-
-    def image(self, row: int):
-        return self.cache.image(row % self.length)
-
-
 def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
     """An epoch of the loader of a training, without the cache and with it."""
-    from functools import partial
-
     import numpy as np
     import torch
 
-    from lib.data.dataset import ImageDataset, training_view
+    from lib.data.dataset import ImageDataset
     from lib.data.folder import Split
     from lib.data.loader import TrainingBatches
     from lib.data.workers import BatchLoader
@@ -173,11 +158,14 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
     size, many = arguments.img_size, repeated(paths, workers)
     targets = np.zeros((len(many), 80), np.uint8)
     split = Split("train", many, targets, targets > 0)
-    view = partial(training_view, size=size, augment="published", seed=0)
-    for name, images in (("loader", None), ("loader, cached", RepeatedCache(cache, len(paths)))):
+
+    def cached_row(row: int):
+        return cache.row(row % len(paths))
+
+    for name, rows in (("loader", None), ("loader, cached", cached_row)):
         batches = TrainingBatches(len(many), BATCH_SIZE, seed=0)
         loader = BatchLoader(
-            ImageDataset(split, view, UPRIGHT, images),
+            ImageDataset(split, size, UPRIGHT, augment="published", cached_row=rows),
             batches,
             workers=workers,
             device=torch.device("cpu"),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from lib.config import Config
-from lib.data.dataset import Batch
 from lib.data.loader import Shard
+from lib.data.workers import Batch
 from lib.experiment.network import head_parameters
 from lib.runtime.device import autocast
 from lib.runtime.world import World

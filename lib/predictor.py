@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from lib.common.console import print_note
 from lib.common.errors import UserError
+from lib.data.augment import resize
 from lib.data.bad_images import BadImages
-from lib.data.dataset import evaluation_images
+from lib.data.dataset import ImageDataset, decode, read_image, to_pixels
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
-from lib.data.pictures import decode, read_image
-from lib.data.transforms import resize, to_pixels
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, prepare_for_inference
 from lib.experiment.predict import Prediction, predict
@@ -181,7 +180,8 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """`score` of one batch."""
         size, exif = self.config.img_size, self.config.exif
-        pixels = torch.stack([to_pixels(resize(_as_image(image, exif), size)) for image in images])
+        views = [to_pixels(resize(_as_image(image, exif), size)) for image in images]
+        pixels = torch.from_numpy(np.stack(views))
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
                 output = self.network(self.preprocess(pixels.to(self.device)))
@@ -201,7 +201,7 @@ class Predictor:
         Unreadable images are left out and added to `bad_images`.
         """
         loader = EvaluationLoader(
-            evaluation_images(split, image_size=self.config.img_size, exif=self.config.exif),
+            ImageDataset(split, self.config.img_size, self.config.exif),
             batch_size=batch_size or self.config.eval_batch_size,
             workers=workers,
             world=self.world,

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data import pictures
+from lib.data import dataset
 from tests.helpers.commands import ROOT, TINY, make_data
 
 
@@ -52,8 +52,8 @@ def no_initial_values(monkeypatch):
 @pytest.fixture
 def no_heif(monkeypatch):
     """As where pillow-heif is not installed."""
-    pictures._known_formats.cache_clear()
+    dataset._known_formats.cache_clear()
     monkeypatch.setitem(sys.modules, "pillow_heif", None)
     monkeypatch.delitem(Image.OPEN, "HEIF", raising=False)
     yield
-    pictures._known_formats.cache_clear()
+    dataset._known_formats.cache_clear()

@@ -65,6 +65,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
 
         detach_stdout()
         _print_error(program, error)
+        sys.unraisablehook = lambda unraisable: None  # PyTorch's loader, when it was half made
         _leave(2)
     _leave(0)
 

@@ -4,7 +4,6 @@ They are recognised by their text, since PyTorch raises a RuntimeError for most 
 """
 
 import contextlib
-import os
 import re
 import sys
 
@@ -111,14 +110,3 @@ def raise_open_files_limit() -> None:
     most = max(soft, OPEN_FILES_WANTED) if hard == resource.RLIM_INFINITY else hard
     with contextlib.suppress(ValueError, OSError):  # more than macOS takes
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
-
-
-def require_open_files(number: int) -> None:
-    """Raise `UserError` unless this process may open `number` more files."""
-    folder = "/proc/self/fd"
-    if not os.path.isdir(folder):  # macOS
-        return
-    limit, needed = resource.getrlimit(resource.RLIMIT_NOFILE)[0], len(os.listdir(folder)) + number
-    if needed > limit != resource.RLIM_INFINITY:
-        text = f"Too many open files: about {needed} are needed, and {limit} allowed"
-        raise explain(OSError(text)) or AssertionError(text)

@@ -1,11 +1,12 @@
-"""The random parts of the train transform: what is drawn, and what each operation does.
+"""How an image is changed: the train and eval transforms of the method, on Pillow RGB images.
 
 Drawing (`draw_policy`, `draw_rectangle`) and applying (`apply_operation`, `cut_rectangle`) are
-apart, so that an operation can be tested against its magnitude. Images are Pillow RGB.
+apart, so that an operation can be tested against its magnitude.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
@@ -15,6 +16,39 @@ CUTOUT_FILL = (125, 122, 113)
 MAX_MAGNITUDE = 9
 POLICY_STEPS = 2
 APPLY_PROBABILITY = 0.5
+
+
+def resize(image: Image.Image, size: int) -> Image.Image:
+    """Resize to `size` x `size`, bilinear, whatever the aspect: the eval transform, and the first
+    step of the train transform."""
+    return image.resize((size, size), Image.Resampling.BILINEAR)
+
+
+def draw_flip(random: np.random.Generator) -> bool:
+    """Whether an image is flipped: the first draw of its generator."""
+    return random.random() < 0.5
+
+
+def flip(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Flip from left to right with probability 0.5."""
+    return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if draw_flip(random) else image
+
+
+def published_augmentation(image: Image.Image, random: np.random.Generator) -> Image.Image:
+    """Flip, cut out a rectangle, and apply the random policy."""
+    image = flip(image, random)
+    image = cut_rectangle(image, draw_rectangle(random, image.size))
+    for step in draw_policy(random, image.size):
+        image = apply_operation(image, step)
+    return image
+
+
+# the choices of --augment: what the train transform does to a resized image
+TRAIN_TRANSFORMS: dict[str, Callable[[Image.Image, np.random.Generator], Image.Image]] = {
+    "published": published_augmentation,
+    "flip": flip,
+    "none": lambda image, random: image,
+}
 
 
 class Operation(NamedTuple):
@@ -100,28 +134,21 @@ def _fill(
     return filled
 
 
-def _affine(
-    image: Image.Image, matrix: tuple[float, ...], resample: Image.Resampling
-) -> Image.Image:
+def _affine(*matrix: float, image: Image.Image, resample: Image.Resampling) -> Image.Image:
     return image.transform(
         image.size, Image.Transform.AFFINE, matrix, resample=resample, fillcolor=GREY
     )
 
 
-def _shear_x(image: Image.Image, value: float) -> Image.Image:
-    return _affine(image, (1, value, 0, 0, 1, 0), Image.Resampling.BICUBIC)
+def _shear(image: Image.Image, along_x: float, along_y: float) -> Image.Image:
+    """Shear about the top-left corner."""
+    return _affine(1, along_x, 0, along_y, 1, 0, image=image, resample=Image.Resampling.BICUBIC)
 
 
-def _shear_y(image: Image.Image, value: float) -> Image.Image:
-    return _affine(image, (1, 0, 0, value, 1, 0), Image.Resampling.BICUBIC)
-
-
-def _translate_x(image: Image.Image, value: float) -> Image.Image:
-    return _affine(image, (1, 0, value * image.width, 0, 1, 0), Image.Resampling.NEAREST)
-
-
-def _translate_y(image: Image.Image, value: float) -> Image.Image:
-    return _affine(image, (1, 0, 0, 0, 1, value * image.height), Image.Resampling.NEAREST)
+def _translate(image: Image.Image, along_x: float, along_y: float) -> Image.Image:
+    """Move by fractions of the sides."""
+    x, y = along_x * image.width, along_y * image.height
+    return _affine(1, 0, x, 0, 1, y, image=image, resample=Image.Resampling.NEAREST)
 
 
 def _rotate(image: Image.Image, degrees: float) -> Image.Image:
@@ -130,22 +157,20 @@ def _rotate(image: Image.Image, degrees: float) -> Image.Image:
     return Image.composite(turned, grey, turned).convert("RGB")
 
 
+def _enhance(enhancer: Callable[..., Any], image: Image.Image, value: float) -> Image.Image:
+    return enhancer(image).enhance(1 + value)
+
+
 OPERATIONS: dict[str, Operation] = {
-    "ShearX": Operation(_shear_x, 0, 0.3, signed=True),
-    "ShearY": Operation(_shear_y, 0, 0.3, signed=True),
-    "TranslateX": Operation(_translate_x, 0, 150 / 331, signed=True),
-    "TranslateY": Operation(_translate_y, 0, 150 / 331, signed=True),
+    "ShearX": Operation(lambda i, v: _shear(i, v, 0), 0, 0.3, signed=True),
+    "ShearY": Operation(lambda i, v: _shear(i, 0, v), 0, 0.3, signed=True),
+    "TranslateX": Operation(lambda i, v: _translate(i, v, 0), 0, 150 / 331, signed=True),
+    "TranslateY": Operation(lambda i, v: _translate(i, 0, v), 0, 150 / 331, signed=True),
     "Rotate": Operation(_rotate, 0, 30),
-    "Color": Operation(lambda i, v: ImageEnhance.Color(i).enhance(1 + v), 0, 0.9, signed=True),
-    "Contrast": Operation(
-        lambda i, v: ImageEnhance.Contrast(i).enhance(1 + v), 0, 0.9, signed=True
-    ),
-    "Brightness": Operation(
-        lambda i, v: ImageEnhance.Brightness(i).enhance(1 + v), 0, 0.9, signed=True
-    ),
-    "Sharpness": Operation(
-        lambda i, v: ImageEnhance.Sharpness(i).enhance(1 + v), 0, 0.9, signed=True
-    ),
+    "Color": Operation(partial(_enhance, ImageEnhance.Color), 0, 0.9, signed=True),
+    "Contrast": Operation(partial(_enhance, ImageEnhance.Contrast), 0, 0.9, signed=True),
+    "Brightness": Operation(partial(_enhance, ImageEnhance.Brightness), 0, 0.9, signed=True),
+    "Sharpness": Operation(partial(_enhance, ImageEnhance.Sharpness), 0, 0.9, signed=True),
     "Posterize": Operation(lambda i, v: ImageOps.posterize(i, round(v)), 8, 4),
     # Pillow compares with a float as well as with an int
     "Solarize": Operation(lambda i, v: ImageOps.solarize(i, v), 256, 0),  # type: ignore[arg-type]

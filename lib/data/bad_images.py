@@ -1,20 +1,13 @@
 """Images that cannot be read: how many a run tolerates (`--max-bad-images`), and which they are."""
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 import numpy as np
 
 from lib.common.errors import UserError
+from lib.data.dataset import Unreadable
 from lib.data.folder import Split
 from lib.runtime.world import World
-
-
-class Unreadable(NamedTuple):
-    """An image that could not be read: its row in the split, and a line that names the file."""
-
-    row: int
-    reason: str
 
 
 class BadImages:

@@ -15,19 +15,18 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any
 
 import numpy as np
 from numpy.lib.format import open_memmap
-from PIL import Image
 
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError, writing
 from lib.common.files import move_into_place, write_json
 from lib.common.readers import read_array, read_json
-from lib.data.bad_images import BadImages, Unreadable
-from lib.data.pictures import read_image
-from lib.data.transforms import resize
+from lib.data.augment import resize
+from lib.data.bad_images import BadImages
+from lib.data.dataset import Unreadable, read_image
 
 GIGABYTE = 1e9
 # writes the rows into the file of a name; yields once an image, and why one could not be read
@@ -35,70 +34,21 @@ WriteRows = Callable[[str], Iterator[Unreadable | None]]
 
 
 class RowCache:
-    """The rows of a file of this kind, an array of `shape` (N, ...), N images."""
+    """An array of `shape` (N, ...) in `file`, a row for each of N images.
 
-    kind: ClassVar[str]
-    flag: ClassVar[str]
-    dtype: ClassVar[Any]
+    `flag` is the one that asked for it. Other processes map the file themselves.
+    """
 
-    def __init__(self, file: Path, shape: tuple[int, ...]) -> None:
-        self.file, self.shape = file, shape
+    def __init__(self, file: Path, shape: tuple[int, ...], dtype: Any, flag: str) -> None:
+        self.file, self.shape, self.dtype, self.flag = file, shape, dtype, flag
         unread = _unread_file(file)
         self.unread: dict[str, str] = read_json(unread) if unread.exists() else {}
         if not all(isinstance(reason, str) for reason in self.unread.values()):
-            raise UserError(f"{unread}: not a file that {self.flag} writes")
+            raise UserError(f"{unread}: not a file that {flag} writes")
         self._rows: np.ndarray | None = self._mapped()
 
-    @classmethod
-    def get(
-        cls,
-        file: Path,
-        shape: tuple[int, ...],
-        *,
-        limit: float,
-        bad_images: BadImages,
-        write_rows: WriteRows,
-    ) -> Self:
-        """The cache in `file`, written where it is missing or damaged, whole or not at all.
-
-        Images that cannot be read are added to `bad_images`. Raises `UserError` for more of them
-        than it tolerates, and for more than `limit` gigabytes.
-        """
-        if file.exists():
-            try:
-                return cls(file, shape)
-            except UserError as error:
-                print_line(f"warning: {error}; it is rewritten")
-        needed = np.dtype(cls.dtype).itemsize * float(np.prod(shape, dtype=float)) / GIGABYTE
-        if needed > limit:
-            raise UserError(
-                f"{cls.flag} {file.parent}: {shape[0]} images take {needed:.1f} GB, more than "
-                f"--cache-limit {limit:g}: raise it, or leave {cls.flag} out"
-            )
-        with writing(file.parent):
-            file.parent.mkdir(parents=True, exist_ok=True)
-            free = shutil.disk_usage(file.parent).free / GIGABYTE
-        if needed > free:
-            raise UserError(
-                f"{cls.flag} {file.parent}: {shape[0]} images take {needed:.1f} GB, and "
-                f"{free:.1f} GB are free: free some, or choose another folder"
-            )
-        with _new_file(file, shape, cls.dtype) as name:
-            reasons = {}
-            rows = write_rows(name)
-            for bad in progress_bar(rows, cls.kind, "image", total=shape[0]):
-                if bad:
-                    bad_images.add([bad])
-                    reasons[bad.row] = bad.reason
-            if reasons:
-                write_json(_unread_file(file), reasons)
-            else:
-                _unread_file(file).unlink(missing_ok=True)  # left by a cache that was removed
-        print_line(f"{cls.kind}: {shape[0]} images, {needed:.2f} GB in {file}")
-        return cls(file, shape)
-
     def row(self, row: int) -> np.ndarray:
-        """What is kept of one image, or the `UserError` with which it could not be read."""
+        """What is kept of one image. Raises the `UserError` with which it could not be read."""
         if str(row) in self.unread:
             raise UserError(self.unread[str(row)])
         if self._rows is None:
@@ -112,22 +62,52 @@ class RowCache:
         return rows
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the mapped rows: other processes map the file themselves."""
         return {**vars(self), "_rows": None}
 
 
-class ImageCache(RowCache):
-    """Resized images, uint8 (N, S, S, 3), so that each is decoded once and not in every epoch.
+def get_cache(
+    file: Path,
+    shape: tuple[int, ...],
+    dtype: Any,
+    flag: str,
+    *,
+    limit: float,
+    bad_images: BadImages,
+    write_rows: WriteRows,
+) -> RowCache:
+    """The cache in `file`, written where it is missing or damaged, whole or not at all.
 
-    The resize comes first in both transforms and is not random, so batches are identical to the
-    bit with and without a cache.
+    Images that cannot be read are added to `bad_images`. Raises `UserError` for more of them than
+    it tolerates, and for more than `limit` gigabytes.
     """
-
-    kind, flag, dtype = "cache", "--cache", np.uint8
-
-    def image(self, row: int) -> Image.Image:
-        """One image, or the `UserError` with which it could not be read."""
-        return Image.fromarray(self.row(row))
+    if file.exists():
+        try:
+            return RowCache(file, shape, dtype, flag)
+        except UserError as error:
+            print_line(f"warning: {error}; it is rewritten")
+    needed = np.dtype(dtype).itemsize * float(np.prod(shape, dtype=float)) / GIGABYTE
+    takes = f"{flag} {file.parent}: {shape[0]} images take {needed:.1f} GB"
+    if needed > limit:
+        raise UserError(
+            f"{takes}, more than --cache-limit {limit:g}: raise it, or leave {flag} out"
+        )
+    with writing(file.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(file.parent).free / GIGABYTE
+    if needed > free:
+        raise UserError(f"{takes}, and {free:.1f} GB are free: free some, or choose another folder")
+    reasons = {}
+    with _new_file(file, shape, dtype) as name:
+        for bad in progress_bar(write_rows(name), flag, "image", total=shape[0]):
+            if bad:
+                bad_images.add([bad])
+                reasons[bad.row] = bad.reason
+        if reasons:
+            write_json(_unread_file(file), reasons)
+        else:
+            _unread_file(file).unlink(missing_ok=True)  # left by a cache that was removed
+    print_line(f"{flag}: {shape[0]} images, {needed:.2f} GB in {file}")
+    return RowCache(file, shape, dtype, flag)
 
 
 def cached_images(
@@ -138,12 +118,18 @@ def cached_images(
     limit: float,
     workers: int,
     bad_images: BadImages,
-) -> ImageCache:
-    """The images of `paths`, read by `exif`, at `size` x `size`, in a file in `folder`; resized in
-    parallel where it is missing. See `RowCache.get`."""
-    return ImageCache.get(
+) -> RowCache:
+    """The images of `paths`, read by `exif` and resized, uint8 (N, S, S, 3), in a file in `folder`;
+    made in parallel where it is missing. See `get_cache`.
+
+    The resize comes first in both transforms and is not random, so batches are identical to the
+    bit with and without a cache.
+    """
+    return get_cache(
         folder / f"{image_digest(paths, size, exif)}-{size}px.npy",
         (len(paths), size, size, 3),
+        np.uint8,
+        "--cache",
         limit=limit,
         bad_images=bad_images,
         write_rows=partial(_write_images, paths, size, exif, workers),

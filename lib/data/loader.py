@@ -10,8 +10,8 @@ import numpy as np
 from torch.utils.data import Sampler
 
 from lib.data.bad_images import BadImages
-from lib.data.dataset import Batch, SampleKey, SplitDataset
-from lib.data.workers import BatchLoader
+from lib.data.dataset import SampleKey, SplitDataset
+from lib.data.workers import Batch, BatchLoader
 from lib.runtime.world import World
 
 
@@ -44,13 +44,6 @@ class TrainingBatches(Sampler[list[SampleKey]]):
         """Let the next iteration begin with `batch` of `epoch`."""
         self.epoch, self.first = epoch, batch
 
-    @property
-    def images_per_batch(self) -> int:
-        """Images of a full batch on this rank, at most."""
-        number = num_micro_batches(self.batch_size, self.accum_steps, self.world_size)
-        largest = -(-self.batch_size // number)
-        return number * -(-largest // self.world_size)
-
     def __len__(self) -> int:
         """Batches of an epoch."""
         return -(-self.num_images // self.batch_size)
@@ -80,11 +73,6 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
         self.starts = range(0, length, batch_size)[rank::world_size]
         self.length, self.batch_size = length, batch_size
 
-    @property
-    def images_per_batch(self) -> int:
-        """Images of a full batch."""
-        return self.batch_size
-
     def __len__(self) -> int:
         return len(self.starts)
 
@@ -95,9 +83,8 @@ class EvaluationBatches(Sampler[list[SampleKey]]):
 
 
 class Shard(NamedTuple):
-    """This rank's part of training batch `number`, and what all ranks hold of it together: the
-    (image, label) entries that count in the loss, the images that could be read, the micro-batches.
-    """
+    """This rank's part of training batch `number`, and totals over all ranks: the (image, label)
+    entries that count in the loss, the images that could be read, the micro-batches."""
 
     number: int
     batch: Batch

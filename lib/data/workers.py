@@ -1,63 +1,114 @@
-"""Data loading worker processes: how many, how they pass batches to this one, how they end.
+"""How batches travel: from samples in worker processes to tensors in this one.
 
 A batch goes through shared memory, of which containers often have too little (Docker: 64 MB in
 `/dev/shm`); through a pipe then, which is slower.
+
+Shapes: B images, C labels, S image side, P + N tokens, D features.
 """
 
 import contextlib
 import errno
 import os
 import signal
+import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from types import FrameType
-from typing import Any, ClassVar, Protocol
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
-from torch.utils.data import DataLoader, get_worker_info
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler, get_worker_info
 
 from lib.common.console import print_note
 from lib.common.errors import UserError
-from lib.common.failures import explain, require_open_files
+from lib.common.failures import explain
 from lib.common.rank_info import rank_info
-from lib.data.dataset import Batch, LoadedSample, SampleKey, SplitDataset, collate
+from lib.data.dataset import Sample, SampleKey, SplitDataset, Unreadable
 
 MAX_WORKERS = 16  # a rank, unless --workers says more
 PREFETCH = 2  # batches that a worker has ready
-IN_USE = 2  # batches that the main process holds
-# for pipes and the process itself; training's workers live on beside those of validation
-FILES_PER_WORKER = 2 * (3 + PREFETCH)
-FILES_BESIDE = 32
 GRACE_SECONDS = 10  # that a worker lives on after SIGTERM
 SHARED_MEMORY = Path("/dev/shm")
 REMEDY = "give a container more (--shm-size=8g, or --ipc=host)"
 
 
-class BatchSampler(Protocol):
-    """The batches of a pass over a data set, as keys; a batch has at most `images_per_batch`."""
+class Batch(NamedTuple):
+    """`inputs`, `targets` float32 (B, C), `ignore` bool (B, C), `rows` (B,).
 
-    @property
-    def images_per_batch(self) -> int: ...
+    `inputs` are pixels, uint8 (B, 3, S, S), or features of a frozen backbone, float32
+    (B, P + N, D). `rows` are those of the split, -1 for padding. `errors` lists the images that
+    could not be read; padding takes their places.
+    """
 
-    def __len__(self) -> int: ...
+    inputs: Tensor
+    targets: Tensor
+    ignore: Tensor
+    rows: Tensor
+    errors: list[Unreadable]
 
-    def __iter__(self) -> Iterator[list[SampleKey]]: ...
+    def micro_batches(self, number: int) -> "list[Batch]":
+        """`number` batches of about the same size, the larger ones first."""
+        parts = zip(*(torch.tensor_split(tensor, number) for tensor in self[:-1]), strict=True)
+        return [Batch._make((*part, self.errors)) for part in parts]
+
+    def without_padding(self) -> "Batch":
+        """The rows that are images."""
+        kept = self.rows >= 0
+        return self.apply(lambda tensor: tensor[kept])
+
+    def apply(self, function: Callable[[Any], Any]) -> "Batch":
+        """With `function` of each tensor."""
+        return Batch._make((*map(function, self[:-1]), self.errors))
 
 
-class SharedBatch:
-    """A batch in shared memory on its way from a worker, pickled there: an error is raised then,
-    while the queue between the processes would lose it, and the batch."""
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Stack samples into a `Batch`.
+
+    The inputs of readable images replace those of unreadable ones, so that batch statistics come
+    from real images.
+    """
+    inputs, targets, ignore, rows, errors = zip(*samples, strict=True)
+    read = [one for one, error in zip(inputs, errors, strict=True) if not error] or inputs
+    inputs = [read[place % len(read)] if errors[place] else one for place, one in enumerate(inputs)]
+    return Batch(
+        torch.from_numpy(np.stack(inputs)),
+        torch.from_numpy(np.stack(targets)).float(),
+        torch.from_numpy(np.stack(ignore)),
+        torch.tensor(rows),
+        [error for error in errors if error],
+    )
+
+
+class PackedBatch:
+    """A batch on its way from a worker, pickled there: an error is raised then, while the queue
+    between the processes would lose it, and the batch."""
+
+    noted = False  # that batches go through a pipe
 
     def __init__(self, batch: Batch) -> None:
-        # the inputs alone: each tensor in shared memory takes an open file of both processes
-        arrays = batch.apply(torch.Tensor.numpy)
-        self.data = bytes(ForkingPickler.dumps(arrays._replace(inputs=batch.inputs)))
+        arrays = batch.apply(Tensor.numpy)
+        self.in_pipe = not _has_room(2 * batch.inputs.nbytes)
+        if not self.in_pipe:
+            try:
+                # the inputs alone: each tensor there takes an open file of both processes
+                self.data = bytes(ForkingPickler.dumps(arrays._replace(inputs=batch.inputs)))
+                return
+            except (RuntimeError, OSError):  # no room after all, or no more open files
+                self.in_pipe = True
+        self.data = bytes(ForkingPickler.dumps(arrays))
 
     def unpack(self) -> Batch:
         """The batch; only once."""
+        if self.in_pipe and not PackedBatch.noted:
+            PackedBatch.noted = True
+            print_note(
+                f"{SHARED_MEMORY} has too little room for the batches of the data loading workers: "
+                f"they go through pipes, which is slower; {REMEDY}, or lower --workers"
+            )
         try:
             batch = ForkingPickler.loads(self.data)  # of this process's own worker
         except (OSError, EOFError) as error:
@@ -69,58 +120,47 @@ class SharedBatch:
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for PyTorch's loader."""
-        return self.unpack().apply(torch.Tensor.pin_memory)
+        return self.unpack().apply(Tensor.pin_memory)
 
 
-def pack(batch: Batch, through_pipe: bool) -> SharedBatch | Batch:
-    """What a worker sends: `batch` in shared memory, or, without room and `through_pipe`, one of
-    NumPy arrays."""
-    if not through_pipe:
-        try:
-            return SharedBatch(batch)
-        except (RuntimeError, OSError):  # no room, or no more open files
-            pass
-    return batch.apply(torch.Tensor.numpy)
+def _has_room(size: int) -> bool:
+    """Whether shared memory has `size` bytes; it has no such limit on macOS."""
+    if not SHARED_MEMORY.is_dir():
+        return True
+    system = os.statvfs(SHARED_MEMORY)
+    return size <= system.f_bavail * system.f_frsize
 
 
-def unpack(packed: SharedBatch | Batch) -> Batch:
-    """The batch that a worker, or PyTorch's loader in page-locked memory, has sent."""
-    return packed.unpack() if isinstance(packed, SharedBatch) else packed.apply(torch.as_tensor)
+def _collate_in_worker(samples: Sequence[Sample]) -> PackedBatch | Batch:
+    batch = collate(samples)
+    return batch if get_worker_info() is None else PackedBatch(batch)
 
 
 class BatchLoader:
-    """Reads the `batches` of `dataset`, in `workers` processes (None: one per core, at most
-    `MAX_WORKERS`) or in this one (0).
+    """Reads the `batches` of `dataset`, lists of keys, in `workers` processes (None: one per core,
+    at most `MAX_WORKERS`) or in this one (0). `persistent` workers live on between passes."""
 
-    `persistent` workers live on between passes.
-    """
-
-    has_noted = False  # that batches go through pipes
     is_waiting = False  # for a batch
-    raise_for_dead_workers: ClassVar[Callable[[int, FrameType | None], Any] | None] = None
 
     def __init__(
         self,
         dataset: SplitDataset,
-        batches: BatchSampler,
+        batches: Sampler[list[SampleKey]],
         *,
         workers: int | None,
         device: torch.device,
         persistent: bool = False,
     ) -> None:
-        workers = min(default_workers() if workers is None else workers, len(batches))
-        through_pipe = False
-        if workers:
-            require_open_files(FILES_BESIDE + workers * FILES_PER_WORKER)
-            ready = (workers * PREFETCH + IN_USE) * rank_info().local_world_size
-            through_pipe = _is_short(ready * batches.images_per_batch * dataset.sample_bytes)
+        number = len(batches)  # type: ignore[arg-type]
+        workers = min(default_workers() if workers is None else workers, number)
+        source: Any = dataset
         with _unwarned():
             self.loader = DataLoader(
-                dataset,
+                source,
                 batch_sampler=batches,
                 num_workers=workers,
                 prefetch_factor=PREFETCH if workers else None,
-                collate_fn=partial(_collate, through_pipe=through_pipe),
+                collate_fn=_collate_in_worker,
                 persistent_workers=persistent and workers > 0,
                 pin_memory=device.type == "cuda",
                 worker_init_fn=ignore_signals,
@@ -131,7 +171,7 @@ class BatchLoader:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[Batch]:
-        with _unwarned(), _dead_workers_raise_while_waiting():
+        with _unwarned():
             try:
                 batches = iter(self.loader)
             except OSError as error:
@@ -141,18 +181,33 @@ class BatchLoader:
                     f"{SHARED_MEMORY} is full, the data loading workers cannot start: {REMEDY}, or "
                     "pass --workers 0"
                 ) from error
+        _raise_for_dead_workers_while_waiting()
         while (batch := self._next(batches)) is not None:
-            yield unpack(batch)
+            yield batch.unpack() if isinstance(batch, PackedBatch) else batch
 
-    @classmethod
-    def _next(cls, batches: Iterator[SharedBatch | Batch]) -> SharedBatch | Batch | None:
-        cls.is_waiting = True
+    @staticmethod
+    def _next(batches: Iterator[PackedBatch | Batch]) -> PackedBatch | Batch | None:
+        BatchLoader.is_waiting = True
         try:
-            if cls.raise_for_dead_workers:  # one may have died since
-                cls.raise_for_dead_workers(signal.SIGCHLD, None)
+            signal.raise_signal(signal.SIGCHLD)  # a worker may have died since
             return next(batches, None)
         finally:
-            cls.is_waiting = False
+            BatchLoader.is_waiting = False
+
+
+def _raise_for_dead_workers_while_waiting() -> None:
+    """Let PyTorch's handler of SIGCHLD raise for a dead worker only while a batch is waited for: it
+    would raise anywhere, also while the first error is reported."""
+    handler = signal.getsignal(signal.SIGCHLD)
+    is_main = threading.current_thread() is threading.main_thread()
+    if is_main and callable(handler) and not hasattr(handler, "pytorchs"):
+
+        def guarded(signum: int, frame: FrameType | None) -> None:
+            if BatchLoader.is_waiting:
+                handler(signum, frame)
+
+        guarded.pytorchs = handler  # type: ignore[attr-defined]
+        signal.signal(signal.SIGCHLD, guarded)
 
 
 @contextlib.contextmanager
@@ -161,44 +216,6 @@ def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="This DataLoader will create")
         yield
-
-
-@contextlib.contextmanager
-def _dead_workers_raise_while_waiting() -> Iterator[None]:
-    """Let the handler of SIGCHLD of PyTorch's loader, which it sets once, raise its error while a
-    batch is waited for, and not while a step or a file is half done."""
-    previous = signal.getsignal(signal.SIGCHLD)
-    yield
-    handler = signal.getsignal(signal.SIGCHLD)
-    if handler != previous and callable(handler):
-        BatchLoader.raise_for_dead_workers = staticmethod(handler)
-        signal.signal(signal.SIGCHLD, _on_dead_child)
-
-
-def _on_dead_child(signum: int, frame: FrameType | None) -> None:
-    if BatchLoader.is_waiting and BatchLoader.raise_for_dead_workers:
-        BatchLoader.raise_for_dead_workers(signum, frame)
-
-
-def _collate(samples: Sequence[LoadedSample], through_pipe: bool) -> SharedBatch | Batch:
-    batch = collate(samples)
-    return batch if get_worker_info() is None else pack(batch, through_pipe)
-
-
-def _is_short(needed: int) -> bool:
-    """Whether shared memory has too little room for `needed` bytes; says so once."""
-    if not SHARED_MEMORY.is_dir():  # macOS: no such limit
-        return False
-    system = os.statvfs(SHARED_MEMORY)
-    free = system.f_bavail * system.f_frsize
-    if needed > free and not BatchLoader.has_noted:
-        BatchLoader.has_noted = True
-        print_note(
-            f"{SHARED_MEMORY} has {free / 2**20:.3g} MB free, the batches of the data loading "
-            f"workers need {needed / 2**20:.3g} MB: they go through pipes, which is slower; "
-            f"{REMEDY}, or lower --workers"
-        )
-    return needed > free
 
 
 def ignore_signals(worker: int) -> None:

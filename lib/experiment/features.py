@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from lib.config import Config
-from lib.data.bad_images import BadImages, Unreadable
-from lib.data.cache import RowCache, image_digest
-from lib.data.dataset import ImageDataset, SampleKey, SplitDataset, generator_of
+from lib.data.augment import draw_flip
+from lib.data.bad_images import BadImages
+from lib.data.cache import RowCache, get_cache, image_digest
+from lib.data.dataset import ImageDataset, SampleKey, SplitDataset, Unreadable, generator_of
 from lib.data.folder import Split
 from lib.data.loader import EvaluationBatches
-from lib.data.transforms import draw_flip
 from lib.data.workers import BatchLoader
 from lib.experiment.network import build_normalizer
 from lib.runtime.device import autocast, exact_float32, memory_guard
@@ -53,29 +53,24 @@ class Encoder:
                 return self.backbone(images).float().cpu().numpy()
 
 
-class FeatureCache(RowCache):
-    """Tokens, float32 (N, V, P + N, D), of each image and, if V is 2, of its mirror image."""
-
-    kind, flag, dtype = "features", "--cache-features", np.float32
-
-
 class FeatureDataset(SplitDataset):
-    """The tokens of a split, float32 (P + N, D). With a `seed`, an image is mirrored where
+    """The tokens of a split, float32 (P + N, D), from a cache (N, V, P + N, D) with those of each
+    image and, if V is 2, of its mirror image. With a `seed`, an image is mirrored where
     `--augment flip` flips it."""
 
-    def __init__(self, split: Split, cache: FeatureCache, seed: int | None = None) -> None:
+    def __init__(self, split: Split, cache: RowCache, seed: int | None = None) -> None:
         super().__init__(split)
         self.cache, self.seed = cache, seed
 
-    def read(self, key: SampleKey) -> Tensor:
+    def read(self, key: SampleKey) -> np.ndarray:
         """The tokens of one image."""
         views = self.cache.row(key.row)
         mirrored = self.seed is not None and draw_flip(generator_of(key, self.seed))
-        return torch.from_numpy(np.array(views[int(mirrored)]))
+        return np.array(views[int(mirrored)])
 
-    def blank(self, key: SampleKey) -> Tensor:
+    def blank(self) -> np.ndarray:
         """Zeros."""
-        return torch.zeros(self.cache.shape[2:])
+        return np.zeros(self.cache.shape[2:], np.float32)
 
 
 def cached_features(
@@ -86,15 +81,17 @@ def cached_features(
     bad_images: BadImages,
     *,
     mirrored: bool,
-) -> FeatureCache:
+) -> RowCache:
     """The tokens of the images of `dataset`, and if `mirrored` of their mirror images, in a file in
-    `folder`; computed where it is missing. See `RowCache.get`."""
+    `folder`; computed where it is missing. See `get_cache`."""
     views = 2 if mirrored else 1
     images = image_digest(dataset.split.paths, config.img_size, config.exif)
     digest = hashlib.sha256(f"{images} {encoder.digest}".encode()).hexdigest()[:20]
-    return FeatureCache.get(
+    return get_cache(
         folder / f"{digest}-features-{views}.npy",
         (len(dataset), views, *encoder.shape),
+        np.float32,
+        "--cache-features",
         limit=config.cache_limit,
         bad_images=bad_images,
         write_rows=partial(_write_features, encoder, dataset, config, views),

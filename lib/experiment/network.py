@@ -1,12 +1,13 @@
 """From a configuration to its network, its normalisation, and a network for inference alone."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from lib.common.errors import UserError
 from lib.config import Config
-from lib.data.transforms import Normalizer
 from lib.runtime.device import exact_float32
 from models import registry
 from models.backbones import build_backbone
@@ -45,6 +46,21 @@ def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
     with exact_float32():
         fold_norms(model, image.contiguous(memory_format=torch.channels_last))
     return model
+
+
+class Normalizer:
+    """Maps uint8 pixels (B, 3, S, S) to float32: in [0, 1], less `mean`, over `std`.
+
+    In the memory order of channels last, in which convolutions are fastest.
+    """
+
+    def __init__(self, mean: Sequence[float], std: Sequence[float], device: torch.device) -> None:
+        self.mean = torch.tensor(mean, device=device).view(1, 3, 1, 1)
+        self.std = torch.tensor(std, device=device).view(1, 3, 1, 1)
+
+    def __call__(self, pixels: Tensor) -> Tensor:
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        return (pixels.float() / 255 - self.mean) / self.std
 
 
 def build_normalizer(config: Config, device: torch.device) -> Normalizer:

@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError, writing
 from lib.common.files import file_digest, staged_folder
-from lib.data.pictures import read_image
-from lib.data.transforms import resize
+from lib.data.augment import resize
+from lib.data.dataset import read_image
 from lib.predictor import Predictor
 from models import registry
 from models.classifier import Classifier

@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw, ImageFont
 from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
 from lib.common.text import escape_controls
-from lib.data.pictures import open_image, orientation, to_rgb, turn_upright
+from lib.data.dataset import open_image, orientation, to_rgb, turn_upright
 
 COLOR_MAP = "inferno"  # perceptually uniform
 MAX_SIDE, THUMBNAIL, MIN_SIDE, GAP = 640, 240, 8, 6  # pixels

@@ -38,7 +38,7 @@ from lib.common.cli import fraction, positive_int
 from lib.common.console import print_line, print_note
 from lib.common.errors import UserError
 from lib.common.html import render
-from lib.data.pictures import open_image, read_image
+from lib.data.dataset import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmaps
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate

@@ -8,7 +8,7 @@ from PIL import Image
 
 from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError
-from lib.data.pictures import read_image
+from lib.data.dataset import read_image
 
 SIDE = 168  # pixels of the longer one
 

@@ -96,16 +96,18 @@ class World:
         if texts:
             raise RaisedOnAllRanks(texts[0]) from error
 
-    def once_per_machine(self, make: Callable[[], object]) -> None:
-        """Call `make` in the first process of each machine; the others wait for as long as it
-        takes, not for `--timeout` only. Its `UserError` is raised on all ranks."""
+    def once_per_machine(self, make: Callable[[], T]) -> T:
+        """What `make` returns in this process, which writes a file where it is missing. The first
+        process of each machine calls it alone; the others wait for as long as it takes, not for
+        `--timeout` only. Its `UserError` is raised on all ranks."""
         is_first, error = rank_info().local_rank == 0, None
+        made: list[T] = []
         (machines,) = self.sum(int(is_first))
         self.waits += 1
         name = f"wait {self.waits}, attempt {restart_count()}"
         try:
             if is_first:
-                make()
+                made.append(make())
         except UserError as raised:
             error = raised
         finally:
@@ -117,6 +119,10 @@ class World:
         with self.raise_on_all_ranks():
             if error:
                 raise error
+        with self.raise_on_all_ranks():
+            if not made:
+                made.append(make())
+        return made[0]
 
     def store_set(self, name: str, text: str) -> None:
         """Keep `text` for the processes that the launcher restarts after a failure."""

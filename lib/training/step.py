@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from lib.data.dataset import Batch
 from lib.data.loader import Shard
+from lib.data.workers import Batch
 from lib.runtime.device import autocast, memory_guard
 from lib.runtime.world import maybe_no_sync
 from lib.training.losses import objective

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data.pictures import read_image
+from lib.data.dataset import read_image
 from tests.helpers.commands import TINY, error_line, make_data, make_experiment, run_here
 
 EVALUATE = ("evaluate.py", "--exp-dir", "experiments/toy", "--workers", "0")

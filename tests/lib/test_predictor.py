@@ -14,8 +14,8 @@ from PIL import Image, ImageOps
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
+from lib.data.dataset import read_image
 from lib.data.folder import DataFolder
-from lib.data.pictures import read_image
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from lib.scoring.boxes import box_around

@@ -14,8 +14,8 @@ import torch
 from PIL import Image
 
 from benchmarks.export import rows
-from lib.data.pictures import read_image
-from lib.data.transforms import resize
+from lib.data.augment import resize
+from lib.data.dataset import read_image
 from lib.export import graph as export_graph
 from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, error_line, make_data, make_experiment, run_here

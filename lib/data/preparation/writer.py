@@ -20,9 +20,9 @@ import numpy as np
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_npy, write_text
+from lib.data.dataset import read_image
 from lib.data.folder import missing_images
 from lib.data.lists import check_labels, check_path
-from lib.data.pictures import read_image
 from lib.data.preparation.image_files import similar_names
 from lib.data.preparation.splits import indicators, split_off
 from lib.data.sources.annotations import AnnotatedImage

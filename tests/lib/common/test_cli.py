@@ -5,6 +5,7 @@ import pytest
 from lib.common.cli import MAX_ERROR_LENGTH, run_main
 from lib.common.errors import UserError
 from lib.common.rank_info import VARIABLES
+from tests.helpers.commands import error_where, run
 
 
 def exit_of(main):
@@ -73,3 +74,24 @@ def test_too_many_open_files_is_one_line(capsys):
 
     assert exit_of(open_too_many) == 2
     assert "Too many open files: '/dev/null': raise the limit" in capsys.readouterr().err
+
+
+HALF_MADE = """
+from lib.common.cli import run_main
+from lib.common.errors import UserError
+
+class HalfMade:
+    def __del__(self):
+        self.what_was_never_set
+
+def main():
+    half_made = HalfMade()
+    raise UserError("a.txt: broken")
+
+run_main(main)
+"""
+
+
+def test_what_was_half_made_adds_no_traceback(tmp_path):
+    """As PyTorch's loader does when its workers cannot start."""
+    assert error_where(run("-c", HALF_MADE, cwd=tmp_path)) == "a.txt"

@@ -7,14 +7,12 @@ import resource
 
 import pytest
 
-from lib.common.errors import UserError
 from lib.common.failures import (
     MAX_QUOTED,
     explain,
     is_lost_contact,
     quoted,
     raise_open_files_limit,
-    require_open_files,
 )
 
 NO_INTERFACE = """NCCL error in: ProcessGroupNCCL.cpp:1691, unhandled system error (run with \
@@ -103,9 +101,3 @@ def test_the_limit_on_open_files_is_raised_to_the_hard_one():
             os.close(descriptor)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
-
-
-def test_too_low_a_limit_is_told_at_the_start():
-    require_open_files(10)
-    with pytest.raises(UserError, match=r"Too many open files: about \d+ are needed, .*ulimit -n"):
-        require_open_files(2**31)

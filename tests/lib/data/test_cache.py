@@ -2,7 +2,6 @@
 
 import os
 import pickle
-from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -14,7 +13,7 @@ from lib.common.errors import UserError
 from lib.common.files import UMASK
 from lib.data.bad_images import BadImages
 from lib.data.cache import cached_images
-from lib.data.dataset import ImageDataset, training_view
+from lib.data.dataset import ImageDataset
 from lib.data.loader import TrainingBatches
 from tests.lib.data.conftest import read_batches
 
@@ -30,11 +29,12 @@ def make(split, folder, limit=1.0, exif="upright"):
 
 @pytest.mark.parametrize("workers", [0, 2])
 def test_batches_are_the_same_bits(split, tmp_path, workers):
-    view = partial(training_view, size=16, augment="published", seed=4)
     found = []
-    for cache in (None, make(split, tmp_path / "cache")):
+    for cached_row in (None, make(split, tmp_path / "cache").row):
         batches = TrainingBatches(5, 3, seed=4)
-        dataset = ImageDataset(split, view, "upright", cache)
+        dataset = ImageDataset(
+            split, 16, "upright", augment="published", seed=4, cached_row=cached_row
+        )
         found.append(list(read_batches(dataset, batches, workers)))
     for plain, cached in zip(*found, strict=True):
         assert torch.equal(plain.inputs, cached.inputs) and torch.equal(plain.rows, cached.rows)
@@ -43,13 +43,13 @@ def test_batches_are_the_same_bits(split, tmp_path, workers):
 def test_a_cache_is_made_once_and_again_for_a_changed_image(split, tmp_path, capsys):
     folder = tmp_path / "cache"
     make(split, folder)
-    assert "cache: 5 images, 0.00 GB in" in capsys.readouterr().out
+    assert "--cache: 5 images, 0.00 GB in" in capsys.readouterr().out
     before = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
     assert len(before) == 1
     make(split, folder)
     assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == before
     Image.new("RGB", (9, 9), (1, 2, 3)).save(split.paths[2])
-    assert make(split, folder).image(2).getpixel((4, 4)) == (1, 2, 3)
+    assert make(split, folder).row(2)[4, 4].tolist() == [1, 2, 3]
     assert len(list(folder.iterdir())) == 2
     os.utime(split.paths[2], ns=(0, 0))
     make(split, folder)
@@ -63,7 +63,7 @@ def test_upright_and_stored_images_have_caches_of_their_own(split, tmp_path):
     pixels[0] = 255
     Image.fromarray(pixels).save(split.paths[2], exif=note)
     for exif, row in (("upright", 15), ("stored", 0), ("upright", 15)):
-        found = np.asarray(make(split, tmp_path / "cache", exif=exif).image(2))
+        found = make(split, tmp_path / "cache", exif=exif).row(2)
         assert np.flatnonzero(found[:, 0, 0]).tolist() == [row]
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
@@ -103,18 +103,18 @@ def test_an_unreadable_image_leaves_nothing_behind(split, tmp_path):
 )
 def test_a_damaged_cache_is_rewritten(split, tmp_path, capsys, damage):
     cache = make(split, tmp_path / "cache")
-    expected = [np.asarray(cache.image(row)) for row in range(5)]
+    expected = [cache.row(row).copy() for row in range(5)]
     damage(cache.file)
     cache = make(split, tmp_path / "cache")
     assert f"warning: {cache.file.parent}" in capsys.readouterr().out
-    np.testing.assert_array_equal([np.asarray(cache.image(row)) for row in range(5)], expected)
+    np.testing.assert_array_equal([cache.row(row) for row in range(5)], expected)
     assert [file.name for file in cache.file.parent.iterdir()] == [cache.file.name]
     assert cache.file.stat().st_mode & 0o777 == 0o666 & ~UMASK  # others may use it too
 
 
 def test_other_processes_get_the_file_and_not_its_content(split, tmp_path):
     cache = make(split, tmp_path / "cache")
-    expected = np.asarray(cache.image(1))
+    expected = cache.row(1).copy()
     sent = pickle.dumps(cache)
     assert len(sent) < 1000
-    np.testing.assert_array_equal(np.asarray(pickle.loads(sent).image(1)), expected)
+    np.testing.assert_array_equal(pickle.loads(sent).row(1), expected)

@@ -1,11 +1,9 @@
 """Samples and batches: padding, targets, and images that cannot be read."""
 
-from functools import partial
-
 import pytest
 import torch
 
-from lib.data.dataset import ImageDataset, SampleKey, evaluation_view, training_view
+from lib.data.dataset import ImageDataset, SampleKey
 from lib.data.loader import EvaluationBatches
 from tests.lib.data.conftest import read_batches
 
@@ -13,16 +11,14 @@ CPU = torch.device("cpu")
 
 
 def test_padding_is_ignored(split):
-    dataset = ImageDataset(
-        split, partial(training_view, size=8, augment="published", seed=4), "upright"
-    )
+    dataset = ImageDataset(split, 8, "upright", augment="published", seed=4)
     image, is_padding = dataset[SampleKey(1, 5)], dataset[SampleKey(1, 5, is_padding=True)]
-    assert torch.equal(image[0], is_padding[0])
+    assert (image[0] == is_padding[0]).all()
     assert (image[3], is_padding[3]) == (5, -1) and is_padding[2].all() and not image[2].all()
 
 
 def test_batch_holds_targets_and_ignore(split):
-    dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
+    dataset = ImageDataset(split, 8, "upright")
     batch = next(iter(read_batches(dataset, EvaluationBatches(7, 4), 0)))
     assert batch.inputs.dtype == torch.uint8 and batch.inputs.shape == (4, 3, 8, 8)
     assert batch.targets.tolist() == split.targets[:4].tolist()
@@ -33,7 +29,7 @@ def test_batch_holds_targets_and_ignore(split):
 def test_an_unreadable_image_is_reported_and_replaced(split, workers):
     with open(split.paths[4], "wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n but no picture")
-    dataset = ImageDataset(split, partial(evaluation_view, size=8), "upright")
+    dataset = ImageDataset(split, 8, "upright")
     loader = read_batches(dataset, EvaluationBatches(7, 4), workers)
     whole, batch = list(loader)
     (error,) = batch.errors
@@ -52,7 +48,5 @@ def test_padding_reports_no_error(split):
     """The rank that has the image itself does."""
     with open(split.paths[4], "wb") as file:
         file.write(b"no picture")
-    dataset = ImageDataset(
-        split, partial(training_view, size=8, augment="published", seed=4), "upright"
-    )
+    dataset = ImageDataset(split, 8, "upright", augment="published", seed=4)
     assert dataset[SampleKey(1, 4)].error and not dataset[SampleKey(1, 4, is_padding=True)].error

@@ -11,7 +11,8 @@ import pytest
 from PIL import Image, ImageOps
 
 from lib.common.errors import UserError
-from lib.data.pictures import IMAGE_ENDINGS, images_in, other_files_in, read_header, read_image
+from lib.data.dataset import read_image
+from lib.data.pictures import IMAGE_ENDINGS, images_in, other_files_in, read_header
 from tests.lib.data.conftest import require_format
 
 SIDE = 8  # of a patch of one grey

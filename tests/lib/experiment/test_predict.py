@@ -7,10 +7,10 @@ from PIL import Image
 
 from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
-from lib.data.dataset import evaluation_images
+from lib.data.dataset import ImageDataset
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
-from lib.data.transforms import Normalizer
+from lib.experiment.network import Normalizer
 from lib.experiment.predict import collect_scores, predict
 from lib.runtime.world import World
 from tests.helpers.small_model import SmallModel
@@ -27,7 +27,7 @@ def loader(tmp_path):
         Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
     split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
     return EvaluationLoader(
-        evaluation_images(split, image_size=4, exif="upright"),
+        ImageDataset(split, 4, "upright"),
         batch_size=2,
         workers=0,
         world=World(CPU),

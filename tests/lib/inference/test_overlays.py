@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lib.data.pictures import read_image
+from lib.data.dataset import read_image
 from lib.inference.overlays import (
     add_caption,
     color_table,

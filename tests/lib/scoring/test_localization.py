@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from lib.common.errors import UserError
+from lib.data.augment import resize
+from lib.data.dataset import read_image
 from lib.data.folder import Split
-from lib.data.pictures import read_image
-from lib.data.transforms import resize
 from lib.scoring.localization import Localization, covered, points_at
 from tests.helpers.twins import literal_energy, literal_localization
 

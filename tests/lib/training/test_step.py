@@ -9,9 +9,9 @@ import torch
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
-from lib.data.dataset import Batch
 from lib.data.loader import Shard
-from lib.data.transforms import Normalizer
+from lib.data.workers import Batch
+from lib.experiment.network import Normalizer
 from lib.runtime.device import grad_scaler
 from lib.runtime.world import World
 from lib.training.ema import Ema
