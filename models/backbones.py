@@ -25,11 +25,7 @@ from models.weights import (
     resize_table,
 )
 
-TIMM_REFUSALS = (
-    TypeError,
-    NotImplementedError,
-    AssertionError,
-)  # for an option that a model does not have
+TIMM_REFUSALS = (TypeError, NotImplementedError, AssertionError)  # of an option
 
 
 class Backbone(nn.Module):
@@ -85,7 +81,8 @@ class Backbone(nn.Module):
             raise ModelError("does not support gradient checkpointing") from error
 
     def resize_position_table(self, table: Tensor) -> Tensor:
-        """A position table of another image side, resized; that of another model as it is."""
+        """The position table (1, P + n, D) of a ViT of another image side, resized for this grid;
+        returned unchanged if the shapes do not apply."""
         own = getattr(self.trunk, "pos_embed", None)
         if own is None or own.ndim != 3 or table.ndim != 3 or own.shape == table.shape:
             return table
@@ -191,10 +188,20 @@ def build_backbone(
         options["img_size"] = image_size
     try:
         trunk = _create(arch.timm_name, options)
-        if source:
+    except TIMM_REFUSALS as error:
+        flag, hint = f"--arch {name}", ""
+        if output_stride is not None:
+            flag, hint = f"--output-stride {output_stride}", "; ResNets take 8, 16 and 32"
+        elif "img_size" in options and facts is not None:
+            flag, hint = f"--img-size {image_size}", f"; it is made for {facts.input_size[-1]}"
+        raise ModelError(f"{flag}: {name} cannot take it: {_brief(error)}{hint}") from error
+    if source:
+        try:
             load_weights(trunk, arch.timm_name, source)
-    except Exception as error:
-        raise _refusal(error, name, facts, weights, output_stride, options) from error
+        except Exception as error:  # bytes from elsewhere can fail timm's filters in any way
+            raise ModelError(
+                f"--weights {weights}: does not fit {name}: {_brief(error)}"
+            ) from error
     try:
         backbone = Backbone(trunk, image_size, drop_class_token)
     except (AssertionError, RuntimeError) as error:
@@ -220,37 +227,7 @@ def _create(name: str, options: dict[str, Any]) -> Any:
         return timm.create_model(name, num_classes=0, **options)
 
 
-def _refusal(
-    error: Exception,
-    name: str,
-    facts: Any,
-    weights: str,
-    output_stride: int | None,
-    options: dict[str, Any],
-) -> Exception:
-    """What timm's error means for the user; `error` itself if it must be a bug."""
-    refused = isinstance(error, TIMM_REFUSALS)
-    if refused and output_stride is not None:
-        return ModelError(
-            f"--output-stride {output_stride}: {name} cannot take it; leave the flag out, or use "
-            "a ResNet with 8, 16 or 32"
-        )
-    if refused and "img_size" in options:
-        return ModelError(
-            f"--img-size {options['img_size']}: {name}, made for {facts.input_size[-1]}, cannot "
-            f"take it: {_brief(error)}"
-        )
-    if weights.endswith(".npz") and isinstance(error, AttributeError):
-        return ModelError(f"--weights {weights}: {name} has no reader for a publisher's .npz")
-    if weights != "none" and isinstance(error, KeyError):
-        return ModelError(f"--weights {weights}: does not fit {name}: no use for {error}")
-    if weights != "none":  # bytes from elsewhere can fail timm's filters in any way
-        return ModelError(f"--weights {weights}: does not fit {name}: {_brief(error)}")
-    if refused:
-        return ModelError(f"--arch {name}: no use as a backbone: {_brief(error)}")
-    return error
-
-
 def _brief(error: Exception) -> str:
     text = " ".join(str(error).split()) or "timm gives no reason"
+    text = f"no use for {text}" if isinstance(error, KeyError) else text
     return text if len(text) <= 400 else text[:400] + " ..."

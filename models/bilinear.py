@@ -1,4 +1,4 @@
-"""Inter-modal (bilinear) attention: which patches speak for which label.
+"""Inter-modal (bilinear) attention: attention of each label over the patches.
 
 Shapes: B images, C labels, N patches, D features, T text size, A attention size.
 """
@@ -9,8 +9,8 @@ import importlib.util
 import torch
 from torch import Tensor, nn
 
-BLOCK_ELEMENTS = 2**18  # of one buffer on the CPU: a cache's worth
-GPU_BLOCK_ELEMENTS = 2**25  # without Triton: a launch's worth
+BLOCK_ELEMENTS = 2**18  # elements per block on the CPU, which fit its cache
+GPU_BLOCK_ELEMENTS = 2**25  # elements per kernel launch, without Triton
 USE_TRITON = importlib.util.find_spec("triton") is not None
 
 
@@ -46,7 +46,7 @@ def literal_attention(
 ) -> Tensor:
     """alpha (B, C, N) as the method writes it, `hidden` W and b, `score` w (A,) and b0.
 
-    The slow twin of `bilinear_attention`, for tests and benchmarks.
+    The reference implementation of `bilinear_attention`, for tests and benchmarks.
     """
     joint = torch.tanh(patches[:, None] * labels[None, :, None])
     (hidden_weight, hidden_bias), (score_weight, score_bias) = hidden, score
@@ -184,8 +184,7 @@ class BilinearAttention(nn.Module):
         """Patches (B, N, D), label embeddings (C, T) -> alpha (B, C, N)."""
         with _without_autocast(patches.device):  # mixed precision would round W^T w to bfloat16
             weight = self.score.weight[0] @ self.hidden.weight
-        # b and b0 cancel in the softmax; this keeps their gradient at its exact value, zero,
-        # where no gradient at all would spare them the weight decay of the published training
+        # b and b0 cancel in the softmax: the gradient is 0, not None, so weight decay still applies
         constant = self.score.weight[0] @ self.hidden.bias + self.score.bias
         return bilinear_attention(
             self.patch_projection(patches),

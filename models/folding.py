@@ -18,9 +18,9 @@ TOLERANCE = 1e-3  # of the largest output; beyond it a norm was folded that must
 def fold_norms(model: nn.Module, images: Tensor) -> None:
     """Change `model`, in eval mode, to return the same outputs, up to rounding, in less time.
 
-    A forward pass of `images` shows which norm takes the output of which convolution or linear
-    layer; the norms' running statistics become part of these layers' weights, and the norms are
-    removed. If a second pass returns other outputs (a tuple of tensors or None), it is undone.
+    A forward pass of `images` (1, 3, S, S) shows which norm takes the output of which convolution
+    or linear layer; the norms' running statistics become part of these layers' weights, and the
+    norms are removed. If a second pass returns other outputs (tensors or None), it is undone.
     """
     pairs, expected = _norms_and_their_sources(model, images)
     if not pairs:
@@ -51,8 +51,8 @@ def _norms_and_their_sources(
     model: nn.Module, images: Tensor
 ) -> tuple[dict[str, str], tuple[Tensor, ...]]:
     """Names of norms with those of the layers they follow, and the model's outputs."""
-    made: dict[tuple[int, int], str] = {}  # place and length of an output, and who made it
-    kept: list[Tensor] = []  # or another tensor could take the place of one that is gone
+    made: dict[tuple[int, int], str] = {}  # (data_ptr, numel) to the layer that made it
+    kept: list[Tensor] = []  # keeps outputs alive, so that data_ptr is not reused
     pairs: dict[str, str] = {}
     calls: list[str] = []
 

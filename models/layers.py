@@ -50,7 +50,7 @@ class Dropout(nn.Dropout):
 
 
 def feed_forward(size: int, hidden_size: int, dropout: float) -> nn.Sequential:
-    """The feed-forward of a transformer layer, with dropout inside."""
+    """The feed-forward of a transformer layer, (..., D) -> (..., D), with dropout inside."""
     return nn.Sequential(
         nn.Linear(size, hidden_size), nn.ReLU(), Dropout(dropout), nn.Linear(hidden_size, size)
     )

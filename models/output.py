@@ -13,7 +13,7 @@ from models.heads import ATTENTION, EVIDENCE
 BOTH = "both"  # side by side
 # what each shows, in a sentence
 MEANINGS = {
-    EVIDENCE: "How much each patch speaks for the label: the score comes from these patches.",
+    EVIDENCE: "How much each patch contributes to the label's score.",
     ATTENTION: "Where the label looked: the weights with which it gathered the patches.",
 }
 
@@ -24,7 +24,8 @@ class Output(NamedTuple):
 
     `attention` (B, C, N): where a label looks. It sums to 1 over the patches of a network without
     prefix tokens. `evidence` (B, C, N): the logits of single patches from which the prediction
-    comes; for the method it is their maximum, so its sigmoid is what a patch alone would score.
+    comes. For the method that is their maximum (unless that of a kept class token, which has no
+    cell, is larger), so the sigmoid of a cell is what its patch alone would score.
     """
 
     logits: Tensor

