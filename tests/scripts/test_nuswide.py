@@ -83,7 +83,7 @@ def test_one_file_for_two_images_is_refused(here):
     for image in IMAGES:
         Image.new("RGB", (4, 4)).save(Path("flat") / image.split("\\")[1])
     line = error_line(here("--images", "flat"))
-    assert "flat/0002_2.jpg: may be actor/0002_2.jpg or bear/0002_2.jpg" in line
+    assert "flat/0002_2.jpg: may be flat/actor/0002_2.jpg or flat/bear/0002_2.jpg" in line
     assert not Path("data").exists()
 
 

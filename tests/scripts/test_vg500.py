@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data.sources.visual_genome import indicator_matrix, names_by_overlap
+from lib.data.preparation.splits import indicators
+from lib.data.sources.visual_genome import names_by_overlap
 from tests.helpers.commands import error_line, run_here
 
 SOURCE = Path("datasets/VisualGenome")
@@ -117,9 +118,9 @@ def test_names_match_a_slow_twin():
     named[:, 5] = named[:, 2]  # a tie
     names = sorted("abcdefgh")
     found = names_by_overlap(
-        indicator_matrix([np.flatnonzero(row) for row in targets], 12),
+        indicators([np.flatnonzero(row) for row in targets], range(12)),
         names,
-        indicator_matrix([np.flatnonzero(row) for row in named], 8),
+        indicators([np.flatnonzero(row) for row in named], range(8)),
     )
     taken = set()
     for column, one in enumerate(found):

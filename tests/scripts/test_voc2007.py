@@ -95,7 +95,7 @@ def test_the_year_2012(voc, monkeypatch, capsys):
         (
             "Annotations/000003.xml",
             "<annotation><object><name>cat</name></object></annotation>",
-            "a full box",
+            "no full box",
         ),
         (
             "Annotations/000003.xml",

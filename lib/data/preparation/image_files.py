@@ -4,11 +4,12 @@ import difflib
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lib.common.console import print_line
 from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import AnnotatedImage
 
@@ -18,34 +19,28 @@ MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
 def find_images(
-    samples: Sequence[AnnotatedImage], images: Path | None, extension: str | None
-) -> list[str]:
-    """Set the path of each sample to its file; gives notes on those that are not named exactly.
+    annotated: Sequence[AnnotatedImage], images: Path | None, extension: str | None
+) -> None:
+    """Set the path of each image to its file; prints notes on those that are not named exactly.
 
     A path is tried as it is, then with `extension`, in another letter case or Unicode form, and
     without a missing ending; then below `images` without its first folders, and by its bare file
-    name. Each counts only where one file fits. A sample without a file keeps its path.
+    name. Each counts only where one file fits. An image without a file keeps its path.
     """
     finder = _Finder(images, extension)
-    how: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for sample in samples:
-        paths = [sample.path, *sample.other_paths]
-        path, difference = finder.find(paths) or (sample.path, "")
+    examples: dict[str, list[str]] = defaultdict(list)
+    for image in annotated:
+        image.listed, paths = image.path, [image.path, *image.other_paths]
+        image.path, difference = finder.find(paths) or (image.path, "")
         if difference:
-            how[difference] += 1
-            examples.setdefault(difference, f"{os.path.basename(paths[0])!r} is {path}")
-        sample.listed, sample.path, sample.other_paths = paths[0], path, ()
-    notes = [
-        f"{count} image files found {name}, for example {examples[name]}"
-        for name, count in how.items()
-    ]
+            examples[difference].append(f"{os.path.basename(image.listed)!r} is {image.path}")
+    for difference, found in examples.items():
+        print_line(f"{len(found)} image files found {difference}, for example {found[0]}")
     for name, (one, other, *_) in list(finder.ambiguous.items())[:1]:
-        notes.append(
+        print_line(
             f"{len(finder.ambiguous)} names are there several times below --images, for example "
             f"{name!r} at {one} and {other}: the source must name their folders"
         )
-    return notes
 
 
 def similar_names(missing: Sequence[str]) -> str:
@@ -65,35 +60,35 @@ class _Finder:
 
     def __init__(self, images: Path | None, extension: str | None) -> None:
         self.images, self.extension = images, extension
-        self.folders: dict[str, dict[str, list[str]]] = {}  # folder -> folded name -> names
-        self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> folded stem -> image files
-        self.below: dict[str, list[str]] | None = None  # folded name -> paths below `images`
+        self.folders: dict[str, _Names] = {}
+        self.below: _Names | None = None  # paths below `images`
         self.ambiguous: dict[str, list[str]] = {}  # name -> its paths below `images`
 
     def find(self, paths: Sequence[str]) -> tuple[str, str] | None:
         """The path of a file and how it differs: "" for not at all. The first path first."""
         if self.extension:
             paths = [path if _has_ending(path) else path + self.extension for path in paths]
-        for path in paths:
-            if self._is_file(path):
-                return path, "" if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
-        for path in paths:
-            if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
-                same = _stem(path) == _stem(paths[0])
-                return found if same else (found[0], ANOTHER_NAME)
-        if not self.images or self._is_below_a_folder(paths[0]):
+        found = next(((path, path, "") for path in paths if self._is_file(path)), None)
+        if not found:
+            tries = ((path, self._similar(path) or self._similar(_of_url(path))) for path in paths)
+            found = next(((path, *similar) for path, similar in tries if similar), None)
+        if found:
+            path, file, difference = found
+            return file, difference if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
+        folder = os.path.dirname(paths[0])
+        if not self.images or (folder not in ("", str(self.images)) and self._folder(folder)):
             return None  # another file of this name in another folder is another picture
-        for path in paths:
-            if below := self._without_folders(_of_url(path)):
+        for path in map(_of_url, paths):
+            if below := self._without_folders(path, self.images):
                 return below, "below --images without the first folders of their names"
-            if anywhere := self._anywhere(os.path.basename(_of_url(path))):
+            if anywhere := self._anywhere(os.path.basename(path), self.images):
                 return anywhere, "below --images by the file name alone"
         return None
 
-    def _is_below_a_folder(self, path: str) -> bool:
-        """Whether a path names a folder below `images`, and this folder is there."""
-        folder = os.path.dirname(path)
-        return folder != str(self.images) and bool(folder) and self._folder(folder) is not None
+    def _is_file(self, path: str) -> bool:
+        """Whether there is a file of exactly this name; macOS opens one in another letter case."""
+        folder, name = os.path.split(path)
+        return name in self._names(folder).get(_name, name) and os.path.isfile(path)
 
     def _similar(self, path: str) -> tuple[str, str] | None:
         """A file that differs in letter case, Unicode form, or by its ending."""
@@ -101,81 +96,88 @@ class _Finder:
         real = self._folder(folder)
         if real is None or not name:
             return None
-        names = self._names(real).get(_folded(name), [])
-        files = [one for one in names if os.path.isfile(os.path.join(real, one))]
-        if len(files) == 1:
-            return os.path.join(real, files[0]), "in another letter case or Unicode form"
-        if real not in self.stems:
-            self.stems[real] = _by_stem(self._names(real))
-        if _has_ending(name):
-            return None
-        number = name.removesuffix(".0")  # as pandas writes a whole number
-        for stem in dict.fromkeys((name, number)):
-            if len(found := self.stems[real].get(_folded(stem), [])) == 1:
-                return os.path.join(real, found[0]), "with the ending that was missing"
-        if len(same := self.stems[real].get(_of_number(number), [])) == 1:
-            return os.path.join(real, same[0]), "by their number"
-        return None
+        names, number = self._names(real), name.removesuffix(".0")  # as pandas writes a number
+        same = [one for one in names.get(_name, name) if os.path.isfile(os.path.join(real, one))]
+        tries = [(same, "in another letter case or Unicode form")]
+        if not _has_ending(name):
+            for stem in (name, number):
+                tries.append((names.get(_stem_of_image, stem), "with the ending that was missing"))
+            tries.append((names.get(_number_of_image, number.lstrip("0")), "by their number"))
+        found = ((os.path.join(real, files[0]), how) for files, how in tries if len(files) == 1)
+        return next(found, None)
 
     def _folder(self, path: str) -> str | None:
         """A folder whose name may differ in letter case or Unicode form."""
         if path == "" or os.path.isdir(path):
             return path
         parent, name = os.path.split(path)
-        if not name or parent == path:
-            return None
-        real = self._folder(parent)
+        real = self._folder(parent) if name and parent != path else None
         if real is None:
             return None
-        found = [
-            joined
-            for one in self._names(real).get(_folded(name), [])
-            if os.path.isdir(joined := os.path.join(real, one))
-        ]
+        places = [os.path.join(real, one) for one in self._names(real).get(_name, name)]
+        found = [place for place in places if os.path.isdir(place)]
         return found[0] if len(found) == 1 else None
 
-    def _without_folders(self, path: str) -> str | None:
+    def _without_folders(self, path: str, images: Path) -> str | None:
         """The file below `images` that is left when the first folders of its path are left out,
         as few of them as possible, and not all."""
-        assert self.images
-        folders = path.removeprefix(f"{self.images.as_posix()}/").split("/")
+        folders = path.removeprefix(f"{images.as_posix()}/").split("/")
         for start in range(1, len(folders) - 1):
-            shorter = (self.images / "/".join(folders[start:])).as_posix()
+            shorter = (images / "/".join(folders[start:])).as_posix()
             if self._is_file(shorter):
                 return shorter
             if found := self._similar(shorter):
                 return found[0]
         return None
 
-    def _anywhere(self, name: str) -> str | None:
+    def _anywhere(self, name: str, images: Path) -> str | None:
         """The one file below `images` with this name, or with this stem where it has no ending."""
-        assert self.images
         if self.below is None:
-            self.below = defaultdict(list)
-            for folder, _, names in os.walk(self.images):
-                for one in names:
-                    if _has_ending(one):
-                        path = os.path.join(folder, one)
-                        self.below[_folded(one)].append(path)
-                        self.below[_folded(os.path.splitext(one)[0])].append(path)
-        for one in dict.fromkeys((name, HASHED.sub("", name))):
-            if len(found := self.below.get(_folded(one), [])) == 1:
+            walked = os.walk(images)
+            files = (os.path.join(folder, one) for folder, _, names in walked for one in names)
+            self.below = _Names(file for file in files if _has_ending(file))
+        for one in (name, HASHED.sub("", name)):
+            found = self.below.get(_name, one) + self.below.get(_stem_of_image, one)
+            if len(found) == 1:
                 return found[0]
             if found:
                 self.ambiguous[name] = sorted(found)
         return None
 
-    def _is_file(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        return name in self._names(folder).get(_folded(name), ()) and os.path.isfile(path)
-
-    def _names(self, folder: str) -> dict[str, list[str]]:
+    def _names(self, folder: str) -> "_Names":
         if folder not in self.folders:
-            folded: dict[str, list[str]] = defaultdict(list)
-            for name in _listed(folder):
-                folded[_folded(name)].append(name)
-            self.folders[folder] = folded
+            self.folders[folder] = _Names(_listed(folder))
         return self.folders[folder]
+
+
+class _Names:
+    """Files, found by what a function makes of their paths."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = list(paths)
+        self.indices: dict[Callable, dict[str | None, list[str]]] = {}
+
+    def get(self, key: Callable[[str], str | None], text: str) -> list[str]:
+        """The files of which `key` makes `text`."""
+        if key not in self.indices:
+            self.indices[key] = defaultdict(list)
+            for path in self.paths:
+                self.indices[key][key(path)].append(path)
+        return self.indices[key].get(_folded(text), [])
+
+
+def _name(path: str) -> str:
+    return _folded(os.path.basename(path))
+
+
+def _stem_of_image(path: str) -> str | None:
+    return _stem(path) if _has_ending(path) else None
+
+
+def _number_of_image(path: str) -> str | None:
+    """A file's name where it is a number, without leading zeros."""
+    stem = _stem_of_image(path)
+    return stem.lstrip("0") if stem and stem.isdecimal() else None
 
 
 def _listed(folder: str) -> list[str]:
@@ -183,22 +185,6 @@ def _listed(folder: str) -> list[str]:
         return sorted(os.listdir(folder or "."))
     except (OSError, ValueError):  # the latter for what can be no path
         return []
-
-
-def _by_stem(names: dict[str, list[str]]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = defaultdict(list)
-    for name in (one for many in names.values() for one in many):
-        if _has_ending(name):
-            stem = _folded(os.path.splitext(name)[0])
-            stems[stem].append(name)
-            if stem.isdecimal():
-                stems[_of_number(stem)].append(name)
-    return stems
-
-
-def _of_number(stem: str) -> str:
-    """The same text for a number with and without leading zeros, and one that no file has."""
-    return f"\0{stem.lstrip('0')}"
 
 
 def _folded(name: str) -> str:

@@ -3,7 +3,8 @@
 Shapes: N images, C labels, G groups of images that stay together.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -16,21 +17,25 @@ from lib.data.sources.annotations import AnnotatedImage
 MAX_SWAPS = 200
 
 
-def indicators(rows: Iterable[Iterable[str]], labels: Sequence[str]) -> np.ndarray:
-    """Label names of N images -> (N, C) uint8 of 0 and 1."""
+def indicators(rows: Iterable[Iterable[Hashable]], labels: Sequence[Hashable]) -> sparse.csr_array:
+    """The labels of N images, of which one may come twice -> (N, C) int64 of 0 and 1."""
     column = {label: index for index, label in enumerate(labels)}
-    columns = [[column[label] for label in row] for row in rows]
-    array = np.zeros((len(columns), len(labels)), np.uint8)
-    for marks, present in zip(array, columns, strict=True):
-        marks[present] = 1
-    return array
+    columns = [sorted({column[label] for label in row}) for row in rows]
+    starts = np.cumsum([0, *map(len, columns)])
+    flat = np.fromiter(itertools.chain(*columns), np.int64, starts[-1])
+    ones = np.ones(len(flat), np.int64)
+    return sparse.csr_array((ones, flat, starts), shape=(len(columns), len(labels)))
 
 
 def stratified_choice(
-    targets: np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None
+    targets: np.ndarray | sparse.csr_array,
+    fraction: float,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose `fraction` of N rows, to one row or one group, and about as much of each label's
-    positives -> bool (N,). Rows with the same number in `groups` (N,) stay together.
+    positives in `targets` (N, C) -> bool (N,). Rows of the same number in `groups` (N,) stay
+    together.
 
     Iterative stratification (Sechidis et al. 2011) with two parts: the rarest label first, each
     takes what it still needs from the groups that no rarer label has placed. Then groups are added
@@ -38,7 +43,7 @@ def stratified_choice(
     closest to what they should be; and groups of the same size are swapped for the same end.
     """
     if groups is None:
-        groups = np.arange(len(targets))
+        groups = np.arange(targets.shape[0])
     sizes = np.bincount(groups)
     member = sparse.csr_array(
         (np.ones(len(groups), np.int64), (groups, np.arange(len(groups)))),
@@ -119,33 +124,33 @@ def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fract
 
 
 def split_off(
-    samples: Sequence[AnnotatedImage],
+    images: Sequence[AnnotatedImage],
     labels: Sequence[str],
     fraction: float,
     seed: int,
     flag: str,
-    grouped: bool = False,
+    grouped: bool,
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """Split `samples` into the rest and a `fraction`, which is the same for every label.
+    """Split `images` into the rest and a `fraction`, which is the same for every label.
 
     Images of a group stay together, if `grouped`. Raises `UserError`, naming `flag`, if either
     would be empty.
     """
-    targets = indicators((sample.labels for sample in samples), labels)
-    groups = group_numbers(samples) if grouped else np.arange(len(samples))
+    targets = indicators((image.labels for image in images), labels)
+    groups = group_numbers(images) if grouped else np.arange(len(images))
+    sizes = np.bincount(groups)
     chosen = stratified_choice(targets, fraction, seed, groups)
+    grouping = f" in {len(sizes)} groups" if len(sizes) < len(images) else ""
     if not chosen.any() or chosen.all():
-        number = len(np.unique(groups))
-        grouping = f" in {number} groups" if number < len(samples) else ""
         raise UserError(
-            f"{flag} {fraction:g}: leaves one part of {len(samples)} images{grouping} empty"
+            f"{flag} {fraction:g}: leaves one part of {len(images)} images{grouping} empty"
         )
-    if len(np.unique(groups)) < len(samples):
-        print_line(f"{flag}: {len(samples)} images in {len(np.unique(groups))} groups, with copies")
-    if abs(chosen.sum() - fraction * len(samples)) > 1:
+    if grouping:
+        print_line(f"{flag}: {len(images)} images{grouping}, with copies")
+    if abs(chosen.sum() - fraction * len(images)) > 1:
         print_line(
-            f"{flag} {fraction:g}: {chosen.sum()} of {len(samples)} images, since groups stay "
-            f"together (the largest has {np.max(np.bincount(groups))})"
+            f"{flag} {fraction:g}: {chosen.sum()} of {len(images)} images, since groups stay "
+            f"together (the largest has {sizes.max()})"
         )
-    rest = [sample for sample, away in zip(samples, chosen, strict=True) if not away]
-    return rest, [sample for sample, away in zip(samples, chosen, strict=True) if away]
+    rest = [image for image, away in zip(images, chosen, strict=True) if not away]
+    return rest, [image for image, away in zip(images, chosen, strict=True) if away]

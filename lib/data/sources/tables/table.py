@@ -7,16 +7,25 @@ Which of the forms of a table it is, its header decides: `images.py`, `multi_hot
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
 from lib.data.pictures import IMAGE_ENDINGS
-from lib.data.sources.annotations import LABEL_NAMES, PATH_NAMES, ReadOptions, split_name
+from lib.data.sources.annotations import (
+    LABEL_NAMES,
+    PATH_NAMES,
+    AnnotatedImage,
+    ReadOptions,
+    image_of,
+    image_paths,
+    split_name,
+)
 from lib.data.sources.cells import mark
 
 DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ENDINGS = (".csv", ".tsv")
+EDGES = [text.split() for text in ("xmin ymin xmax ymax", "x_min y_min x_max y_max", "x1 y1 x2 y2")]
+OPEN_IMAGES = {"imageid", "labelname"}
 VIA = {"region_shape_attributes", "region_attributes"}
 SPLIT_COLUMNS = ("split", "subset", "set")
 VALID_COLUMNS = ("is_valid", "valid", "is_val")
@@ -31,15 +40,30 @@ class Table(NamedTuple):
     """
 
     file: Path
+    options: ReadOptions
     delimiter: str
     columns: Sequence[str]
     written: Sequence[str]
     path: str
     labels: str | None
 
+    @property
+    def kind(self) -> str:
+        """What a row is: an object, an image with a column for each label, or one with all labels
+        in one column."""
+        if self.edges or set(self.columns) >= OPEN_IMAGES:
+            return "table of objects"
+        is_multi_hot = self.options.label_columns or self.labels is None
+        return "table of marks" if is_multi_hot else "table of images"
+
+    @property
+    def edges(self) -> Sequence[str]:
+        """The columns of a box's edges; none where there are none."""
+        return next((names for names in EDGES if set(names) <= set(self.columns)), ())
+
     def records(self) -> Iterator[tuple[str, dict[str, str]]]:
         """The position of each row, `file:line`, where the line is its first, and its cells."""
-        for line, cells in _rows(self.file, self.delimiter):
+        for line, cells in csv_rows(self.file, self.delimiter):
             if line == 1 or not "".join(cells).strip():  # spreadsheets leave empty rows
                 continue
             if len(cells) != len(self.columns):
@@ -49,17 +73,36 @@ class Table(NamedTuple):
                 )
             yield f"{self.file}:{line}", dict(zip(self.columns, cells, strict=True))
 
+    def image(
+        self, position: str, record: dict[str, str], labels: Iterable[str], **others: Any
+    ) -> AnnotatedImage:
+        """The image of a record, with its split and group; its path is relative to the working
+        folder, or to the table's."""
+        if not record[self.path].strip():
+            raise UserError(f"{position}: no path")
+        paths = image_paths(record[self.path], self.options, (Path(), self.file.parent))
+        group = record.get(_lower(self.options.group)) if self.options.group else None
+        split = self._split_of(record, position)
+        return image_of(paths, labels, position, split=split, group=group, **others)
+
     def name(self, column: str) -> str:
         """A column as the header has it."""
         return self.written[list(self.columns).index(column)]
 
-    def unread(self, options: ReadOptions, used: Iterable[str] = ()) -> list[str]:
+    def unread(self, used: Iterable[str] = ()) -> list[str]:
         """The columns that have a name, and no meaning beside `used`."""
-        group = (options.group or "").strip().lower()
-        known = {"", self.path, self.labels, group, *SPLIT_COLUMNS, *VALID_COLUMNS, *used}
-        return [name for name in self.columns if name not in known]
+        known = {"", self.path, self.labels, _lower(self.options.group), *used}
+        return [one for one in self.columns if one not in known.union(SPLIT_COLUMNS, VALID_COLUMNS)]
 
-    def split_of(self, record: dict[str, str], position: str) -> str | None:
+    def note(self, others: Sequence[str]) -> str:
+        """How the table was read, for the summary; `others` are columns that were left out."""
+        columns = f"columns separated by {DELIMITERS[self.delimiter]}"
+        labels = f"; labels: {self.name(self.labels)!r}" if self.labels else ""
+        left_out = f"; left out: {', '.join(repr(self.name(one)) for one in others)}"
+        images = f"images: {self.name(self.path)!r}"
+        return f"{self.file}: {columns}; {images}{labels}{left_out if others else ''}"
+
+    def _split_of(self, record: dict[str, str], position: str) -> str | None:
         """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
         for column in SPLIT_COLUMNS:
             if column in record:
@@ -74,45 +117,17 @@ class Table(NamedTuple):
                     ) from None
         return None
 
-    def note(self, others: Sequence[str] = ()) -> str:
-        """How the table was read, for the summary; `others` are columns that were left out."""
-        parts = [
-            f"columns separated by {DELIMITERS[self.delimiter]}",
-            f"images: {self.name(self.path)!r}",
-        ]
-        if self.labels:
-            parts.append(f"labels: {self.name(self.labels)!r}")
-        if others:
-            parts.append(f"left out: {', '.join(repr(self.name(one)) for one in others)}")
-        return "; ".join(parts)
-
-
-def is_table(source: Path) -> bool:
-    """Whether `source` is a .csv or .tsv file."""
-    return source.suffix.lower() in ENDINGS and source.is_file()
-
 
 def open_table(file: Path, options: ReadOptions) -> Table:
     """Read the header of a table; the separator is the one by which it has columns that are known.
 
     Raises `UserError` for a header without a column of image files.
     """
-    tabs = file.suffix.lower() == ".tsv"
-    tables = [_table(file, one, options) for one in (["\t"] if tabs else DELIMITERS)]
+    delimiters = ["\t"] if file.suffix.lower() == ".tsv" else DELIMITERS
+    tables = [_table(file, one, options) for one in delimiters]
     known = [table for table in tables if table.path]
     if not known:
-        best = max(tables, key=lambda table: len(table.columns))
-        wanted = f"a column {options.path_column!r} (--path-column)"
-        if options.path_column is None:
-            wanted = f"a column of image files ({', '.join(PATH_NAMES[:6])}, ...)"
-        remedy = "" if options.path_column else "; --path-column names it"
-        if any(Path(cell).suffix.lower() in IMAGE_ENDINGS for cell in best.columns):
-            raise UserError(
-                f"{file}:1: has no header, but {','.join(best.written)}: add a first line such as "
-                "path,labels"
-            )
-        found = ",".join(best.columns) or "an empty file"
-        raise UserError(f"{file}:1: expected a header with {wanted}, found {found}{remedy}")
+        raise UserError(f"{file}:1: {_why_no_table(tables, options)}")
     if VIA <= set(known[0].columns):
         raise UserError(f"{file}: a table of the VGG Image Annotator: export it as COCO instead")
     table = max(known, key=lambda table: (table.labels is not None, len(table.columns)))
@@ -129,26 +144,7 @@ def open_table(file: Path, options: ReadOptions) -> Table:
     return table
 
 
-def cells_of(record: dict[str, str], name: str | None) -> str | None:
-    """The cell of a column, in any case; None where there is no such column."""
-    return record.get(name.strip().lower()) if name else None
-
-
-def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:
-    _, header = next(_rows(file, delimiter), (1, []))
-    written = [name.strip() for name in header]
-    columns = [name.lower() for name in written]
-    path = _first(options.path_column, PATH_NAMES, columns)
-    labels = _first(options.labels_column, LABEL_NAMES, columns)
-    return Table(file, delimiter, columns, written, path or "", labels)
-
-
-def _first(given: str | None, usual: Sequence[str], columns: Sequence[str]) -> str | None:
-    names = [given.strip().lower()] if given is not None else usual
-    return next((name for name in names if name in columns), None)
-
-
-def _rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the first line of each row, and its cells."""
     csv.field_size_limit(LONGEST_CELL)
     lines = (line + "\n" for _, line in numbered_lines(file))
@@ -160,3 +156,35 @@ def _rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}:{first}: not CSV: {error}") from error
+
+
+def _why_no_table(tables: Sequence[Table], options: ReadOptions) -> str:
+    best = max(tables, key=lambda table: len(table.columns))
+    found = ",".join(best.written) or "an empty file"
+    if any(Path(cell).suffix.lower() in IMAGE_ENDINGS for cell in best.columns):
+        return f"has no header, but {found}: add a first line such as path,labels"
+    if options.path_column is not None:
+        return f"no column {options.path_column!r} (--path-column), but {found}"
+    names = ", ".join(PATH_NAMES[:6])
+    return (
+        f"expected a header with a column of image files ({names}, ...), found {found}; "
+        "--path-column names it"
+    )
+
+
+def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:
+    _, header = next(csv_rows(file, delimiter), (1, []))
+    written = [name.strip() for name in header]
+    columns = [name.lower() for name in written]
+    path = _first(options.path_column, PATH_NAMES, columns)
+    labels = _first(options.labels_column, LABEL_NAMES, columns)
+    return Table(file, options, delimiter, columns, written, path or "", labels)
+
+
+def _first(given: str | None, usual: Sequence[str], columns: Sequence[str]) -> str | None:
+    names = [_lower(given)] if given is not None else usual
+    return next((name for name in names if name in columns), None)
+
+
+def _lower(name: str | None) -> str:
+    return (name or "").strip().lower()

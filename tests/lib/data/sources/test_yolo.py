@@ -37,12 +37,9 @@ def write(text):
 
 
 def found(source="set", images=None):
-    rows = read_source(Path(source), ReadOptions(images=images)).rows
-    assert place_boxes([row.image for row in rows], "upright") == []
-    return [
-        (row.split, Path(row.image.path).name, list(row.image.labels), row.image.objects)
-        for row in rows
-    ]
+    found, _ = read_source(Path(source), ReadOptions(images=images))
+    place_boxes(found, "upright")
+    return [(one.split, Path(one.path).name, one.labels, one.objects) for one in found]
 
 
 def test_boxes_and_polygons_become_pixels(here):
