@@ -40,9 +40,9 @@ def main() -> None:
     from lib.data.preparation.boxes import place_boxes
     from lib.data.preparation.labels import change_labels
     from lib.data.preparation.own_data import (
+        once_each,
         read_label_order,
         read_sources,
-        require_apart,
         require_plausible,
     )
     from lib.data.preparation.writer import Options, write_data_folder
@@ -50,7 +50,7 @@ def main() -> None:
     images = read_sources(arguments)
     change_labels(images, arguments)
     require_plausible(images, arguments.allow)
-    require_apart(images, arguments)
+    images = once_each(images, arguments)
     place_boxes(images, arguments.exif)
     splits: dict[str, list] = {}
     for image in images:

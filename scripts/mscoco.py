@@ -25,6 +25,7 @@ def main() -> None:
 
     from lib.common.console import progress_bar
     from lib.data.preparation.writer import Options, write_data_folder
+    from lib.data.sources.annotations import ReadOptions
     from lib.data.sources.coco import images_of, read_instances
 
     labels: list[str] = []
@@ -42,11 +43,9 @@ def main() -> None:
         folder = arguments.data_dir / name
         if not folder.is_dir() and (arguments.data_dir / "images" / name).is_dir():
             folder = arguments.data_dir / "images" / name
-        images = images_of(instances, file)
+        images = images_of(instances, file, ReadOptions(images=folder))
         splits[split] = [image for image in images if image.labels]
         without += len(images) - len(splits[split])
-        for image in splits[split]:
-            image.path = (folder / image.path).as_posix()
     options = from_arguments(Options, arguments)
     write_data_folder(options, labels, splits, {"no annotations": without})
 

@@ -23,7 +23,7 @@ def test_names_of_columns(custom, path, labels):
     result = custom("own.csv", *IMAGES, content=f"{path},{labels}\n{rows}")
     assert labels_of(result) == ROWS
     assert "own.csv: read as a CSV table with a row an image" in result.out
-    assert f"columns separated by comma; images: '{path.strip()}'" in result.out
+    assert f"columns separated by ','; images: '{path.strip()}'" in result.out
 
 
 @pytest.mark.parametrize("name", "label tags class classes genres categories".split())
@@ -388,7 +388,7 @@ def test_cvat(custom):
         ("<image ", "<track ", "not a readable annotation"),
         (CVAT, "<annotations><track/></annotations>", 'export it from CVAT as "CVAT for images'),
         (CVAT, xml("a.jpg"), "one file of VOC's form: pass the folder"),
-        ('name="a.jpg"', "", "image 1 (without a name): expected an attribute name"),
+        ('name="a.jpg"', "", "image 1 (without a name): no path"),
     ):
         assert says in error_line(custom("own.xml", *IMAGES, content=CVAT.replace(old, new)))
 

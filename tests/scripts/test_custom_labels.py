@@ -149,7 +149,7 @@ def test_the_summary_shows_how_it_was_read(custom):
     out = custom("own.csv", *IMAGES, content=table("cat;dog", "cat", "", "dog", "cat")).out
     lines = out.splitlines()
     assert lines[0] == "own.csv: read as a CSV table with a row an image"
-    assert lines[1] == "own.csv: columns separated by comma; images: 'path'; labels: 'labels'"
+    assert lines[1] == "own.csv: columns separated by ','; images: 'path'; labels: 'labels'"
     start = lines.index("the first images of train:")
     assert len(lines[start:]) == 5 and lines[-1] == "wrote data/mine"
     assert {"  photos/a.jpg: cat, dog", "  photos/c.jpg: no labels"} & set(lines)

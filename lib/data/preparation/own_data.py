@@ -84,20 +84,25 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
             )
 
 
-def require_apart(images: Sequence[AnnotatedImage], arguments: Namespace) -> None:
-    """Raise `UserError` for a file that two images have, and for a group that is in two splits."""
-    position_of: dict[str, str] = {}
+def once_each(images: Sequence[AnnotatedImage], arguments: Namespace) -> list[AnnotatedImage]:
+    """The images without those that repeat an earlier one, labels and all.
+
+    Raises `UserError` for a file that two other images have, and for a group in two splits.
+    """
+    first: dict[str, AnnotatedImage] = {}
     splits_of: dict[str, set[str]] = defaultdict(set)
     for image in images:
-        if (path := os.path.normpath(image.path)) in position_of:
+        same = first.setdefault(os.path.normpath(image.path), image)
+        if _said(same) != _said(image):
             other = "; --test-images and --val-images name other folders" if arguments.test else ""
             raise UserError(
-                f"{image.position}: {image.path} is a duplicate of {position_of[path]}: list each "
+                f"{image.position}: {image.path} is a duplicate of {same.position}: list each "
                 f"image once, with all of its labels{other}"
             )
-        position_of[path] = image.position
         if image.group and image.split:
             splits_of[image.group].add(image.split)
+    if len(first) < len(images):
+        print_line(f"left out: {len(images) - len(first)} rows that repeat another one")
     parted = [group for group, splits in splits_of.items() if len(splits) > 1]
     if parted and arguments.group:
         raise UserError(
@@ -105,6 +110,11 @@ def require_apart(images: Sequence[AnnotatedImage], arguments: Namespace) -> Non
             f"as {parted[0]!r}, which is in {' and '.join(sorted(splits_of[parted[0]]))}: leave "
             "the given splits out, or --group"
         )
+    return list(first.values())
+
+
+def _said(image: AnnotatedImage) -> tuple:
+    return image.path, image.split, image.labels, image.unknown, image.objects
 
 
 def read_label_order(file: Path | None, images: Sequence[AnnotatedImage]) -> list[str]:

@@ -76,34 +76,34 @@ class AnnotatedImage:
         if not is_difficult and label in self.difficult:
             self.difficult.remove(label)
 
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add labels, of which `?label` is unknown.
 
-def image_of(
-    paths: Sequence[str], labels: Iterable[str], position: str, **others: Any
+        Raises `UserError` for a label that is both known and unknown.
+        """
+        for name in names:
+            label = name.strip().removeprefix(UNKNOWN).strip()
+            found = self.unknown if name.strip().startswith(UNKNOWN) else self.labels
+            if name.strip() and label not in found:
+                found.append(label)
+        if both := sorted({*self.labels} & {*self.unknown}):
+            raise UserError(f"{self.position}: label {both[0]!r} is both known and unknown")
+
+
+def image_at(
+    names: Iterable[str], options: ReadOptions, folders: Sequence[Path], position: str
 ) -> AnnotatedImage:
-    """An image whose file is at one of `paths`; `?label` is unknown.
+    """The image whose file has one of `names`, the likeliest first: below `options.images`,
+    otherwise in each of `folders`. Windows' `\\` becomes `/`.
 
-    Raises `UserError`, naming `position`, for a label that is both known and unknown.
+    Raises `UserError`, naming `position`, for empty names.
     """
-    names = dict.fromkeys(label.strip() for label in labels if label.strip())
-    unknown = [name[len(UNKNOWN) :].strip() for name in names if name.startswith(UNKNOWN)]
-    known = [name for name in names if not name.startswith(UNKNOWN)]
-    _require_known_or_unknown(known, unknown, position)
-    return AnnotatedImage(
-        paths[0], known, unknown=unknown, other_paths=paths[1:], position=position, **others
-    )
-
-
-def _require_known_or_unknown(known: Iterable[str], unknown: Iterable[str], position: str) -> None:
-    if both := sorted(set(known) & set(unknown)):
-        raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
-
-
-def image_paths(name: str, options: ReadOptions, folders: Sequence[Path]) -> list[str]:
-    """Where the file `name` may be, the likeliest path first: below `options.images`, otherwise in
-    each of `folders`. Windows' `\\` becomes `/`."""
-    name = name.strip().replace("\\", "/")
     places = [options.images] if options.images else folders
-    return list(dict.fromkeys((folder / name).as_posix() for folder in places))
+    texts = [name.strip().replace("\\", "/") for name in names if name.strip()]
+    paths = [(place / text).as_posix() for text in texts for place in places]
+    if not paths:
+        raise UserError(f"{position}: no path")
+    return AnnotatedImage(paths[0], other_paths=paths[1:], position=position)
 
 
 def split_name(split: object, position: str) -> str | None:
@@ -117,16 +117,6 @@ def split_name(split: object, position: str) -> str | None:
             "column, so that it is not read"
         )
     return name
-
-
-def without_repeats(images: Sequence[AnnotatedImage], file: Path) -> list[AnnotatedImage]:
-    """Images without those that say the same of the same file as an earlier one."""
-    kept: dict[tuple[object, ...], AnnotatedImage] = {}
-    for one in images:
-        kept.setdefault((one.path, one.split, *one.labels, "?", *one.unknown), one)
-    if len(kept) < len(images):
-        print_line(f"{file}: left out: {len(images) - len(kept)} rows that repeat another one")
-    return list(kept.values())
 
 
 def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
@@ -144,10 +134,9 @@ def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
                 f"{one.position}: {one.path} is in {one.split or 'no split'} here, and in "
                 f"{image.split or 'no split'} at {image.position}"
             )
-        image.labels = list(dict.fromkeys([*image.labels, *one.labels]))
-        image.unknown = list(dict.fromkeys([*image.unknown, *one.unknown]))
+        one.add_names([*image.labels, *(f"{UNKNOWN}{label}" for label in image.unknown)])
+        image.labels, image.unknown = one.labels, one.unknown
         image.objects += one.objects
-        _require_known_or_unknown(image.labels, image.unknown, one.position)
     return list(first.values())
 
 

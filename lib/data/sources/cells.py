@@ -10,11 +10,14 @@ from typing import Any
 from lib.common.errors import UserError
 
 SEPARATORS = ",;|"
+Mark = bool | None | str
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
-YES = frozenset(("1", "true", "yes", "y", "t", "x"))
-NO = frozenset(("0", "false", "no", "n", "f"))
-BLANKS = frozenset(("", "nan", "na", "n/a", "none", "null"))
-UNKNOWN_MARKS = frozenset(("-1", "u", "?", "unknown", "uncertain"))
+MARKS: dict[str, Mark] = (
+    dict.fromkeys("1 true yes y t x".split(), True)
+    | dict.fromkeys("0 false no n f".split(), False)
+    | dict.fromkeys("-1 u ? unknown uncertain".split())
+    | dict.fromkeys(("", "nan", "na", "n/a", "none", "null"), "")
+)
 
 
 def split_labels(text: str, separator: str | None = None) -> list[str]:
@@ -63,23 +66,13 @@ def texts(values: Sequence[Any]) -> list[str] | None:
     ]
 
 
-def mark(text: str) -> bool | None | str:
+def mark(text: str) -> Mark:
     """True and False for a yes and a no, None for what is uncertain, and "" for a blank cell.
 
-    Raises `ValueError` for another text.
+    Raises `KeyError` for another text.
     """
-    value = text.strip().lower()
-    if value.endswith(".0"):  # as pandas writes 0 and 1 of a column with blanks
-        value = value[:-2]
-    if value in YES:
-        return True
-    if value in NO:
-        return False
-    if value in UNKNOWN_MARKS:
-        return None
-    if value in BLANKS:
-        return ""
-    raise ValueError(text)
+    # pandas writes 1.0 and 0.0 in a column with blanks
+    return MARKS[text.strip().lower().removesuffix(".0")]
 
 
 def finite(text: Any) -> int | float:

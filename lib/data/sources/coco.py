@@ -7,7 +7,7 @@ import msgspec
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_paths, print_unused
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at, print_unused
 from lib.data.sources.cells import corners, picture_size
 
 Id = int | float | str
@@ -52,9 +52,7 @@ def read_coco(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
         if dropped := len(instances.annotations) - len(kept):
             print_line(f"{file}: left out: {dropped} annotations of images that are not listed")
         instances.annotations = kept
-    images = images_of(instances, file)
-    for image in images:
-        image.path, *image.other_paths = image_paths(image.path, options, (file.parent, Path()))
+    images = images_of(instances, file, options)
     print_unused((category.name.strip() for category in instances.categories), images, file)
     return images
 
@@ -67,8 +65,8 @@ def read_instances(file: Path) -> Instances:
         raise UserError(f"{error} (read as COCO's instances)") from error
 
 
-def images_of(instances: Instances, file: Path) -> list[AnnotatedImage]:
-    """The images by id, also those without annotations; their paths are the file names as listed.
+def images_of(instances: Instances, file: Path, options: ReadOptions) -> list[AnnotatedImage]:
+    """The images by id, also those without annotations.
 
     Crowds count as labels; their boxes are left out. `file` names the source in errors.
     """
@@ -78,7 +76,8 @@ def images_of(instances: Instances, file: Path) -> list[AnnotatedImage]:
         place, key = f"{file}: images[{number}]", _key(image.id)
         if key in images:
             raise UserError(f"{place}: id {image.id} is a duplicate")
-        images[key] = AnnotatedImage(image.file_name, position=f"{file}: image {key}")
+        folders, position = (file.parent, Path()), f"{file}: image {key}"
+        images[key] = image_at([image.file_name], options, folders, position)
         images[key].size = picture_size(image.width, image.height)
         for category_id in image.category_ids or ():
             images[key].add(_name_of(category_id, names, place), None)

@@ -7,13 +7,7 @@ from xml.etree.ElementTree import Element
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import (
-    SPLIT_NAMES,
-    AnnotatedImage,
-    ReadOptions,
-    image_of,
-    image_paths,
-)
+from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions, image_at
 from lib.data.sources.cells import around, finite, picture_size
 from lib.data.sources.voc import read_xml
 
@@ -37,15 +31,11 @@ def read_cvat(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     for number, element in enumerate(root.iter("image")):
         position = f"{file}: image {number + 1} ({element.get('name', 'without a name')})"
         name, subset = (element.get(key, "").strip() for key in ("name", "subset"))
-        if not name:
-            raise UserError(f"{position}: expected an attribute name")
-        paths = image_paths(
-            name, options, [file.parent / "images" / subset, file.parent, file.parent / "images"]
-        )
-        if options.images and subset:
-            paths.insert(0, (options.images / subset / name).as_posix())
+        folders = [file.parent / "images" / subset, file.parent, file.parent / "images"]
+        names = [f"{subset}/{name}", name] if options.images and name and subset else [name]
+        image = image_at(names, options, folders, position)
         shapes = [shape for shape in element if shape.tag in SHAPES]
-        image = image_of(paths, [_label(shape, position) for shape in shapes], position)
+        image.add_names([_label(shape, position) for shape in shapes])
         image.objects = [
             {"label": _label(shape, position), "box": box, "difficult": False}
             for shape in shapes

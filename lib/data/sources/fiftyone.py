@@ -5,13 +5,7 @@ from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.sources.annotations import (
-    AnnotatedImage,
-    ReadOptions,
-    image_of,
-    image_paths,
-    print_unused,
-)
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at, print_unused
 
 
 def read_fiftyone(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
@@ -26,13 +20,11 @@ def read_fiftyone(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
         )
     images = []
     for name, value in entries.items():
-        position = f"{file}: labels[{name!r}]"
+        names = [name, f"data/{name}"] if options.images else [f"data/{name}"]
+        image = image_at(names, options, (file.parent,), f"{file}: labels[{name!r}]")
         values = value if isinstance(value, list) else [] if value is None else [value]
-        paths = image_paths(f"data/{name}", options, (file.parent,))
-        if options.images:
-            paths = [(options.images / name).as_posix(), *paths]
-        labels = [_label(one, classes, position) for one in values]
-        images.append(image_of(paths, labels, position))
+        image.add_names([_label(one, classes, image.position) for one in values])
+        images.append(image)
     print_unused((one for one in classes if isinstance(one, str)), images, file)
     return images
 

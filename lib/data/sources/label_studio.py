@@ -11,13 +11,7 @@ from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
 from lib.data.pictures import IMAGE_ENDINGS
-from lib.data.sources.annotations import (
-    LABEL_NAMES,
-    AnnotatedImage,
-    ReadOptions,
-    image_of,
-    image_paths,
-)
+from lib.data.sources.annotations import LABEL_NAMES, AnnotatedImage, ReadOptions, image_at
 from lib.data.sources.cells import around, finite, picture_size, split_labels, texts
 
 IMAGE_KEYS = ("image", "img", "picture", "photo", "url")
@@ -47,7 +41,8 @@ def read_label_studio(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
                 "Studio), or its form JSON-MIN"
             )
         if name not in images:
-            images[name] = image_of(_paths(name, options, file), (), position, has_fractions=True)
+            images[name] = image_at(_names(name), options, (file.parent, Path()), position)
+            images[name].has_fractions = True
         if options.group and data.get(options.group) is not None:
             images[name].group = str(data[options.group])
         for results in _results(task, controls, position):
@@ -176,16 +171,15 @@ def _add_majority(image: AnnotatedImage, opinions: Sequence[Opinion]) -> None:
     votes = Counter(label for given in opinions for label in dict(given))
     kept = [label for label, count in votes.items() if 2 * count > len(opinions)]
     drawn = [f"?{label}" for label, count in votes.items() if 2 * count == len(opinions)]
-    found = image_of([image.path], [*kept, *drawn], image.position)
-    image.labels, image.unknown = found.labels, found.unknown
+    image.add_names([*kept, *drawn])
     for label in kept:
         boxes = ([box for name, box in given if name == label and box] for given in opinions)
         for box in next(filter(None, boxes), ()):
             image.objects.append({"label": label, "box": box, "difficult": False})
 
 
-def _paths(name: str, options: ReadOptions, file: Path) -> list[str]:
-    """Where an image may be: below --images by its path in the storage, or by its name."""
+def _names(name: str) -> list[str]:
+    """What the file of an image may be called: its path in the storage, or its name."""
     path = name
     if "?" in name or "://" in name:
         with contextlib.suppress(ValueError):  # a name that only looks like a URL
@@ -193,6 +187,4 @@ def _paths(name: str, options: ReadOptions, file: Path) -> list[str]:
             path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
     path = path.replace("\\", "/")
     bare = path.rsplit("/", 1)[-1]
-    names = [path.lstrip("/"), bare, unquote(bare)]
-    found = [one for text in names for one in image_paths(text, options, (file.parent, Path()))]
-    return list(dict.fromkeys(found))
+    return [path.lstrip("/"), bare, unquote(bare)]

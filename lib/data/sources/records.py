@@ -14,8 +14,7 @@ from lib.data.sources.annotations import (
     SPLIT_NAMES,
     AnnotatedImage,
     ReadOptions,
-    image_of,
-    image_paths,
+    image_at,
     split_name,
 )
 from lib.data.sources.cells import corners, split_labels, texts
@@ -37,16 +36,11 @@ def read_records(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
                 f'{position}: expected {{"file_name": ..., "labels": [...]}}, found the keys '
                 f"{_keys(record)}; --path-column names the one of the image file"
             )
-        if not path.strip():
-            raise UserError(f"{position}: no path")
+        image = image_at([path], options, (file.parent, Path()), position)
         labels = _first(record, options.labels_column, LABEL_NAMES)
         labelled |= labels is not None or "objects" in record
-        image = image_of(
-            image_paths(path, options, (file.parent, Path())),
-            _labels(labels, options, position),
-            position,
-            split=split_name(record.get("split"), position),
-        )
+        image.add_names(_labels(labels, options, position))
+        image.split = split_name(record.get("split"), position)
         if record.get("objects"):
             _add_objects(image, record["objects"])
         if options.group and (group := _first(record, options.group, ())) is not None:

@@ -6,7 +6,7 @@ from xml.etree import ElementTree
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_paths
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at
 from lib.data.sources.cells import finite, picture_size
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -21,21 +21,19 @@ def read_voc(folder: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """
     files = sorted(xml_files(folder, options.recursive))
     if others := set(xml_files(folder, recursive=True)) - set(files):
-        names = ", ".join(sorted({file.parent.name for file in others})[:5])
+        inside = ", ".join(sorted({file.parent.name for file in others})[:5])
         print_line(
-            f"{folder}: left out: {len(others)} .xml files in sub-folders ({names}): --recursive"
+            f"{folder}: left out: {len(others)} .xml files in sub-folders ({inside}): --recursive"
         )
     images = []
     for file in files:
         root = _read_annotation(file)
         name = (root.findtext("filename") or "").strip().replace("\\", "/")
+        inner = file.parent.relative_to(folder)  # --images may have the same sub-folders
+        names = [name, Path(name).name, Path(name).stem, file.stem]
+        names += [f"{inner / one}" for one in (name or file.stem, file.stem) if options.images]
         folders = (file.parent, folder, folder.parent / "JPEGImages")
-        tries = (name, Path(name).name, Path(name).stem, file.stem)
-        paths = [path for one in tries if one for path in image_paths(one, options, folders)]
-        if options.images and file.parent != folder:
-            inner = options.images / file.parent.relative_to(folder)
-            paths += [(inner / (name or file.stem)).as_posix(), (inner / file.stem).as_posix()]
-        image = AnnotatedImage(paths[0], other_paths=paths[1:], position=str(file))
+        image = image_at(names, options, folders, str(file))
         image.size = picture_size(root.findtext("size/width"), root.findtext("size/height"))
         for found in _objects(root, file):
             image.add(*found)

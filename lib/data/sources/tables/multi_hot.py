@@ -5,48 +5,41 @@ from pathlib import Path
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import (
-    AnnotatedImage,
-    ReadOptions,
-    print_unused,
-    without_repeats,
-)
-from lib.data.sources.cells import mark
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, print_unused
+from lib.data.sources.cells import Mark, mark
 from lib.data.sources.tables.table import Table, open_table
 
 UNLABELED = "unlabeled"  # Roboflow's column for images without a label
 INDEX = "unnamed: 0"  # pandas' column of row numbers
 NEARLY = 0.9  # fraction of marks from which a column is one of labels, with mistakes in it
-Record = tuple[str, dict[str, str]]
-Mark = bool | None | str  # of `cells.mark`
+Row = tuple[AnnotatedImage, dict[str, str]]
 
 
 def read_multi_hot_table(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """The images of a table; the columns of labels are those that hold marks only, or those
     given."""
     table = open_table(file, options)._replace(labels=None)
-    records = list(table.records())
-    marks = _label_columns(table, records)
+    rows = list(table.rows())
+    marks = _label_columns(table, rows)
     names = {column: table.name(column) for column in marks}
     print_line(f"{table.note(table.unread(marks))}; a label each: {', '.join(names.values())}")
-    if same := [names[column] for column in marks if len({*marks[column]}) == 1 < len(records)]:
+    if same := [names[column] for column in marks if len({*marks[column]}) == 1 < len(rows)]:
         print_line(
             f"{file}: the same in every row: {', '.join(same)}; --not-labels leaves columns out"
         )
-    if {record[column].strip() for _, record in records for column in marks} == {"1", "-1"}:
+    if {record[column].strip() for _, record in rows for column in marks} == {"1", "-1"}:
         print_line(f"{file}: -1 and 1, and neither 0 nor a blank: -1 is read as no")  # CelebA
         marks = {column: [one or False for one in marks[column]] for column in marks}
     unknown = (None, "") if options.blank == "unknown" else (None,)
-    images = []
-    for row, (position, record) in enumerate(records):
-        labels = [names[column] for column in marks if marks[column][row] is True]
-        labels += [f"?{names[column]}" for column in marks if marks[column][row] in unknown]
-        images.append(table.image(position, record, labels))
+    for row, (image, _) in enumerate(rows):
+        image.labels = [names[column] for column in marks if marks[column][row] is True]
+        image.unknown = [names[column] for column in marks if marks[column][row] in unknown]
+    images = [image for image, _ in rows]
     print_unused(names.values(), images, file)
-    return without_repeats(images, file)
+    return images
 
 
-def _label_columns(table: Table, records: Sequence[Record]) -> dict[str, list[Mark]]:
+def _label_columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Mark]]:
     """The columns of labels with the mark of each record, in order: those given, or those that hold
     marks and no other text."""
     given, others = (
@@ -56,7 +49,7 @@ def _label_columns(table: Table, records: Sequence[Record]) -> dict[str, list[Ma
     if missing := [name for name in (*given, *others) if name not in table.columns]:
         raise UserError(f"{table.file}:1: no column {missing[0]!r}, but {', '.join(table.columns)}")
     candidates = given or table.unread((UNLABELED, INDEX, *others))
-    read = {name: _marks(name, records, bool(given)) for name in candidates}
+    read = {name: _marks(name, rows, bool(given)) for name in candidates}
     found = {name: marks for name, marks in read.items() if marks is not None}
     if given or len(found) > 1:
         return found
@@ -67,7 +60,7 @@ def _label_columns(table: Table, records: Sequence[Record]) -> dict[str, list[Ma
     )
 
 
-def _marks(column: str, records: Sequence[Record], is_given: bool) -> list[Mark] | None:
+def _marks(column: str, rows: Sequence[Row], is_given: bool) -> list[Mark] | None:
     """The marks of a column; None for one of blanks, and for one of other texts, unless it is given
     as one of labels.
 
@@ -75,11 +68,11 @@ def _marks(column: str, records: Sequence[Record], is_given: bool) -> list[Mark]
     """
     found: list[Mark] = []
     wrong = []
-    for position, record in records:
+    for image, record in rows:
         try:
             found.append(mark(record[column]))
-        except ValueError:
-            wrong.append((position, record[column]))
+        except KeyError:
+            wrong.append((image.position, record[column]))
     number = sum(one != "" for one in found)
     if wrong and (is_given or number >= NEARLY * (number + len(wrong))):
         position, text = wrong[0]

@@ -30,8 +30,8 @@ def read_object_table(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     edges = table.edges
     print_line(table.note(table.unread(("confidence", "width", "height", *edges))))
     images, denied = [], defaultdict(set)
-    for position, record in table.records():
-        image = table.image(position, record, (), has_fractions=is_open_images)
+    for image, record in table.rows():
+        position, image.has_fractions = image.position, is_open_images
         image.size = picture_size(record.get("width"), record.get("height"), position)
         label = record[column].strip()
         if label and not _is_yes(record, position):

@@ -7,7 +7,7 @@ Which of the forms of a table it is, its header decides: `images.py`, `multi_hot
 import csv
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
@@ -17,13 +17,12 @@ from lib.data.sources.annotations import (
     PATH_NAMES,
     AnnotatedImage,
     ReadOptions,
-    image_of,
-    image_paths,
+    image_at,
     split_name,
 )
-from lib.data.sources.cells import mark
+from lib.data.sources.cells import MARKS
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
+DELIMITERS = ",;\t|"
 EDGES = [text.split() for text in ("xmin ymin xmax ymax", "x_min y_min x_max y_max", "x1 y1 x2 y2")]
 OPEN_IMAGES = {"imageid", "labelname"}
 VIA = {"region_shape_attributes", "region_attributes"}
@@ -61,29 +60,23 @@ class Table(NamedTuple):
         """The columns of a box's edges; none where there are none."""
         return next((names for names in EDGES if set(names) <= set(self.columns)), ())
 
-    def records(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """The position of each row, `file:line`, where the line is its first, and its cells."""
+    def rows(self) -> Iterator[tuple[AnnotatedImage, dict[str, str]]]:
+        """The image of each row, with its split and group, and its cells. Its path is relative to
+        the working folder, or to the table's; its position is `file:line`, its first line."""
         for line, cells in csv_rows(self.file, self.delimiter):
+            position, record = f"{self.file}:{line}", dict(zip(self.columns, cells, strict=False))
             if line == 1 or not "".join(cells).strip():  # spreadsheets leave empty rows
                 continue
             if len(cells) != len(self.columns):
                 raise UserError(
-                    f"{self.file}:{line}: {len(self.columns)} fields expected; quote what has a "
-                    f"{DELIMITERS[self.delimiter]} (found {len(cells)})"
+                    f"{position}: {len(self.columns)} fields expected; quote what has a "
+                    f"{self.delimiter!r} (found {len(cells)})"
                 )
-            yield f"{self.file}:{line}", dict(zip(self.columns, cells, strict=True))
-
-    def image(
-        self, position: str, record: dict[str, str], labels: Iterable[str], **others: Any
-    ) -> AnnotatedImage:
-        """The image of a record, with its split and group; its path is relative to the working
-        folder, or to the table's."""
-        if not record[self.path].strip():
-            raise UserError(f"{position}: no path")
-        paths = image_paths(record[self.path], self.options, (Path(), self.file.parent))
-        group = record.get(_lower(self.options.group)) if self.options.group else None
-        split = self._split_of(record, position)
-        return image_of(paths, labels, position, split=split, group=group, **others)
+            folders = (Path(), self.file.parent)
+            image = image_at([record[self.path]], self.options, folders, position)
+            image.group = record.get(_lower(self.options.group)) if self.options.group else None
+            image.split = _split_of(record, position)
+            yield image, record
 
     def name(self, column: str) -> str:
         """A column as the header has it."""
@@ -96,26 +89,11 @@ class Table(NamedTuple):
 
     def note(self, others: Sequence[str]) -> str:
         """How the table was read, for the summary; `others` are columns that were left out."""
-        columns = f"columns separated by {DELIMITERS[self.delimiter]}"
-        labels = f"; labels: {self.name(self.labels)!r}" if self.labels else ""
-        left_out = f"; left out: {', '.join(repr(self.name(one)) for one in others)}"
-        images = f"images: {self.name(self.path)!r}"
-        return f"{self.file}: {columns}; {images}{labels}{left_out if others else ''}"
-
-    def _split_of(self, record: dict[str, str], position: str) -> str | None:
-        """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
-        for column in SPLIT_COLUMNS:
-            if column in record:
-                return split_name(record[column], position)
-        for column in VALID_COLUMNS:
-            if text := record.get(column, "").strip():
-                try:
-                    return {True: "val", False: "train"}[mark(text)]  # type: ignore[index]
-                except (ValueError, KeyError):
-                    raise UserError(
-                        f"{position}: {column} {text!r}: expected true or false"
-                    ) from None
-        return None
+        parts = [f"columns separated by {self.delimiter!r}", f"images: {self.name(self.path)!r}"]
+        parts += [f"labels: {self.name(self.labels)!r}"] if self.labels else []
+        left_out = ", ".join(repr(self.name(one)) for one in others)
+        parts += [f"left out: {left_out}"] if others else []
+        return f"{self.file}: {'; '.join(parts)}"
 
 
 def open_table(file: Path, options: ReadOptions) -> Table:
@@ -123,7 +101,7 @@ def open_table(file: Path, options: ReadOptions) -> Table:
 
     Raises `UserError` for a header without a column of image files.
     """
-    delimiters = ["\t"] if file.suffix.lower() == ".tsv" else DELIMITERS
+    delimiters = "\t" if file.suffix.lower() == ".tsv" else DELIMITERS
     tables = [_table(file, one, options) for one in delimiters]
     known = [table for table in tables if table.path]
     if not known:
@@ -156,6 +134,20 @@ def csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}:{first}: not CSV: {error}") from error
+
+
+def _split_of(record: dict[str, str], position: str) -> str | None:
+    """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
+    for column in SPLIT_COLUMNS:
+        if column in record:
+            return split_name(record[column], position)
+    for column in VALID_COLUMNS:
+        if text := record.get(column, "").strip():
+            is_valid = MARKS.get(text.lower().removesuffix(".0"))
+            if not isinstance(is_valid, bool):
+                raise UserError(f"{position}: {column} {text!r}: expected true or false")
+            return "val" if is_valid else "train"
+    return None
 
 
 def _why_no_table(tables: Sequence[Table], options: ReadOptions) -> str:
