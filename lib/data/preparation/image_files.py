@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -78,12 +78,8 @@ class _Finder:
         folder = os.path.dirname(paths[0])
         if not self.images or (folder not in ("", str(self.images)) and self._folder(folder)):
             return None  # another file of this name in another folder is another picture
-        for path in map(_of_url, paths):
-            if below := self._without_folders(path, self.images):
-                return below, "below --images without the first folders of their names"
-            if anywhere := self._anywhere(os.path.basename(path), self.images):
-                return anywhere, "below --images by the file name alone"
-        return None
+        files = (self._below(_of_url(path), self.images) for path in paths)
+        return next(((file, "elsewhere below --images") for file in files if file), None)
 
     def _is_file(self, path: str) -> bool:
         """Whether there is a file of exactly this name; macOS opens one in another letter case."""
@@ -91,20 +87,16 @@ class _Finder:
         return name in self._names(folder).get(_name, name) and os.path.isfile(path)
 
     def _similar(self, path: str) -> tuple[str, str] | None:
-        """A file that differs in letter case, Unicode form, or by its ending."""
+        """The one file of a similar name in the folder of `path`, and how it differs."""
         folder, name = os.path.split(path)
         real = self._folder(folder)
-        if real is None or not name:
+        if real is None:
             return None
-        names, number = self._names(real), name.removesuffix(".0")  # as pandas writes a number
-        same = [one for one in names.get(_name, name) if os.path.isfile(os.path.join(real, one))]
-        tries = [(same, "in another letter case or Unicode form")]
-        if not _has_ending(name):
-            for stem in (name, number):
-                tries.append((names.get(_stem_of_image, stem), "with the ending that was missing"))
-            tries.append((names.get(_number_of_image, number.lstrip("0")), "by their number"))
-        found = ((os.path.join(real, files[0]), how) for files, how in tries if len(files) == 1)
-        return next(found, None)
+        for files, difference in self._names(real).similar(name):
+            places = [place for one in files if os.path.isfile(place := os.path.join(real, one))]
+            if len(places) == 1:
+                return places[0], difference
+        return None
 
     def _folder(self, path: str) -> str | None:
         """A folder whose name may differ in letter case or Unicode form."""
@@ -118,30 +110,24 @@ class _Finder:
         found = [place for place in places if os.path.isdir(place)]
         return found[0] if len(found) == 1 else None
 
-    def _without_folders(self, path: str, images: Path) -> str | None:
-        """The file below `images` that is left when the first folders of its path are left out,
-        as few of them as possible, and not all."""
-        folders = path.removeprefix(f"{images.as_posix()}/").split("/")
-        for start in range(1, len(folders) - 1):
-            shorter = (images / "/".join(folders[start:])).as_posix()
-            if self._is_file(shorter):
-                return shorter
-            if found := self._similar(shorter):
-                return found[0]
-        return None
-
-    def _anywhere(self, name: str, images: Path) -> str | None:
-        """The one file below `images` with this name, or with this stem where it has no ending."""
+    def _below(self, path: str, images: Path) -> str | None:
+        """The file below `images` with the name of `path`: the only one, or the only one in the
+        same folders, as many of them as possible."""
         if self.below is None:
             walked = os.walk(images)
-            files = (os.path.join(folder, one) for folder, _, names in walked for one in names)
-            self.below = _Names(file for file in files if _has_ending(file))
-        for one in (name, HASHED.sub("", name)):
-            found = self.below.get(_name, one) + self.below.get(_stem_of_image, one)
-            if len(found) == 1:
-                return found[0]
-            if found:
-                self.ambiguous[name] = sorted(found)
+            paths = (os.path.join(folder, one) for folder, _, names in walked for one in names)
+            self.below = _Names(one for one in paths if _has_ending(one))
+        name, folders = os.path.basename(path), _folders(path)
+        for files, _ in (*self.below.similar(name), *self.below.similar(HASHED.sub("", name))):
+            ranked = defaultdict(list)
+            for file in files:
+                same = len(os.path.commonprefix([_folders(file), folders]))
+                ranked[same, -len(_folders(file)) if same else 0].append(file)
+            best = ranked[max(ranked)] if ranked else []
+            if len(best) == 1:
+                return best[0]
+            if best:
+                self.ambiguous[name] = sorted(best)
         return None
 
     def _names(self, folder: str) -> "_Names":
@@ -164,6 +150,20 @@ class _Names:
             for path in self.paths:
                 self.indices[key][key(path)].append(path)
         return self.indices[key].get(_folded(text), [])
+
+    def similar(self, name: str) -> Iterator[tuple[list[str], str]]:
+        """The files that `name` may mean, and how they differ, the likeliest first."""
+        yield self.get(_name, name), "in another letter case or Unicode form"
+        if name and not _has_ending(name):
+            number = name.removesuffix(".0")  # as pandas writes a whole number
+            for stem in (name, number):
+                yield self.get(_stem_of_image, stem), "with the ending that was missing"
+            yield self.get(_number_of_image, number.lstrip("0")), "by their number"
+
+
+def _folders(path: str) -> list[str]:
+    """The folders of a path, the innermost first."""
+    return _folded(path).split("/")[-2::-1]
 
 
 def _name(path: str) -> str:

@@ -15,7 +15,6 @@ from lib.data.lists import check_label
 from lib.data.sources.annotations import AnnotatedImage, shortened
 from lib.data.sources.tables.table import csv_rows
 
-NUMBER = re.compile(r"-?\d+(\.0)?")
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
 HEADERS = {
     ("attribute_id", "attribute_name"),
@@ -34,17 +33,9 @@ def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> Non
     """
     _rename(images, clean)
     if file := arguments.class_descriptions:
-        names = read_map(file)
-        found = _counts(images)
-        if missing := [one for one in found if one.startswith("/") and one not in names]:
-            raise UserError(f"{file}: lacks the code {missing[0]!r}")
-        if not found.keys() & names.keys():
-            print_line(f"--class-descriptions {file}: no label is in it")
-        _rename(images, lambda label: names.get(label, label))
+        _name_codes(images, file, read_map(file), "/.*")
     if file := arguments.label_names:
-        if not any(NUMBER.fullmatch(label) for label in _counts(images)):
-            print_line(f"--label-names {file}: no label is a number")
-        _rename(images, _numbered(file))
+        _name_codes(images, file, _read_names(file), r"-?\d+(\.0)?")
     if arguments.none:
         words = {word.strip().casefold() for word in arguments.none}
         _drop(images, lambda label: label.casefold() in words, "--none")
@@ -93,10 +84,24 @@ def read_map(file: Path) -> dict[str, str]:
     return found
 
 
-def _numbered(file: Path) -> Callable[[str], str]:
-    """From the numbers of labels to their names: the lines of a text file, counted from 0, lines of
-    number,name in a .csv file, or the list or the object of a .json file (also name -> number, and
-    Hugging Face's `id2label`)."""
+def _name_codes(
+    images: Sequence[AnnotatedImage], file: Path, names: Mapping[str, str], pattern: str
+) -> None:
+    """Give the labels that match `pattern` the names of `file`; raises `UserError` for one that has
+    none there."""
+    codes = {label for label in _counts(images) if re.fullmatch(pattern, label)}
+    if not codes:
+        print_line(f"{file}: names no label: none of them is a number or code")
+    for code in sorted(codes):
+        if code.removesuffix(".0") not in names:
+            raise UserError(f"{file}: has no name for the label {code!r}")
+    _rename(images, lambda label: names.get(label.removesuffix(".0"), label))
+
+
+def _read_names(file: Path) -> dict[str, str]:
+    """The names of numbers: the lines of a text file, counted from 0, lines of number,name in a
+    .csv file, or the list or the object of a .json file (also name -> number, and Hugging Face's
+    `id2label`)."""
     names: Any
     if file.suffix.lower() == ".json":
         names = decode_json(file, list[str] | dict[str, Any])
@@ -113,16 +118,7 @@ def _numbered(file: Path) -> Callable[[str], str]:
         raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
     for number, name in names.items():
         check_label(name, f"{file}: name of {number}")
-
-    def name_of(label: str) -> str:
-        number = label.removesuffix(".0")
-        if number in names:
-            return names[number]
-        if number.lstrip("-").isdigit():
-            raise UserError(f"{file}: has no name for the label {label}, only {len(names)} names")
-        return label
-
-    return name_of
+    return names
 
 
 def _rename(images: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> None:

@@ -51,8 +51,7 @@ def stratified_choice(
     )
     counts = sparse.csc_array(member @ sparse.csr_array(targets.astype(np.int64)))  # (G, C)
     chosen = _by_label(counts, fraction, np.random.default_rng(seed))
-    _correct_total(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
-    _swap(chosen, counts, sizes, fraction)
+    _improve(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
     return chosen[groups]
 
 
@@ -73,14 +72,15 @@ def _by_label(counts: sparse.csc_array, fraction: float, random: np.random.Gener
     return chosen
 
 
-def _correct_total(
+def _improve(
     chosen: np.ndarray,
     counts: sparse.csc_array,
     sizes: np.ndarray,
     fraction: float,
     random: np.random.Generator,
 ) -> None:
-    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows.
+    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows; then swap
+    chosen groups for others of the same size, while that brings the labels closer.
 
     Those come first that bring the labels' counts closest to `fraction` of all, by the sum of
     squared differences. Several move at once while many are to move.
@@ -88,28 +88,19 @@ def _correct_total(
     rows = counts.tocsr()
     squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
     wanted = fraction * rows.sum(axis=0)
-    goal = round(fraction * sizes.sum())
     shuffled = random.permutation(len(sizes))
-    while True:
-        missing = goal - int(sizes[chosen].sum())
+    while missing := round(fraction * sizes.sum()) - int(sizes[chosen].sum()):
         sign = 1 if missing > 0 else -1
         # a group may overshoot by less than it corrects
         able = shuffled[(chosen[shuffled] != (sign > 0)) & (sizes[shuffled] < 2 * abs(missing))]
-        if not missing or not len(able):
-            return
+        if not len(able):
+            break
         difference = rows[chosen].sum(axis=0) - wanted
         cost = (2 * sign * (rows @ difference) + squares)[able] / sizes[able]
         best = able[np.argsort(cost, kind="stable")]
         room = np.cumsum(sizes[best]) <= max(abs(missing) / 10, sizes[best[0]])
         chosen[best[room]] = sign > 0
-
-
-def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fraction: float) -> None:
-    """Swap chosen groups for others of the same size while that brings the labels' counts closer
-    to `fraction` of all, by the sum of squared differences."""
-    rows = counts.tocsr()
-    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-    difference = rows[chosen].sum(axis=0) - fraction * rows.sum(axis=0)
+    difference = rows[chosen].sum(axis=0) - wanted
     for _ in range(MAX_SWAPS):
         out = np.where(chosen, squares - 2 * (rows @ difference), np.inf)
         leaves = int(np.argmin(out))

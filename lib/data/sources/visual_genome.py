@@ -13,7 +13,6 @@ import msgspec
 import numpy as np
 from scipy import sparse
 
-from lib.common.errors import UserError
 from lib.common.readers import decode_json
 from lib.data.lists import is_label
 
@@ -59,13 +58,9 @@ def read_objects(file: Path, images: Collection[str]) -> dict[str, tuple[Object,
     """The objects of the listed images, `NUMBER.jpg`, in any version of objects.json."""
     listed = {Path(image).stem: image for image in images}
     found: dict[str, tuple[Object, ...]] = {}
-    for row, record in enumerate(decode_json(file, list[Record])):
+    for record in decode_json(file, list[Record]):
         number = record.id if record.image_id is None else record.image_id
-        if number is None:
-            raise UserError(f"{file}: [{row}] has neither image_id nor id")
         if image := listed.get(str(number)):
-            if any(one.names is None and one.name is None for one in record.objects):
-                raise UserError(f"{file}: [{row}] (image {number}): an object without names")
             found[image] = found.get(image, ()) + record.objects
     return found
 
