@@ -32,6 +32,7 @@ def main() -> None:
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.lists import check_labels
+    from lib.data.preparation.image_files import find_images
     from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.annotations import AnnotatedImage
 
@@ -42,13 +43,16 @@ def main() -> None:
     labels = require_list(concepts, REMEDY)
     check_labels(labels, lambda row: str(concepts))
     lists = source / "ImageList"
-    images = {name: AnnotatedImage(name) for name in read_list(lists / "Imagelist.txt")}
+    folder = arguments.images or source / "Flickr"
+    images = {}
+    for name in read_list(lists / "Imagelist.txt"):
+        flat = (folder / Path(name).name).as_posix()
+        images[name] = AnnotatedImage((folder / name).as_posix(), other_paths=[flat])
     rows = list(images.values())
     for label in progress_bar(labels, "ground truth", "label"):
         file = source / "Groundtruth" / "AllLabels" / f"Labels_{label}.txt"
         for row in read_positives(file, len(rows)):
             rows[row].labels.append(label)
-    find_files([image for image in rows if image.labels], arguments.images or source / "Flickr")
     splits, without = {}, 0
     for split, list_name in SPLITS.items():
         names = set(read_list(lists / list_name))
@@ -56,35 +60,10 @@ def main() -> None:
             raise UserError(f"{lists / list_name}: {unknown[0]} is not in Imagelist.txt")
         splits[split] = [images[name] for name in images if name in names and images[name].labels]
         without += len(names) - len(splits[split])
+        find_images(splits[split])
     flag = "--images" if arguments.images else "--data-dir"
     options = from_arguments(Options, arguments, images_remedy=f"pass {flag} with their folder")
     write_data_folder(options, labels, splits, {"no labels": without})
-
-
-def find_files(images: list, folder: Path) -> None:
-    """Set the path of each image to its file below `folder`: in its sub-folder, or else by its name
-    alone."""
-    from lib.data.folder import missing_images
-
-    for image in images:
-        image.path = (folder / image.path).as_posix()
-    elsewhere = set(missing_images([image.path for image in images]))
-    flat = [
-        (image, (folder / Path(image.path).name).as_posix())
-        for image in images
-        if image.path in elsewhere
-    ]
-    gone = set(missing_images([path for _, path in flat]))
-    first: dict[str, str] = {}
-    for image, path in flat:
-        if path in gone:
-            continue
-        if path in first:
-            raise UserError(
-                f"{path}: may be {first[path]} or {image.path}: images without sub-folders need "
-                "names of their own; keep the sub-folders of the archives"
-            )
-        first[path], image.path = image.path, path
 
 
 def read_list(file: Path) -> list[str]:

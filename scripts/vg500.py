@@ -17,6 +17,7 @@ from lib.common.flags import from_arguments
 NUM_LABELS = 500
 WEAK = 0.5  # overlap below which a name says little
 REMEDY = "--data-dir takes the folder with ssgrl_partition, VG_100K, VG_100K_2 and objects.json"
+PARTS = ("VG_100K", "VG_100K_2")
 SPLITS = {"train": "train_list_500.txt", "test": "test_list_500.txt"}
 
 
@@ -28,7 +29,7 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from lib.common.readers import decode_json, require_list
-    from lib.data.folder import missing_images
+    from lib.data.preparation.image_files import find_images
     from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.annotations import AnnotatedImage
 
@@ -46,16 +47,16 @@ def main() -> None:
     objects: dict[str, list[dict]] = {}
     if not arguments.numeric_labels:
         labels, objects = name_labels(source / "objects.json", images, index)
-    elsewhere = set(missing_images([(source / "VG_100K" / image).as_posix() for image in images]))
     splits: dict[str, list[AnnotatedImage]] = {}
     for split, listed in lists.items():
         splits[split] = []
         for image in listed:
-            path = (source / "VG_100K" / image).as_posix()
-            if path in elsewhere:
-                path = (source / "VG_100K_2" / image).as_posix()
+            path, other = (f"{source.as_posix()}/{part}/{image}" for part in PARTS)
             names = [labels[column] for column in index[image]]
-            splits[split].append(AnnotatedImage(path, names, objects=objects.get(image, [])))
+            boxes = objects.get(image, [])
+            found = AnnotatedImage(path, names, objects=boxes, other_paths=[other])
+            splits[split].append(found)
+        find_images(splits[split])
     write_data_folder(from_arguments(Options, arguments), labels, splits, {})
 
 

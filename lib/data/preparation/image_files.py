@@ -19,7 +19,7 @@ MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
 def find_images(
-    annotated: Sequence[AnnotatedImage], images: Path | None, extension: str | None
+    annotated: Sequence[AnnotatedImage], images: Path | None = None, extension: str | None = None
 ) -> None:
     """Set the path of each image to its file; prints notes on those that are not named exactly.
 

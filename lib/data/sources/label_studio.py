@@ -1,11 +1,9 @@
 """A .json file of Label Studio, in its form JSON or JSON-MIN."""
 
-import contextlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
@@ -178,13 +176,7 @@ def _add_majority(image: AnnotatedImage, opinions: Sequence[Opinion]) -> None:
             image.objects.append({"label": label, "box": box, "difficult": False})
 
 
-def _names(name: str) -> list[str]:
+def _names(url: str) -> list[str]:
     """What the file of an image may be called: its path in the storage, or its name."""
-    path = name
-    if "?" in name or "://" in name:
-        with contextlib.suppress(ValueError):  # a name that only looks like a URL
-            parts = urlsplit(name)
-            path = parse_qs(parts.query).get("d", [unquote(parts.path)])[0]
-    path = path.replace("\\", "/")
-    bare = path.rsplit("/", 1)[-1]
-    return [path.lstrip("/"), bare, unquote(bare)]
+    path = (url.partition("?d=")[2] or url.partition("?")[0]).replace("\\", "/").lstrip("/")
+    return [path, path.rsplit("/", 1)[-1]]
