@@ -149,7 +149,7 @@ def require_consistent(arguments: Namespace) -> None:
         if getattr(arguments, name) and not getattr(arguments, other):
             raise UserError(f"{flag_name(name)}: has no effect without {flag_name(other)}")
     if arguments.labels_column and arguments.label_columns:
-        raise UserError("--labels-column and --label-columns contradict each other: pass one")
+        raise UserError("--labels-column: contradicts --label-columns: pass one of them")
     for name in ("images", "test_images", "val_images"):
         if (folder := getattr(arguments, name)) and not folder.is_dir():
             raise UserError(f"{flag_name(name)} {folder}: no such folder")
