@@ -63,13 +63,9 @@ def main() -> None:
             raise UserError(f"{flag} {share:g}: there are {split} images already")
     if arguments.test_share is None:
         arguments.test_share = TEST_SHARE
-    remedy = "pass --images with their folder"
-    if arguments.images:
-        remedy = f"none of them is found in --images {arguments.images}: pass another folder"
     folder = Path("data") / arguments.name
-    options = from_arguments(
-        Options, arguments, save_dir=folder, images_remedy=remedy, own_data=True
-    )
+    flags = "--images, --test-images and --val-images"
+    options = from_arguments(Options, arguments, save_dir=folder, images_flags=flags, own_data=True)
     write_data_folder(options, read_label_order(arguments.labels, images), splits, {})
 
 

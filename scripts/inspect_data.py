@@ -17,9 +17,7 @@ def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--data", required=True, help="name of a folder under data/, or its path")
     parser.add_argument(
-        "--save-dir",
-        type=folder_path,
-        help="where to write the figures (default: the data folder)",
+        "--save-dir", type=folder_path, help="where to write the figures (default: the data folder)"
     )
     parser.add_argument(
         "--exif",

@@ -61,8 +61,7 @@ def main() -> None:
         splits[split] = [images[name] for name in images if name in names and images[name].labels]
         without += len(names) - len(splits[split])
         find_images(splits[split])
-    flag = "--images" if arguments.images else "--data-dir"
-    options = from_arguments(Options, arguments, images_remedy=f"pass {flag} with their folder")
+    options = from_arguments(Options, arguments, images_flags="--images")
     write_data_folder(options, labels, splits, {"no labels": without})
 
 
@@ -85,10 +84,8 @@ def read_positives(file: Path, length: int) -> list[int]:
         values = np.array(file.read_bytes().split())
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror}; {REMEDY}") from error
-    if len(values) != length:
-        raise UserError(f"{file}: {len(values)} values, expected one for each of {length} images")
-    if not np.isin(values, (b"0", b"1")).all():
-        raise UserError(f"{file}: holds other values than 0 and 1")
+    if len(values) != length or not np.isin(values, (b"0", b"1")).all():
+        raise UserError(f"{file}: expected 0 or 1 for each of {length} images")
     return np.flatnonzero(values == b"1").tolist()
 
 

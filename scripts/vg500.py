@@ -39,10 +39,8 @@ def main() -> None:
     lists = {split: require_list(partition / name, REMEDY) for split, name in SPLITS.items()}
     images = [image for listed in lists.values() for image in listed]
     for image in images:
-        if image not in index:
-            raise UserError(f"{index_file}: has no labels of {image}, which the lists name")
-        if not all(0 <= column < NUM_LABELS for column in index[image]):
-            raise UserError(f"{index_file}: {image}: a label outside 0 to {NUM_LABELS - 1}")
+        if not all(0 <= column < NUM_LABELS for column in index.get(image, [-1])):
+            raise UserError(f"{index_file}: {image}: expected labels of 0 to {NUM_LABELS - 1}")
     labels: list[str] = [str(number) for number in range(NUM_LABELS)]
     objects: dict[str, list[dict]] = {}
     if not arguments.numeric_labels:

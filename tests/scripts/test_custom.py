@@ -168,7 +168,7 @@ def test_folders_and_the_file_that_is_read_in_them(custom):
         (("--extension", "a/b"), "--extension"),
         (("--allow", "odd"), "--allow odd"),
         (("--blank", "unknown"), "--blank"),
-        (("--not-labels", "x"), "--not-labels"),
+        (("--not-labels", "labels"), "--not-labels"),
         (("--recursive",), "--recursive"),
     ],
 )

@@ -196,10 +196,7 @@ def test_edges_of_other_names(custom):
     text = "image_id,class_name,class_id,x_min,y_min,x_max,y_max\n"
     text += "a,Nodule,1,1,2,30,40\na,Mass,0,1,1,5,5\nb,No finding,14,,,,\n"
     flags = (*IMAGES, "--none", "No finding", "--test-share", "0.5")
-    assert custom("own.csv", *flags, content=text).labels == {
-        "a.jpg": "Mass,Nodule",
-        "b.jpg": "",
-    }
+    assert custom("own.csv", *flags, content=text).labels == {"a.jpg": "Mass,Nodule", "b.jpg": ""}
     assert boxes()["a.jpg"] == [("Nodule", [1, 2, 30, 40]), ("Mass", [1, 1, 5, 5])]
 
 

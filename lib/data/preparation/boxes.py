@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from lib.common.cli import STORED, UPRIGHT
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.data.pictures import PictureHeader, read_header
@@ -43,7 +44,12 @@ def place_boxes(images: Sequence[AnnotatedImage], exif: str) -> None:
             image.objects = []
             continue
         if header and image.size and size == image.size[::-1] != image.size:
-            raise UserError(_other_orientation(image.path, image.size, header, exif))
+            other_way = STORED if exif == UPRIGHT else UPRIGHT
+            raise UserError(
+                f"{image.path}: its annotations say {size[1]} x {size[0]}, but the image is "
+                f"{size[0]} x {size[1]} as it is read ({exif}): if EXIF turns it, pass --exif "
+                f"{other_way} here and to train.py, otherwise annotate it again"
+            )
         if image.size not in (None, size):
             other.append(image.path)
         for one in image.objects if image.has_fractions else ():
@@ -58,18 +64,6 @@ def place_boxes(images: Sequence[AnnotatedImage], exif: str) -> None:
         image.objects = [one for one in image.objects if _has_area(one["box"])]
     if dropped := before - sum(len(image.objects) for image in images):
         print_line(f"left out: {dropped} boxes without an area; their labels stay")
-
-
-def _other_orientation(path: str, said: tuple[int, int], header: PictureHeader, exif: str) -> str:
-    width, height = said
-    here = f"{path}: its annotations say {width} x {height}, but the image is {height} x {width}"
-    if not header.turned:
-        return f"{here}: it was turned after its boxes were drawn; annotate it again"
-    now, then = ("upright", "stored") if exif == "upright" else ("stored", "upright")
-    return (
-        f"{here} as it is {now} (by EXIF): its boxes were drawn on the {then} image; pass --exif "
-        f"{then} here and to train.py, or annotate it again"
-    )
 
 
 def leaves(box: Sequence[float], size: tuple[int, int]) -> bool:

@@ -43,7 +43,7 @@ class Options:
     seed: int = 0
     test_share: float | None = None  # of train, where there is no test split
     own_data: bool = False  # groups stay together; difficult labels of train and val are unknown
-    images_remedy: str = "pass --data-dir with their folder"  # where no image is found
+    images_flags: str = "--data-dir"  # that may name another folder of the images
 
 
 def write_data_folder(
@@ -148,20 +148,10 @@ def _bad_images(splits: Splits, options: Options) -> dict[str, str]:
     if bad and options.skip_missing:
         print_line(f"missing or cannot be read: {listed}")
     elif bad:
-        gone = [
-            name
-            for name in ("test", "val")
-            if splits.get(name) and all(image.path in bad for image in splits[name])
-        ]
-        if len(bad) == len(paths):
-            remedy = options.images_remedy
-        elif gone and options.own_data:
-            remedy = f"pass --{gone[0]}-images with the folder of the {gone[0]} images"
-        else:
-            remedy = "pass --skip-missing to leave them out"
         raise UserError(
             f"{len(bad)} of {len(paths)} images are missing or cannot be read: {listed}"
-            f"{similar_names(list(bad))}; paths are relative to {os.getcwd()}; {remedy}"
+            f"{similar_names(list(bad))}; paths are relative to {os.getcwd()}; "
+            f"{options.images_flags} may name another folder, --skip-missing leaves them out"
         )
     return bad
 

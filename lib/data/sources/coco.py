@@ -99,10 +99,10 @@ def _names(instances: Instances, file: Path) -> dict[str, str]:
     names: dict[str, str] = {}
     for number, category in enumerate(instances.categories):
         name = category.name.strip()
-        if _key(category.id) in names:
-            raise UserError(f"{file}: categories[{number}]: id {category.id} is a duplicate")
-        if name in names.values():
-            raise UserError(f"{file}: categories[{number}]: duplicate label {name!r}")
+        if _key(category.id) in names or name in names.values():
+            raise UserError(
+                f"{file}: categories[{number}]: duplicate id or name, {category.id} {name!r}"
+            )
         names[_key(category.id)] = name
     return names
 

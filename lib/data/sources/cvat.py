@@ -18,13 +18,10 @@ SHAPES = {"tag", "box", "polygon", "ellipse", "mask", *BOXLESS}
 def read_cvat(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """The images of a file: tags and shapes give labels, boxes and polygons also boxes."""
     root = read_xml(file)
-    if root.tag == "annotation":
-        raise UserError(f"{file}: one file of VOC's form: pass the folder with all of them")
     if root.tag != "annotations" or root.find("image") is None:
-        found = "tracks: a video" if root.find("track") is not None else f"a <{root.tag}>"
         raise UserError(
-            f"{file}: expected <annotations> with <image> (read as CVAT's), found {found}; export "
-            'it from CVAT as "CVAT for images 1.1"'
+            f"{file}: expected <annotations> with <image> (read as CVAT's), found <{root.tag}>: "
+            'export it from CVAT as "CVAT for images 1.1"; of VOC, pass the folder with all files'
         )
     images = []
     subsets: Counter[str] = Counter()

@@ -1,5 +1,6 @@
 """A YOLO data set: `data.yaml`, folders or lists of images, and a .txt file of objects for each."""
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,15 +20,14 @@ def read_yolo(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """The images of `train`, `val` and `test`; those that are listed without a .txt file have no
     labels. `options.images` is the folder to which these paths are relative."""
     content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
-    names = _names(content, file)
-    named = file.parent / _text(content.get("path") or ".", "path", file)
-    roots = [options.images] if options.images else [named, file.parent]
+    content = content if isinstance(content, dict) else {}
     given = {split: _listed(content.get(split)) for split in ("train", "val", "test")}
     given["val"] = given["val"] or _listed(content.get("valid"))
     if not any(given.values()):
-        raise UserError(f"{file}: a YOLO data set without train, val or test")
+        raise UserError(f"{file}: expected a YOLO data set: names, and train, val or test")
+    names = _names(content, file)
+    named = file.parent / _text(content.get("path") or ".", "path", file)
+    roots = [options.images] if options.images else [named, file.parent]
     for split, other in (("val", "train"), ("test", "train"), ("val", "test")):
         if given[split] and given[split] == given[other]:
             print_line(f"{file}: {split} is the same as {other}: read once, as {other}")
@@ -72,23 +72,19 @@ def _object(
     line: str, names: Mapping[int, str], position: str, source: Path
 ) -> tuple[str, list[float]]:
     """`class x y width height`, or `class x y x y x y ...` (a polygon), in fractions of a side."""
-    try:
+    with contextlib.suppress(ValueError):
         number, *edges = [float(field) for field in line.split()]
-    except ValueError as error:
-        raise UserError(f"{position}: expected a class and numbers, found {line!r}") from error
-    if number not in names:
-        raise UserError(f"{position}: class {number:g}, but {source} names {len(names)} classes")
-    if not all(-ROUNDING <= edge <= 1 + ROUNDING for edge in edges):
-        raise UserError(f"{position}: coordinates must be fractions of the image, 0 to 1")
-    if len(edges) == 4:
-        x, y, width, height = edges
-        box = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
-        return names[int(number)], around((box[:2], box[2:]))
-    if len(edges) >= 6 and len(edges) % 2 == 0:
-        return names[int(number)], around(zip(edges[::2], edges[1::2], strict=True))
+        is_inside = all(-ROUNDING <= edge <= 1 + ROUNDING for edge in edges)
+        if number in names and is_inside and len(edges) == 4:
+            x, y, width, height = edges
+            corners = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
+            return names[int(number)], around(corners)
+        if number in names and is_inside and len(edges) >= 6:
+            return names[int(number)], around(zip(edges[::2], edges[1::2], strict=True))
     raise UserError(
-        f"{position}: expected 4 numbers (a box) or 6 or more (a polygon) after the class, found "
-        f"{len(edges)}"
+        f"{position}: {line!r:.80}: expected the number of one of the {len(names)} classes of "
+        f"{source}, then x y width height or the points of a polygon, in fractions of the image, "
+        "0 to 1"
     )
 
 
@@ -113,15 +109,14 @@ def _resolved(roots: Sequence[Path], place: str, file: Path, split: str) -> Path
 
 
 def _names(content: Mapping[str, Any], file: Path) -> dict[int, str]:
-    names = content.get("names")
+    names: Any = content.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise UserError(f"{file}: expected names, a list or a map of the classes")
-    try:
+    found: dict[int, str] = {}
+    with contextlib.suppress(AttributeError, ValueError):
         found = {int(number): str(name).strip() for number, name in names.items()}
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: names: expected numbers of classes with their names") from error
+    if not found:
+        raise UserError(f"{file}: names: expected the classes, as a list or a map from numbers")
     for number, name in found.items():
         if not name or any(name == found[other] for other in found if other < number):
             raise UserError(f"{file}: names[{number}]: duplicate label {name!r}, or none")

@@ -46,8 +46,6 @@ def _label_columns(table: Table, rows: Sequence[Row]) -> dict[str, list[Mark]]:
         [name.strip().lower() for name in names]
         for names in (table.options.label_columns, table.options.not_labels)
     )
-    if missing := [name for name in (*given, *others) if name not in table.columns]:
-        raise UserError(f"{table.file}:1: no column {missing[0]!r}, but {', '.join(table.columns)}")
     candidates = given or table.unread((UNLABELED, INDEX, *others))
     read = {name: _marks(name, rows, bool(given)) for name in candidates}
     found = {name: marks for name, marks in read.items() if marks is not None}

@@ -11,7 +11,6 @@ from typing import NamedTuple
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
-from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import (
     LABEL_NAMES,
     PATH_NAMES,
@@ -25,7 +24,6 @@ from lib.data.sources.cells import MARKS
 DELIMITERS = ",;\t|"
 EDGES = [text.split() for text in ("xmin ymin xmax ymax", "x_min y_min x_max y_max", "x1 y1 x2 y2")]
 OPEN_IMAGES = {"imageid", "labelname"}
-VIA = {"region_shape_attributes", "region_attributes"}
 SPLIT_COLUMNS = ("split", "subset", "set")
 VALID_COLUMNS = ("is_valid", "valid", "is_val")
 LONGEST_CELL = 10_000_000  # characters
@@ -103,22 +101,21 @@ def open_table(file: Path, options: ReadOptions) -> Table:
     """
     delimiters = "\t" if file.suffix.lower() == ".tsv" else DELIMITERS
     tables = [_table(file, one, options) for one in delimiters]
-    known = [table for table in tables if table.path]
-    if not known:
-        raise UserError(f"{file}:1: {_why_no_table(tables, options)}")
-    if VIA <= set(known[0].columns):
-        raise UserError(f"{file}: a table of the VGG Image Annotator: export it as COCO instead")
-    table = max(known, key=lambda table: (table.labels is not None, len(table.columns)))
-    repeated = [name for name in table.columns if name and table.columns.count(name) > 1]
-    if repeated:
+    table = max(
+        tables, key=lambda table: (table.path != "", table.labels is not None, len(table.columns))
+    )
+    columns = ",".join(table.written) or "an empty file"
+    if not table.path:
+        wanted = options.path_column or f"of image files ({', '.join(PATH_NAMES[:6])}, ...)"
         raise UserError(
-            f"{file}:1: expected a header of different names: {repeated[0]!r} is a duplicate"
+            f"{file}:1: no column {wanted} in the header, {columns}: --path-column names it; a "
+            "table without a header needs a first line such as path,labels"
         )
-    if options.labels_column and not table.labels:
-        raise UserError(
-            f"{file}:1: no column {options.labels_column!r} (--labels-column), but "
-            f"{', '.join(table.columns)}"
-        )
+    if repeated := [one for one in table.columns if one and table.columns.count(one) > 1]:
+        raise UserError(f"{file}:1: two columns {repeated[0]!r}: their names must differ")
+    given = [*options.label_columns, *options.not_labels, options.labels_column or table.path]
+    if missing := [name for name in given if _lower(name) not in table.columns]:
+        raise UserError(f"{file}:1: no column {missing[0]!r}, but {columns}")
     return table
 
 
@@ -148,20 +145,6 @@ def _split_of(record: dict[str, str], position: str) -> str | None:
                 raise UserError(f"{position}: {column} {text!r}: expected true or false")
             return "val" if is_valid else "train"
     return None
-
-
-def _why_no_table(tables: Sequence[Table], options: ReadOptions) -> str:
-    best = max(tables, key=lambda table: len(table.columns))
-    found = ",".join(best.written) or "an empty file"
-    if any(Path(cell).suffix.lower() in IMAGE_ENDINGS for cell in best.columns):
-        return f"has no header, but {found}: add a first line such as path,labels"
-    if options.path_column is not None:
-        return f"no column {options.path_column!r} (--path-column), but {found}"
-    names = ", ".join(PATH_NAMES[:6])
-    return (
-        f"expected a header with a column of image files ({names}, ...), found {found}; "
-        "--path-column names it"
-    )
 
 
 def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:
