@@ -5,7 +5,7 @@ import os
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -15,6 +15,7 @@ from lib.data.sources.annotations import AnnotatedImage
 
 HASHED = re.compile(r"^[0-9a-f]{8}-")  # before a file's name, after an upload to Label Studio
 ANOTHER_NAME = "under another name, which the form gives too"
+NAME, STEM, NUMBER = range(3)
 MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
@@ -84,7 +85,7 @@ class _Finder:
     def _is_file(self, path: str) -> bool:
         """Whether there is a file of exactly this name; macOS opens one in another letter case."""
         folder, name = os.path.split(path)
-        return name in self._names(folder).get(_name, name) and os.path.isfile(path)
+        return name in self._names(folder).get(NAME, name) and os.path.isfile(path)
 
     def _similar(self, path: str) -> tuple[str, str] | None:
         """The one file of a similar name in the folder of `path`, and how it differs."""
@@ -106,7 +107,7 @@ class _Finder:
         real = self._folder(parent) if name and parent != path else None
         if real is None:
             return None
-        places = [os.path.join(real, one) for one in self._names(real).get(_name, name)]
+        places = [os.path.join(real, one) for one in self._names(real).get(NAME, name)]
         found = [place for place in places if os.path.isdir(place)]
         return found[0] if len(found) == 1 else None
 
@@ -137,47 +138,41 @@ class _Finder:
 
 
 class _Names:
-    """Files, found by what a function makes of their paths."""
+    """Files by what they may be called, see `_keys`."""
 
     def __init__(self, paths: Iterable[str]) -> None:
         self.paths = list(paths)
-        self.indices: dict[Callable, dict[str | None, list[str]]] = {}
+        self.indices: dict[int, dict[str | None, list[str]]] = {}
 
-    def get(self, key: Callable[[str], str | None], text: str) -> list[str]:
-        """The files of which `key` makes `text`."""
-        if key not in self.indices:
-            self.indices[key] = defaultdict(list)
+    def get(self, kind: int, text: str) -> list[str]:
+        """The files whose `NAME`, `STEM` or `NUMBER` is `text`."""
+        if kind not in self.indices:
+            self.indices[kind] = defaultdict(list)
             for path in self.paths:
-                self.indices[key][key(path)].append(path)
-        return self.indices[key].get(_folded(text), [])
+                self.indices[kind][_keys(path)[kind]].append(path)
+        return self.indices[kind].get(_folded(text), [])
 
     def similar(self, name: str) -> Iterator[tuple[list[str], str]]:
         """The files that `name` may mean, and how they differ, the likeliest first."""
-        yield self.get(_name, name), "in another letter case or Unicode form"
+        yield self.get(NAME, name), "in another letter case or Unicode form"
         if name and not _has_ending(name):
             number = name.removesuffix(".0")  # as pandas writes a whole number
             for stem in (name, number):
-                yield self.get(_stem_of_image, stem), "with the ending that was missing"
-            yield self.get(_number_of_image, number.lstrip("0")), "by their number"
+                yield self.get(STEM, stem), "with the ending that was missing"
+            yield self.get(NUMBER, number.lstrip("0")), "by their number"
+
+
+def _keys(path: str) -> tuple[str, str | None, str | None]:
+    """The name of a file; of an image also its stem, and the number that this is, without leading
+    zeros."""
+    name = _folded(os.path.basename(path))
+    stem = os.path.splitext(name)[0] if _has_ending(name) else None
+    return name, stem, stem.lstrip("0") if stem and stem.isdecimal() else None
 
 
 def _folders(path: str) -> list[str]:
     """The folders of a path, the innermost first."""
     return _folded(path).split("/")[-2::-1]
-
-
-def _name(path: str) -> str:
-    return _folded(os.path.basename(path))
-
-
-def _stem_of_image(path: str) -> str | None:
-    return _stem(path) if _has_ending(path) else None
-
-
-def _number_of_image(path: str) -> str | None:
-    """A file's name where it is a number, without leading zeros."""
-    stem = _stem_of_image(path)
-    return stem.lstrip("0") if stem and stem.isdecimal() else None
 
 
 def _listed(folder: str) -> list[str]:
@@ -194,8 +189,8 @@ def _folded(name: str) -> str:
 
 def _stem(path: str) -> str:
     """A file's name without the ending of an image."""
-    name = os.path.basename(path)
-    return _folded(os.path.splitext(name)[0] if _has_ending(name) else name)
+    name, stem, _ = _keys(path)
+    return name if stem is None else stem
 
 
 def _has_ending(path: str) -> bool:

@@ -16,13 +16,7 @@ from lib.data.sources.annotations import AnnotatedImage, shortened
 from lib.data.sources.tables.table import csv_rows
 
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
-HEADERS = {
-    ("attribute_id", "attribute_name"),
-    ("id", "name"),
-    ("code", "name"),
-    ("labelname", "displayname"),
-    ("old", "new"),
-}
+HEADERS = "attribute_id,attribute_name id,name code,name labelname,displayname old,new".split()
 
 
 def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> None:
@@ -71,7 +65,7 @@ def read_map(file: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for line, cells in csv_rows(file, "," if has_commas else ";"):  # of a spreadsheet
         position = f"{file}:{line}"
-        if not cells or (not found and tuple(one.strip().lower() for one in cells) in HEADERS):
+        if not cells or (not found and ",".join(cells).lower() in HEADERS):
             continue
         if len(cells) != 2:
             raise UserError(f"{position}: expected old,new; found {len(cells)} fields")

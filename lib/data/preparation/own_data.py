@@ -65,10 +65,9 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
     names = [check.name for check in CHECKS]
     if strange := set(allowed) - set(names):
         raise UserError(f"--allow {strange.pop()}: expected {', '.join(names)}")
-    labels = [(*one.labels, *one.difficult, *one.unknown) for one in images]
     position_of: dict[str, str] = {}
-    for image, given in zip(images, labels, strict=True):
-        for label in given:
+    for image in images:
+        for label in image.named:
             position_of.setdefault(label, image.position)
     for label, position in position_of.items():
         try:
@@ -76,7 +75,7 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
         except UserError as error:
             lines = ', or --separator "\\n" splits it' if "\n" in label else ""
             raise UserError(f"{error}; --map FILE (old,new a line) renames it{lines}") from error
-    for check, odd in odd_labels(labels):
+    for check, odd in odd_labels([image.named for image in images]):
         if check.name not in allowed:
             raise UserError(
                 f"{position_of[odd[0]]}: {check.line(odd)}; --allow {check.name} accepts them as "
@@ -119,7 +118,7 @@ def _said(image: AnnotatedImage) -> tuple:
 
 def read_label_order(file: Path | None, images: Sequence[AnnotatedImage]) -> list[str]:
     """The labels of `file`, or all that the images have, in alphabetical order."""
-    used = {label for one in images for label in (*one.labels, *one.difficult, *one.unknown)}
+    used = {label for one in images for label in one.named}
     if not used:
         raise UserError("no image has a label: nothing can be learned")
     if file is None:

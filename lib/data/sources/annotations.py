@@ -65,6 +65,11 @@ class AnnotatedImage:
     split: str | None = None
     position: str = ""
 
+    @property
+    def named(self) -> list[str]:
+        """All labels that it has, or may have."""
+        return [*self.labels, *self.difficult, *self.unknown]
+
     def add(self, label: str, box: list[float] | None, is_difficult: bool = False) -> None:
         """Add an object; one without a box gives its label only. A label is difficult if all of its
         objects are."""
@@ -142,7 +147,7 @@ def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
 
 def print_unused(names: Iterable[str], images: Iterable[AnnotatedImage], file: Path) -> None:
     """Print the labels that the source names, and no image of it has."""
-    used = {label for one in images for label in (*one.labels, *one.difficult, *one.unknown)}
+    used = {label for one in images for label in one.named}
     if unused := [name for name in dict.fromkeys(names) if name not in used]:
         print_line(f"{file}: labels that no image of it has: {shortened(unused, 10)}")
 
