@@ -16,6 +16,12 @@ def picture(path, number=0, size=(40, 50)):
     Image.new("RGB", size, (20 * number, 0, 0)).save(path)
 
 
+def pictures(folder, *names):
+    """A picture of its own colour for each name."""
+    for number, name in enumerate(names):
+        picture(f"{folder}/{name}.jpg", number)
+
+
 def write(path, content):
     file = Path(path)
     file.parent.mkdir(parents=True, exist_ok=True)

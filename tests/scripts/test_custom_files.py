@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.helpers.annotations import IMAGES, ROWS, coco, picture, split, table, write
+from tests.helpers.annotations import IMAGES, ROWS, coco, picture, pictures, split, table, write
 
 MISSING = "{} images are missing or cannot be read"
 
@@ -20,8 +20,7 @@ def test_files_are_found_by_similar_names(custom):
     assert result.has("2 image files") and result.has("1 image files", "'c' is")
     picture("photos/b1.Jpg", 32)  # no longer unique
     line = custom("own.csv", *IMAGES).line
-    assert MISSING.format("1 of 4") + ": photos/b1.jpg" in line
-    assert "--skip-missing" in line
+    assert MISSING.format("1 of 4") + ": photos/b1.jpg" in line and "--skip-missing" in line
 
 
 def test_a_missing_file_has_a_hint(custom):
@@ -51,8 +50,7 @@ def test_folders_that_are_not_there(custom, prefix):
 def test_the_nearest_folders_decide(custom):
     """Those that a source has on another machine are left out, as few of them as possible."""
     names = ("p1/front", "p2/front", "p2/side", "old/p2/front", "old/back/front")
-    for number, name in enumerate(names):
-        picture(f"set/{name}.jpg", number)
+    pictures("set", *names)
     rows = "".join(f"CheXpert/v1/{name}.jpg,{name[:2]}\n" for name in names[:3])
     result = custom("own.csv", "--images", "set", content=f"Path,labels\n{rows}")
     lines = {*split("train"), *split("test")}
@@ -62,8 +60,7 @@ def test_the_nearest_folders_decide(custom):
 
 def test_a_listed_folder_that_is_there_is_believed(custom):
     """Another picture of the same name elsewhere is another picture."""
-    for number, path in enumerate(("cats/1", "cats/2", "dogs/3")):
-        picture(f"set/{path}.jpg", number)
+    pictures("set", "cats/1", "cats/2", "dogs/3")
     rows = "path,labels\ncats/1.jpg,cat\ncats/2.jpg,cat\ncats/3.jpg,cat\n"
     line = custom("own.csv", "--images", "set", content=rows).line
     assert MISSING.format("1 of 3") + ": set/cats/3.jpg" in line
@@ -82,8 +79,7 @@ def test_numbers_and_uploads(custom, listed, file):
 
 
 def test_names_that_two_files_have(custom):
-    for number, name in enumerate(("7", "007", "008", "0008", "a/0", "b/0", "a/1", "b/1")):
-        picture(f"set/{name}.jpg", number)
+    pictures("set", "7", "007", "008", "0008", "a/0", "b/0", "a/1", "b/1")
     content = "id,labels\n7,cat\n007,dog\n8,cat\n"
     line = custom("own.csv", "--images", "set", content=content).line
     assert MISSING.format("1 of 3") + ": set/8" in line
@@ -106,8 +102,7 @@ def test_missing_test_images_name_the_flag(custom):
     flags = (*IMAGES, "--test", "test.csv")
     line = custom("own.csv", *flags, content=table("cat", "dog", "cat")).line
     assert "--test-images" in line
-    for number, name in enumerate("xy"):
-        picture(f"other/{name}.jpg", 50 + number)
+    pictures("other", *"xy")
     assert custom("own.csv", *flags, "--test-images", "other").code == 0
     Path("photos/a.jpg").unlink()
     Path("photos/a.jpg").mkdir()  # a folder is no image

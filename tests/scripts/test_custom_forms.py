@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.helpers.annotations import IMAGES, ROWS, boxes, coco, picture, split, write
+from tests.helpers.annotations import IMAGES, ROWS, boxes, coco, picture, pictures, split, write
+
+PLACES = ("train/a", "train/b", "test/c")
 
 
 def test_ids_of_coco(custom):
@@ -139,8 +141,8 @@ def test_voc_as_programs_write_it(custom):
 
 
 def test_voc_in_folders_of_splits(custom):
-    for number, name in enumerate(("train/a", "train/b", "test/c")):
-        picture(f"set/{name}.jpg", number)
+    pictures("set", *PLACES)
+    for name in PLACES:
         write(f"set/{name}.xml", xml(f"{Path(name).name}.jpg", OBJECT.format("cat", BOX)))
     for flags in ((), ("--recursive",)):
         assert len(custom("set", *flags).labels) == 3
@@ -261,18 +263,15 @@ def test_other_records(custom):
 
 
 def test_split_folders_in_file_names(custom):
-    records = []
-    for number, place in enumerate(("train/a", "train/b", "test/c")):
-        picture(f"set/{place}.jpg", number)
-        records.append(json.dumps({"file_name": f"{place}.jpg", "labels": ["cat"]}))
+    pictures("set", *PLACES)
+    records = (json.dumps({"file_name": f"{place}.jpg", "label": "cat"}) for place in PLACES)
     result = custom("set/metadata.jsonl", content="\n".join(records))
     assert len(result.labels) == 3 and split("test") == ["set/test/c.jpg\tcat"]
 
 
 def test_fiftyone(custom):
     content = {"classes": ["cat", "dog"], "labels": {"a": [0, 1], "b": "cat", "c": None, "d": 1}}
-    for name in "abcd":
-        picture(f"export/data/{name}.jpg", ord(name) - 96)
+    pictures("export/data", *"abcd")
     assert custom("export/labels.json", content=content).labels == ROWS
     assert custom("export").labels == ROWS
     assert custom("export", *IMAGES).labels == ROWS and "photos/" in split("train")[0]
@@ -282,21 +281,3 @@ def test_fiftyone(custom):
     line = custom("export/labels.json", content=content).line
     assert "error: export/labels.json: labels['b']: " in line
     assert custom("own.json", content={"labels": [1]}).where == "own.json"
-
-
-def test_yolo_whose_splits_are_the_same(custom):
-    for number, name in enumerate("abcde"):
-        folder = "train" if number < 3 else "rest"
-        picture(f"set/images/{folder}/{name}.jpg", number)
-        write(f"set/labels/{folder}/{name}.txt", "0 0.5 0.5 0.5 0.5\n")
-    assert custom("set").where == "set"  # data.yaml is lacking
-    text = "train: images/train\nval: [images/rest]\ntest: images/rest\nnames: [cat, owl]\n"
-    write("set/VOC.yaml", text)
-    result = custom("set")
-    assert result.code == 0 and len(split("test")) == 2 and not split("val"), result.err
-    assert result.has("no image", "owl")
-    write(
-        "set/VOC.yaml",
-        text.replace("test: images/rest\n", "").replace("[images/rest]", "images/train"),
-    )
-    assert custom("set").code == 0 and not split("val") and len(split("train")) == 2

@@ -43,7 +43,7 @@ def refused():
     return error.value.where
 
 
-def test_boxes_and_polygons_become_pixels(here):
+def test_boxes_and_polygons_become_pixels(here, capsys):
     first, second, third = found()
     assert first[:3] == ("train", "0.JPG", ["cat", "hot dog"])
     assert [one["box"] for one in first[3]] == [
@@ -55,6 +55,8 @@ def test_boxes_and_polygons_become_pixels(here):
     assert found("set/data.yaml") == [first, second, third]
     Path("set/labels/train/1.txt").unlink()
     assert found()[1] == ("train", "1.JPG", [], [])
+    out = capsys.readouterr().out
+    assert "1 images without a .txt file" in out and ": dog\n" in out  # that no image has
 
 
 @pytest.mark.parametrize(
@@ -76,6 +78,13 @@ def test_variants_of_the_same_set(here, text):
         Path("set", folder).rename(Path("elsewhere", folder))
     assert refused() == "set/data.yaml"
     assert found(images=Path("elsewhere", "images" if "path" in text else "")) == expected
+
+
+def test_splits_that_are_the_same_are_read_once(here):
+    for val, test, splits in (("train", "train", []), ("val", "val", ["test"])):
+        text = f"train: images/train\nval: images/{val}\ntest: [images/{test}]\n"
+        Path("set/data.yaml").write_text(text + NAMES)
+        assert [row[0] for row in found()] == ["train", "train", *splits]
 
 
 @pytest.mark.parametrize(
