@@ -47,6 +47,8 @@ def test_sources_of_their_own(custom):
     assert custom("own.csv", *IMAGES, *flags, content=table("cat", "dog", "cat")).code == 0
     assert split("val") == ["other/a.jpg\tcat"] and split("test") == ["photos/h.jpg\t"]
     assert custom("own.csv", *IMAGES, "--test", "own.csv").where == "own.csv:2"
+    write("test.csv", "path,labels\n")
+    assert custom("own.csv", *IMAGES, "--test", "test.csv").where == "test.csv"
 
 
 def test_images_with_a_folder_for_each_split(custom):

@@ -80,7 +80,7 @@ def test_numbers_and_uploads(custom, listed, file):
 
 def test_names_that_two_files_have(custom):
     pictures("set", "7", "007", "008", "0008", "a/0", "b/0", "a/1", "b/1")
-    content = "id,labels\n7,cat\n007,dog\n8,cat\n"
+    content = "id,labels\n7.0,cat\n007,dog\n8,cat\n"
     line = custom("own.csv", "--images", "set", content=content).line
     assert MISSING.format("1 of 3") + ": set/8" in line
     result = custom("own.csv", "--images", "set", content="path,labels\n0.jpg,cat\n1.jpg,dog\n")

@@ -267,6 +267,11 @@ def test_split_folders_in_file_names(custom):
     records = (json.dumps({"file_name": f"{place}.jpg", "label": "cat"}) for place in PLACES)
     result = custom("set/metadata.jsonl", content="\n".join(records))
     assert len(result.labels) == 3 and split("test") == ["set/test/c.jpg\tcat"]
+    with open("set/metadata.jsonl", "a") as file:  # a split that is named is believed
+        file.write('\n{"file_name": "test/d.jpg", "label": "cat", "split": "val"}')
+    pictures("set", "test/d")
+    assert custom("set", "--test-share", "0.34").code == 0
+    assert split("val") == ["set/test/d.jpg\tcat"] and len(split("test")) == 1
 
 
 def test_fiftyone(custom):

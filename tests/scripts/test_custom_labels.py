@@ -49,6 +49,8 @@ def test_labels_that_are_not_odd(custom):
     """Several words, apostrophes, hyphens, letters of any language."""
     labels = ("red car;big cat", "red cat", "big car", "red big", "cat car")
     assert custom("own.csv", *IMAGES, content=table(*labels)).code == 0
+    labels = ("red", "car", "cat", "dog", "red car", "cat dog")
+    assert custom("own.csv", *IMAGES, content=table(*labels)).code == 0
     labels = ("traffic light", "fire hydrant;stop sign", "Crohn's disease", "T-shirt", "c++;犬", "")
     assert custom("own.csv", *IMAGES, content=table(*labels)).code == 0
     flags = ("--allow", "numbers", "--allow", "brackets,case")  # can be repeated

@@ -71,6 +71,9 @@ def test_versions_of_one_picture_in_several_splits(here):
         old, new = f"{name}{number}.png", f"cow_jpg.rf.{name}9.png"
         (IMAGES / old).rename(IMAGES / new)
         replace((f"/{old}", f"/{new}"))
+        (IMAGES / name).mkdir()  # a mere number is no name
+        (IMAGES / f"{name}5.png").rename(IMAGES / name / "5.png")
+        replace((f"/{name}5.png", f"/{name}/5.png"))
     out = here().out
     assert "the same image in several splits (leakage): none" in out
     pair = f"train: {IMAGES}/cow_jpg.rf.train9.png = test: {IMAGES}/cow_jpg.rf.test9.png"

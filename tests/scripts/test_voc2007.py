@@ -25,7 +25,7 @@ def here(tmp_path, monkeypatch, capsys):
     images = {
         "000003": [("person", 0), ("Cat", 0), ("person", 1)],
         "000001": [],
-        "000002": [("dog", 1), ("tvmonitor", 0)],
+        "000002": [("dog", 1), ("tvmonitor", 1), ("tvmonitor", 0)],
     }
     for name, objects in images.items():
         body = "".join(OBJECT.format(*found) for found in objects)

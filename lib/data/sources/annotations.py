@@ -70,7 +70,7 @@ class AnnotatedImage:
         """All labels that it has, or may have."""
         return [*self.labels, *self.difficult, *self.unknown]
 
-    def add(self, label: str, box: list[float] | None, is_difficult: bool = False) -> None:
+    def add(self, label: str, box: list[float] | None = None, is_difficult: bool = False) -> None:
         """Add an object; one without a box gives its label only. A label is difficult if all of its
         objects are."""
         if box:
@@ -91,8 +91,12 @@ class AnnotatedImage:
             found = self.unknown if name.strip().startswith(UNKNOWN) else self.labels
             if name.strip() and label not in found:
                 found.append(label)
+        self.require_consistent(self.position)
+
+    def require_consistent(self, position: str) -> None:
+        """Raise `UserError`, naming `position`, for a label that is both known and unknown."""
         if both := sorted({*self.labels} & {*self.unknown}):
-            raise UserError(f"{self.position}: label {both[0]!r} is both known and unknown")
+            raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
 
 
 def image_at(
@@ -139,9 +143,10 @@ def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
                 f"{one.position}: {one.path} is in {one.split or 'no split'} here, and in "
                 f"{image.split or 'no split'} at {image.position}"
             )
-        one.add_names([*image.labels, *(f"{UNKNOWN}{label}" for label in image.unknown)])
-        image.labels, image.unknown = one.labels, one.unknown
+        image.labels = list(dict.fromkeys([*image.labels, *one.labels]))
+        image.unknown = list(dict.fromkeys([*image.unknown, *one.unknown]))
         image.objects += one.objects
+        image.require_consistent(one.position)
     return list(first.values())
 
 

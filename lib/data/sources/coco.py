@@ -80,7 +80,7 @@ def images_of(instances: Instances, file: Path, options: ReadOptions) -> list[An
         images[key] = image_at([image.file_name], options, folders, position)
         images[key].size = picture_size(image.width, image.height)
         for category_id in image.category_ids or ():
-            images[key].add(_name_of(category_id, names, place), None)
+            images[key].add(_name_of(category_id, names, place))
     for number, annotation in enumerate(instances.annotations):
         place, key = f"{file}: annotations[{number}]", _key(annotation.image_id)
         label = _name_of(annotation.category_id, names, place)
