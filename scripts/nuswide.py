@@ -43,11 +43,11 @@ def main() -> None:
     labels = require_list(concepts, REMEDY)
     check_labels(labels, lambda row: str(concepts))
     lists = source / "ImageList"
-    folder = arguments.images or source / "Flickr"
+    folder = f"{(arguments.images or source / 'Flickr').as_posix()}/".removeprefix("./")
     images = {}
     for name in read_list(lists / "Imagelist.txt"):
-        flat = (folder / Path(name).name).as_posix()
-        images[name] = AnnotatedImage((folder / name).as_posix(), other_paths=[flat])
+        flat = folder + name.rpartition("/")[2]
+        images[name] = AnnotatedImage(folder + name, other_paths=[flat])
     rows = list(images.values())
     for label in progress_bar(labels, "ground truth", "label"):
         file = source / "Groundtruth" / "AllLabels" / f"Labels_{label}.txt"

@@ -49,7 +49,7 @@ def main() -> None:
     for split, listed in lists.items():
         splits[split] = []
         for image in listed:
-            path, other = (f"{source.as_posix()}/{part}/{image}" for part in PARTS)
+            path, other = (f"{(source / part).as_posix()}/{image}" for part in PARTS)
             names = [labels[column] for column in index[image]]
             boxes = objects.get(image, [])
             found = AnnotatedImage(path, names, objects=boxes, other_paths=[other])

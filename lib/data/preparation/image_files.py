@@ -75,7 +75,8 @@ class _Finder:
             found = next(((path, *similar) for path, similar in tries if similar), None)
         if found:
             path, file, difference = found
-            return file, difference if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
+            is_listed = path == paths[0] or _stem(path) == _stem(paths[0])
+            return file, difference if is_listed else ANOTHER_NAME
         folder = os.path.dirname(paths[0])
         if not self.images or (folder not in ("", str(self.images)) and self._folder(folder)):
             return None  # another file of this name in another folder is another picture
@@ -85,7 +86,7 @@ class _Finder:
     def _is_file(self, path: str) -> bool:
         """Whether there is a file of exactly this name; macOS opens one in another letter case."""
         folder, name = os.path.split(path)
-        return name in self._names(folder).get(NAME, name) and os.path.isfile(path)
+        return name in self._names(folder).paths and os.path.isfile(path)
 
     def _similar(self, path: str) -> tuple[str, str] | None:
         """The one file of a similar name in the folder of `path`, and how it differs."""
@@ -141,7 +142,7 @@ class _Names:
     """Files by what they may be called, see `_keys`."""
 
     def __init__(self, paths: Iterable[str]) -> None:
-        self.paths = list(paths)
+        self.paths = dict.fromkeys(paths)
         self.indices: dict[int, dict[str | None, list[str]]] = {}
 
     def get(self, kind: int, text: str) -> list[str]:
