@@ -15,17 +15,20 @@ AROUND = " .,;:!?*\"'`()[]{}<>/\\_|"  # without + - and #, as in A+ and C#
 
 class Check(NamedTuple):
     """A check: its name for --allow, what its labels are, which of all labels these are, given the
-    largest number of labels of an image, and what reads them otherwise."""
+    largest number of labels of an image, and the flags that read them otherwise."""
 
     name: str
     what: str
     find: Callable[[Sequence[str], int], Sequence[str]]
-    remedy: str
+    flags: str
 
     def line(self, found: Sequence[str]) -> str:
-        """What is odd about the labels that were found, with two of them, and the remedy."""
+        """What is odd about the labels that were found, with two of them, and what to do."""
         examples, number = " and ".join(map(repr, found[:2])), len(found)
-        return f"{self.what}: {examples} ({number} label{'s' * (number > 1)}); {self.remedy}"
+        return (
+            f"{self.what}: {examples} ({number} label{'s' * (number > 1)}); {self.flags} of "
+            f"custom.py reads them otherwise, --allow {self.name} accepts them"
+        )
 
 
 def odd_labels(images: Sequence[Sequence[str]]) -> list[tuple[Check, Sequence[str]]]:
@@ -84,41 +87,14 @@ def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
     return several if most == 1 and few and 2 * len(several) >= len(labels) else ()
 
 
-MAP = "--map FILE (old,new a line) renames them"
+BINARY = "labels that are nothing but 0 and 1, or no and yes"
+PUNCTUATION = "labels that are equal but for punctuation around them"
 CHECKS = (
-    Check(
-        "binary",
-        "a column of labels with nothing but 0 and 1, or no and yes",
-        _binary,
-        "--label-columns A,B reads a column a label, --labels-column names another column, "
-        "--label-names FILE gives names to 0 and 1",
-    ),
-    Check(
-        "brackets",
-        "labels with brackets, braces or quotes",
-        _brackets,
-        f"--separator says what stands between the labels of a cell, {MAP}",
-    ),
-    Check("null", "labels that mean no label", _nulls, "--none WORD reads such a word as no label"),
-    Check(
-        "joined",
-        "labels that look like several, joined by spaces",
-        _joined,
-        '--separator " " reads them as several',
-    ),
-    Check(
-        "numbers",
-        "labels that are only numbers",
-        _numbers,
-        "--label-names FILE gives names to them, --labels-column names another column",
-    ),
-    Check(
-        "case",
-        "labels that are equal but for letter case",
-        _case,
-        f"--lowercase makes them one label, {MAP}",
-    ),
-    Check(
-        "punctuation", "labels that are equal but for punctuation around them", _punctuation, MAP
-    ),
+    Check("binary", BINARY, _binary, "--label-columns, --labels-column or --label-names"),
+    Check("brackets", "labels with brackets, braces or quotes", _brackets, "--separator or --map"),
+    Check("null", "labels that mean no label", _nulls, "--none"),
+    Check("joined", "labels that look like several, joined by spaces", _joined, '--separator " "'),
+    Check("numbers", "labels that are only numbers", _numbers, "--label-names or --labels-column"),
+    Check("case", "labels that are equal but for letter case", _case, "--lowercase or --map"),
+    Check("punctuation", PUNCTUATION, _punctuation, "--map"),
 )

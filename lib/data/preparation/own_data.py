@@ -77,10 +77,7 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
             raise UserError(f"{error}; --map FILE (old,new a line) renames it{lines}") from error
     for check, odd in odd_labels([image.named for image in images]):
         if check.name not in allowed:
-            raise UserError(
-                f"{position_of[odd[0]]}: {check.line(odd)}; --allow {check.name} accepts them as "
-                "they are"
-            )
+            raise UserError(f"{position_of[odd[0]]}: {check.line(odd)}")
 
 
 def once_each(images: Sequence[AnnotatedImage], arguments: Namespace) -> list[AnnotatedImage]:

@@ -87,12 +87,8 @@ FILES_OF_FOLDERS = (
 )
 YAML = (".yaml", ".yml")
 ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", *YAML)
-REMEDIES = dict.fromkeys(
-    (".xlsx", ".xls", ".ods"), "save it as CSV (UTF-8) in the spreadsheet program"
-) | dict.fromkeys((".zip", ".gz", ".tar"), "unpack it")
-REMEDIES[".parquet"] = (
-    'export it, for example: python -c "import pandas; '
-    "pandas.read_parquet('FILE').to_csv('FILE.csv', index=False)\""
+REMEDIES = dict.fromkeys((".zip", ".gz", ".tar"), "unpack it") | dict.fromkeys(
+    (".xlsx", ".xls", ".ods", ".parquet"), "save it as CSV (UTF-8), by its program or by pandas"
 )
 
 
