@@ -8,6 +8,7 @@ from PIL import Image
 from tests.helpers.commands import Result, error_line, error_where
 
 IMAGES = ("--images", "photos")
+PLACES = ("train/a", "train/b", "test/c")
 ROWS = {"a.jpg": "cat,dog", "b.jpg": "cat", "c.jpg": "", "d.jpg": "dog"}  # as `Made.labels`
 
 
