@@ -14,6 +14,7 @@ from lib.common.errors import UserError, writing
 
 LABELS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 TRAIN_SHARE = 0.8  # of the scans
+TRIES = 50  # of a place for a scan
 
 
 def main() -> None:
@@ -31,12 +32,8 @@ def main() -> None:
     arguments = parser.parse_args()
     if not 32 <= arguments.size <= 4096:
         raise UserError(f"--size {arguments.size}: must be between 32 and 4096")
-    write_digits(
-        arguments.save_dir,
-        {"train": arguments.train, "test": arguments.test},
-        arguments.size,
-        arguments.seed,
-    )
+    counts = {"train": arguments.train, "test": arguments.test}
+    write_digits(arguments.save_dir, counts, arguments.size, arguments.seed)
 
 
 def write_digits(folder: Path, counts: dict[str, int], size: int, seed: int) -> None:
@@ -90,10 +87,8 @@ def compose_scene(random, scans, digits, size: int):
     objects: list[dict] = []
     for scan, digit in zip(scans, digits, strict=True):
         side = int(random.uniform(0.32, 0.46) * size)
-        ink = Image.fromarray((scan / 16).astype(np.float32)).resize(
-            (side, side), Image.Resampling.BICUBIC
-        )
-        ink = np.clip(np.asarray(ink), 0, 1)
+        ink = Image.fromarray((scan / 16).astype(np.float32))
+        ink = np.clip(np.asarray(ink.resize((side, side), Image.Resampling.BICUBIC)), 0, 1)
         place = _free_place(random, side, size, [found["box"] for found in objects])
         if place is None:
             continue
@@ -102,16 +97,15 @@ def compose_scene(random, scans, digits, size: int):
         pixels[y : y + side, x : x + side] += contrast * ink[..., None]
         rows, columns = np.nonzero(ink > 0.2)
         box = [x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1]
-        objects.append(
-            {"label": LABELS[digit], "box": [int(edge) for edge in box], "difficult": False}
-        )
+        box = [int(edge) for edge in box]
+        objects.append({"label": LABELS[digit], "box": box, "difficult": False})
     return Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)), objects
 
 
-def _free_place(random, side: int, size: int, taken, tries: int = 50):
+def _free_place(random, side: int, size: int, taken):
     """Left and top of a square that overlaps none of the boxes, None where it finds none."""
-    for _ in range(tries):
-        x, y = (int(edge) for edge in random.integers(0, size - side + 1, 2))
+    for _ in range(TRIES):
+        x, y = random.integers(0, size - side + 1, 2).tolist()
         if all(
             x + side <= left or right <= x or y + side <= top or bottom <= y
             for left, top, right, bottom in taken

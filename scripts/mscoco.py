@@ -18,7 +18,6 @@ YEARS = {
     "2014": ("datasets/MSCOCO", "data/mscoco"),
     "2017": ("datasets/MSCOCO", "data/mscoco2017"),
 }
-SPLITS = {"train": "train", "test": "val"}
 
 
 def main() -> None:
@@ -26,12 +25,13 @@ def main() -> None:
 
     from lib.common.console import progress_bar
     from lib.data.preparation.writer import Options, write_data_folder
-    from lib.data.sources.coco import read_instances, samples_of
+    from lib.data.sources.annotations import ReadOptions
+    from lib.data.sources.coco import images_of, read_instances
 
     labels: list[str] = []
     splits, without = {}, 0
-    for split, part in progress_bar(SPLITS.items(), "annotations", "file"):
-        name = f"{part}{arguments.year}"
+    parts = {"train": f"train{arguments.year}", "test": f"val{arguments.year}"}
+    for split, name in progress_bar(parts.items(), "annotations", "file"):
         file = arguments.data_dir / "annotations" / f"instances_{name}.json"
         if not file.is_file():
             raise UserError(f"{file}: no such file; --data-dir takes the folder with annotations/")
@@ -43,8 +43,9 @@ def main() -> None:
         folder = arguments.data_dir / name
         if not folder.is_dir() and (arguments.data_dir / "images" / name).is_dir():
             folder = arguments.data_dir / "images" / name
-        splits[split], left_out = samples_of(instances, folder, file)
-        without += left_out
+        images = images_of(instances, file, ReadOptions(images=folder))
+        splits[split] = [image for image in images if image.labels]
+        without += len(images) - len(splits[split])
     options = from_arguments(Options, arguments)
     write_data_folder(options, labels, splits, {"no annotations": without})
 

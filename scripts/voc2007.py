@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from lib.common.cli import parse_with_year, preprocess_parser, run_main
+from lib.common.errors import UserError
 from lib.common.flags import from_arguments
 
 LABELS = (
@@ -44,14 +45,22 @@ def read_split(source: Path, list_name: str) -> list:
     """The images of one official list, in its order."""
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
-    from lib.data.sources.voc import annotated, read_objects
+    from lib.data.sources.annotations import AnnotatedImage
+    from lib.data.sources.voc import read_objects
 
-    samples = []
+    images = []
     names = require_list(source / "ImageSets" / "Main" / f"{list_name}.txt", REMEDY)
     for name in progress_bar(names, f"{list_name} annotations", "image"):
-        objects = read_objects(source / "Annotations" / f"{name}.xml", LABELS)
-        samples.append(annotated(source / "JPEGImages" / f"{name}.jpg", objects))
-    return samples
+        image = AnnotatedImage((source / "JPEGImages" / f"{name}.jpg").as_posix())
+        file = source / "Annotations" / f"{name}.xml"
+        for label, box, is_difficult in read_objects(file):
+            if label.lower() not in LABELS or not box:
+                raise UserError(
+                    f"{file}: {label!r} is not one of the {len(LABELS)} labels, or has no full box"
+                )
+            image.add(label.lower(), box, is_difficult)
+        images.append(image)
+    return images
 
 
 if __name__ == "__main__":

@@ -6,104 +6,91 @@ Shapes: N images of a split, C labels.
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from lib.common.figures import INK, PALE, saved_figure
-from lib.data.folder import Split
-from lib.data.pictures import PictureHeader
-from lib.data.preparation.boxes import is_outside
+from lib.data.folder import DataFolder, Split
+from lib.data.preparation.boxes import headers_of, is_outside
 from lib.data.preparation.groups import identical_files, sibling_stem
 from lib.data.preparation.label_checks import odd_labels
+from lib.data.preparation.writer import find_broken, split_line
 
-MAX_LISTED = 10
 MAX_LABELS = 60  # in a figure, the most frequent ones
 MAX_LABEL_LENGTH = 40  # characters in a figure
+Splits = Mapping[str, Split]
 
 
-def same_by(
-    splits: Mapping[str, Split], key: Callable[[str], Hashable | None]
-) -> Iterator[list[str]]:
-    """Groups of images whose paths have the same `key`, each as `split: path`; None is no key."""
-    groups = defaultdict(list)
+def overview(labels: Sequence[str], splits: Splits) -> Iterator[str]:
+    """Lines of a table: sizes of the splits, then each label's positives."""
+    for name, split in splits.items():
+        ignored = np.count_nonzero(split.ignore)
+        yield f"{split_line(name, split.targets.sum(axis=1))}, {ignored} entries ignored"
+    width = max(5, *map(len, labels))
+    yield f"{'label'.ljust(width)}" + "".join(f"{name:>9}{'share':>8}" for name in splits)
+    positives = [(split.targets.sum(axis=0), len(split)) for split in splits.values()]
+    for column, label in enumerate(labels):
+        cells = (f"{count[column]:>9}{count[column] / size:>8.1%}" for count, size in positives)
+        yield label.ljust(width) + "".join(cells)
+
+
+def faults(data: DataFolder, splits: Splits, exif: str) -> Iterator[tuple[str, list[str]]]:
+    """Each kind of fault, and those that were found; images are read as `exif` says."""
+    for name, split in splits.items():
+        empty = np.flatnonzero(split.targets.sum(axis=0) == 0).tolist()
+        yield f"labels without positives in {name}", [data.labels[column] for column in empty]
+    marked = np.concatenate([(one.targets != 0) | one.ignore for one in splits.values()])
+    rows = [[data.labels[column] for column in np.flatnonzero(row).tolist()] for row in marked]
+    yield "odd labels", [check.line(odd) for check, odd in odd_labels(rows)]
+    paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
+    number_of = {paths[row]: n for n, rows in enumerate(identical_files(paths)) for row in rows}
+    leaks, copies = _repeats(splits, number_of.get)
+    yield "the same image in several splits (leakage)", leaks
+    yield "the same image twice in a split", copies
+    versions, _ = _repeats(splits, _file_stem)
+    yield "the same file name in several splits (leakage, if versions of one image)", versions
+    yield "unreadable files", list(find_broken(paths).values())
+    headers = headers_of(paths, exif)
+    turned = [path for path, header in headers.items() if header.turned]
+    yield f"images with an EXIF turn (read as {exif})", turned
+    outside = [
+        f"{path}: {one['label']} {one['box']} in {headers[path].size[0]} x {headers[path].size[1]}"
+        for path, objects in (data.boxes() or {}).items()
+        for one in objects
+        if path in headers and is_outside(one["box"], headers[path].size)
+    ]
+    yield "boxes outside their images", outside
+
+
+def _repeats(splits: Splits, key: Callable[[str], Hashable | None]) -> tuple[list[str], list[str]]:
+    """Groups of images whose paths have the same `key` (None is no key), a line each: those that
+    are in several splits, and those within one."""
+    groups: dict[Hashable, list[tuple[str, str]]] = defaultdict(list)
     for name, split in splits.items():
         for path in split.paths:
             if (value := key(path)) is not None:
-                groups[value].append(f"{name}: {path}")
-    return (group for group in groups.values() if len(group) > 1)
+                groups[value].append((name, f"{name}: {path}"))
+    across: list[str] = []
+    within: list[str] = []
+    for group in groups.values():
+        first = dict(reversed(group))  # of each split
+        shown = [first[name] for name in splits if name in first]
+        if len(shown) == 1:
+            shown = [line for _, line in group[:2]]
+        more = f" and {len(group) - len(shown)} more" if len(group) > len(shown) else ""
+        if len(group) > 1:
+            (across if len(first) > 1 else within).append(" = ".join(shown) + more)
+    return across, within
 
 
-def across_splits(group: Sequence[str]) -> bool:
-    """Whether a group of images is in several splits: leakage."""
-    return len({line.split(":")[0] for line in group}) > 1
-
-
-def one_of_each_split(group: Sequence[str]) -> str:
-    """A group of images in one short line: the first of each split, and how many more there are."""
-    first: dict[str, str] = {}
-    for line in group:
-        first.setdefault(line.split(":")[0], line)
-    shown = list(first.values()) if len(first) > 1 else list(group[:2])
-    more = len(group) - len(shown)
-    return " = ".join(shown) + (f" and {more} more" if more else "")
-
-
-def copy_numbers(paths: Sequence[str]) -> dict[str, int]:
-    """The same number for files of the same bytes; files without a copy have none."""
-    groups = enumerate(identical_files(paths))
-    return {paths[row]: number for number, rows in groups for row in rows}
-
-
-def file_stem(path: str) -> str | None:
+def _file_stem(path: str) -> str | None:
     """A file's name without ending, and without what Roboflow adds to a picture's versions; None
     for a mere number, which every split may count anew."""
     stem = sibling_stem(path) or Path(path).stem
     return None if stem.isdigit() else stem
 
 
-def odd_label_lines(labels: Sequence[str], splits: Mapping[str, Split]) -> list[str]:
-    """What is odd about the labels, and how `scripts/custom.py` reads them otherwise."""
-    marked = np.concatenate([(one.targets != 0) | one.ignore for one in splits.values()])
-    rows = [[labels[column] for column in np.flatnonzero(row).tolist()] for row in marked]
-    return [f"{finding.line}; {finding.remedy}" for finding in odd_labels(rows)]
-
-
-def boxes_outside(
-    boxes: Mapping[str, Sequence[Mapping[str, Any]]], headers: Mapping[str, PictureHeader]
-) -> list[str]:
-    """The boxes that leave their picture, or end before they begin."""
-    return [
-        f"{path}: {one['label']} {one['box']} in {headers[path].size[0]} x {headers[path].size[1]}"
-        for path, objects in boxes.items()
-        for one in objects
-        if path in headers and is_outside(one["box"], headers[path].size)
-    ]
-
-
-def overview(labels: Sequence[str], splits: Mapping[str, Split]) -> Iterator[str]:
-    """Lines of a table: sizes of the splits, then each label's positives."""
-    for name, split in splits.items():
-        per_image = split.targets.sum(axis=1)
-        yield (
-            f"{name}: {len(split)} images, {per_image.mean():.2f} labels an image (at most "
-            f"{per_image.max()}), {np.count_nonzero(per_image == 0)} without labels, "
-            f"{np.count_nonzero(split.ignore)} entries ignored"
-        )
-    width = max(5, *map(len, labels))
-    yield f"{'label'.ljust(width)}" + "".join(f"{name:>9}{'share':>8}" for name in splits)
-    positives = {name: split.targets.sum(axis=0) for name, split in splits.items()}
-    for column, label in enumerate(labels):
-        cells = (
-            f"{positives[name][column]:>9}{positives[name][column] / len(split):>8.1%}"
-            for name, split in splits.items()
-        )
-        yield label.ljust(width) + "".join(cells)
-
-
-def draw_frequencies(
-    file: Path, name: str, labels: Sequence[str], splits: Mapping[str, Split]
-) -> None:
+def draw_frequencies(file: Path, name: str, labels: Sequence[str], splits: Splits) -> None:
     """Draw each label's fraction of images, train beside test, most frequent first."""
     shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
     first = next(iter(shares))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.helpers.annotations import picture, write
+from tests.helpers.annotations import Made, picture, write
 from tests.helpers.commands import run_here
 
 
@@ -17,6 +17,6 @@ def custom(tmp_path, monkeypatch, capsys):
         if content is not None:
             write(source, content)
         flags = ("--name", "mine", "--train", source, *flags)
-        return run_here(monkeypatch, capsys, "scripts/custom.py", *map(str, flags))
+        return Made(*run_here(monkeypatch, capsys, "scripts/custom.py", *map(str, flags)))
 
     return run

@@ -1,21 +1,11 @@
 """The digits data set: what its scenes are made of."""
 
-import importlib.util
-
 import numpy as np
 
-from tests.helpers.commands import ROOT
-
-
-def load_script():
-    spec = importlib.util.spec_from_file_location("digits", ROOT / "scripts" / "digits.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+from scripts import digits
 
 
 def test_train_and_test_scenes_are_made_from_different_scans(tmp_path, monkeypatch):
-    digits = load_script()
     used = []
     compose = digits.compose_scene
 
@@ -31,7 +21,6 @@ def test_train_and_test_scenes_are_made_from_different_scans(tmp_path, monkeypat
 
 
 def test_objects_do_not_overlap_and_boxes_hold_the_ink():
-    digits = load_script()
     ink = np.zeros((8, 8))
     ink[2:6, 3:5] = 16
     scene, objects = digits.compose_scene(

@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.data.sources.visual_genome import indicator_matrix, names_by_overlap
-from tests.helpers.commands import error_line, run_here
+from lib.data.preparation.splits import indicators
+from lib.data.sources.visual_genome import names_by_overlap
+from tests.helpers.commands import error_where, run_here
 
-SOURCE = Path("datasets/VisualGenome")
+SOURCE, DATA = Path("datasets/VisualGenome"), Path("data/vg500")
 INDEX = {"1.jpg": [0, 499], "2.jpg": [0], "3.jpg": [499, 7], "4.jpg": [7]}
+INDEX_FILE = SOURCE / "ssgrl_partition" / "vg_category_500_labels_index.json"
 
 
 def thing(*names, x=1):
@@ -34,80 +36,54 @@ def here(tmp_path, monkeypatch, capsys):
         (SOURCE / folder).mkdir(parents=True)
     (SOURCE / "ssgrl_partition" / "train_list_500.txt").write_text("3.jpg\n1.jpg\n2.jpg\n")
     (SOURCE / "ssgrl_partition" / "test_list_500.txt").write_text("4.jpg\n")
-    write_index(INDEX)
+    INDEX_FILE.write_text(json.dumps(INDEX))
     (SOURCE / "objects.json").write_text(json.dumps(OBJECTS))
     for number, folder in ((1, "VG_100K"), (2, "VG_100K_2"), (3, "VG_100K"), (4, "VG_100K_2")):
         Image.new("RGB", (40, 30)).save(SOURCE / folder / f"{number}.jpg")
     return lambda *flags: run_here(monkeypatch, capsys, "scripts/vg500.py", *flags)
 
 
-def write_index(index):
-    file = SOURCE / "ssgrl_partition" / "vg_category_500_labels_index.json"
-    file.write_text(json.dumps(index))
-
-
 def test_writes_the_contract(here):
     result = here()
     assert result.code == 0, result.err
-    data = Path("data/vg500")
-    labels = (data / "label.txt").read_text().splitlines()
+    labels = (DATA / "label.txt").read_text().splitlines()
     assert len(labels) == 500
     assert labels[0] == "tree" and labels[7] == "pond" and labels[499] == "sky"
     source = "datasets/VisualGenome"
-    assert (data / "train.txt").read_text() == (
+    assert (DATA / "train.txt").read_text() == (
         f"{source}/VG_100K/3.jpg\tpond,sky\n{source}/VG_100K/1.jpg\ttree,sky\n"
         f"{source}/VG_100K_2/2.jpg\ttree\n"
     )
-    boxes = json.loads((data / "boxes.json").read_text())
+    boxes = json.loads((DATA / "boxes.json").read_text())
     two = [{"label": "tree", "box": [x, 2, x + 10, 22], "difficult": False} for x in (1, 9)]
     assert boxes[f"{source}/VG_100K_2/2.jpg"] == two
-    assert "label 0: tree, overlap 1.000" in result.out
-    assert "497 of 500 names overlap by less than 0.5" in result.out
-
-
-def as_version_1_0(records, text):
-    """`id` for `image_id`, and one `name` as text or `names` as a list."""
-    for record in records:
-        objects = [
-            {**{key: one[key] for key in "xywh"}, "id": 9}
-            | ({"name": one["names"][0]} if text else {"names": one["names"]})
-            for one in record["objects"]
-        ]
-        yield {"id": record["image_id"], "url": "u", "objects": objects}
-
-
-def as_version_1_4(records):
-    for record in records:
-        objects = [
-            {**one, "merged_object_ids": [7], "attributes": ["a"]} for one in record["objects"]
-        ]
-        yield {**record, "objects": objects, "image_url": "u"}
+    assert "label 0: tree, overlap 1.000" in result.out and "497 of 500 names" in result.out
+    assert here("--numeric-labels").code == 0
+    assert (DATA / "label.txt").read_text().split() == [str(number) for number in range(500)]
+    assert (DATA / "test.txt").read_text().endswith("\t7\n")
+    assert not (DATA / "boxes.json").exists()
 
 
 @pytest.mark.parametrize("version", ["1.0, name", "1.0, names", "1.4"])
 def test_every_version_of_the_objects(here, version):
-    """Objects of one name each, so that all versions say the same."""
+    """Objects of one name each, so that all versions say the same. Version 1.0 has `id` for
+    `image_id`, and one `name` as text or `names` as a list."""
     single = json.loads(json.dumps(OBJECTS))
     single[0]["objects"][0]["names"] = ["Tree"]
     (SOURCE / "objects.json").write_text(json.dumps(single))
     assert here().code == 0
-    expected = {path.name: path.read_bytes() for path in Path("data/vg500").iterdir()}
+    expected = {path.name: path.read_bytes() for path in DATA.iterdir()}
     assert b"sky" in expected["train.txt"] and len(json.loads(expected["boxes.json"])) == 4
-    if version == "1.4":
-        records = list(as_version_1_4(single))
-    else:
-        records = list(as_version_1_0(single, version == "1.0, name"))
-    (SOURCE / "objects.json").write_text(json.dumps(records))
+    for record in single:
+        if version != "1.4":
+            record["id"] = record.pop("image_id")
+        for one in record["objects"]:
+            one |= {"merged_object_ids": [7], "attributes": ["a"]} if version == "1.4" else {}
+            if version == "1.0, name":
+                one["name"] = one.pop("names")[0]
+    (SOURCE / "objects.json").write_text(json.dumps(single))
     assert here().code == 0
-    assert expected == {path.name: path.read_bytes() for path in Path("data/vg500").iterdir()}
-
-
-def test_numeric_labels(here):
-    assert here("--numeric-labels").code == 0
-    data = Path("data/vg500")
-    assert (data / "label.txt").read_text().splitlines() == [str(n) for n in range(500)]
-    assert (data / "test.txt").read_text().endswith("\t7\n")
-    assert not (data / "boxes.json").exists()
+    assert expected == {path.name: path.read_bytes() for path in DATA.iterdir()}
 
 
 def test_names_match_a_slow_twin():
@@ -116,11 +92,8 @@ def test_names_match_a_slow_twin():
     targets, named = random.random((30, 12)) < 0.3, random.random((30, 8)) < 0.3
     named[:, 5] = named[:, 2]  # a tie
     names = sorted("abcdefgh")
-    found = names_by_overlap(
-        indicator_matrix([np.flatnonzero(row) for row in targets], 12),
-        names,
-        indicator_matrix([np.flatnonzero(row) for row in named], 8),
-    )
+    sparse = [indicators(map(np.flatnonzero, one), range(one.shape[1])) for one in (targets, named)]
+    found = names_by_overlap(sparse[0], names, sparse[1])
     taken = set()
     for column, one in enumerate(found):
         scores = {}
@@ -135,31 +108,19 @@ def test_names_match_a_slow_twin():
 
 
 @pytest.mark.parametrize(
-    ("index", "says"),
+    ("file", "text"),
     [
-        ({**INDEX, "1.jpg": [500]}, "1.jpg: a label outside 0 to 499"),
-        ({"1.jpg": [1]}, "has no labels of 3.jpg"),
-        ({**INDEX, "1.jpg": ["tree"]}, "not the JSON that is expected"),
+        (INDEX_FILE, json.dumps({**INDEX, "1.jpg": [500]})),
+        (INDEX_FILE, json.dumps({**INDEX, "1.jpg": [-1]})),
+        (INDEX_FILE, '{"1.jpg": [1]}'),
+        (INDEX_FILE, json.dumps({**INDEX, "1.jpg": ["tree"]})),
+        (SOURCE / "objects.json", '[{"image_id": 1, "objects": [{}]}]'),
+        (SOURCE / "objects.json", '[{"image_id": 99, "objects": []}]'),
+        (SOURCE / "objects.json", '[{"id": "1", "objects": []}]'),
+        (SOURCE / "objects.json", None),
+        (SOURCE / "ssgrl_partition" / "test_list_500.txt", ""),
     ],
 )
-def test_bad_indices_are_named(here, index, says):
-    write_index(index)
-    line = error_line(here())
-    assert says in line and "vg_category_500_labels_index.json" in line
-
-
-def test_bad_objects_are_named(here):
-    (SOURCE / "objects.json").write_text('[{"image_id": 1, "objects": [{}]}]')
-    assert "objects.json: not the JSON that is expected" in error_line(here())
-    (SOURCE / "objects.json").write_text('[{"image_id": 99, "objects": []}]')
-    assert "objects.json: names no object of the listed images" in error_line(here())
-    box = '{"x": 1, "y": 2, "w": 3, "h": 4}'
-    for record, says in (
-        ('{"objects": []}', "[0] has neither image_id nor id"),
-        (f'{{"id": 1, "objects": [{box}]}}', "[0] (image 1): an object without names"),
-        ('{"id": "1", "objects": []}', "not the JSON that is expected"),
-    ):
-        (SOURCE / "objects.json").write_text(f"[{record}]")
-        assert f"objects.json: {says}" in error_line(here())
-    (SOURCE / "objects.json").unlink()
-    assert "objects.json: cannot be read" in error_line(here())
+def test_bad_files_are_named(here, file, text):
+    file.write_text(text) if text is not None else file.unlink()
+    assert error_where(here()) == str(file)

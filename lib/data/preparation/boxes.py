@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from lib.common.console import progress_bar
+from lib.common.cli import STORED, UPRIGHT
+from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.data.pictures import PictureHeader, read_header
 from lib.data.sources.annotations import AnnotatedImage
@@ -27,69 +28,49 @@ def headers_of(paths: Sequence[str], exif: str) -> dict[str, PictureHeader]:
         return {path: one for path, one in zip(paths, found, strict=True) if one}
 
 
-def place_boxes(samples: Sequence[AnnotatedImage], exif: str) -> list[str]:
-    """Turn boxes from fractions of a side into pixels; gives notes.
+def place_boxes(images: Sequence[AnnotatedImage], exif: str) -> None:
+    """Turn boxes from fractions of a side into pixels, and drop those without an area.
 
     Raises `UserError` where the source says width and height of the picture the other way round:
     its boxes were drawn on the picture as it is stored, or upright, and this is the other one.
     """
-    having = [one for one in samples if one.objects and (one.has_fractions or one.size)]
-    headers = headers_of([sample.path for sample in having], exif)
+    having = [one for one in images if one.objects and (one.has_fractions or one.size)]
+    headers = headers_of([image.path for image in having], exif)
     other = []
-    for sample in having:
-        header = headers.get(sample.path)
-        size = header.size if header else sample.size
+    for image in having:
+        header = headers.get(image.path)
+        size = header.size if header else image.size
         if size is None:  # neither the file nor the source says it
-            sample.objects = []
+            image.objects = []
             continue
-        if header and sample.size and size == sample.size[::-1] != sample.size:
-            raise UserError(_other_orientation(sample.path, sample.size, header, exif))
-        if sample.size not in (None, size):
-            other.append(sample)
-        if sample.has_fractions:
-            sample.objects = [{**one, "box": _scaled(one["box"], size)} for one in sample.objects]
-    notes = []
+        if header and image.size and size == image.size[::-1] != image.size:
+            other_way = STORED if exif == UPRIGHT else UPRIGHT
+            raise UserError(
+                f"{image.path}: its annotations say {size[1]} x {size[0]}, but the image is "
+                f"{size[0]} x {size[1]} as it is read ({exif}): if EXIF turns it, pass --exif "
+                f"{other_way} here and to train.py, otherwise annotate it again"
+            )
+        if image.size not in (None, size):
+            other.append(image.path)
+        for one in image.objects if image.has_fractions else ():
+            one["box"] = [round(edge * size[row % 2], 2) for row, edge in enumerate(one["box"])]
     if other:
-        notes.append(
+        print_line(
             f"{len(other)} images have another size than their annotations say, for example "
-            f"{other[0].path}: their boxes may not fit"
+            f"{other[0]}: their boxes may not fit"
         )
-    return notes + _drop_empty(samples)
-
-
-def _drop_empty(samples: Sequence[AnnotatedImage]) -> list[str]:
-    """Drop boxes that end where they begin, or before; their labels stay."""
-    dropped = 0
-    for sample in samples:
-        kept = [one for one in sample.objects if _has_area(one["box"])]
-        dropped += len(sample.objects) - len(kept)
-        sample.objects = kept
-    return [f"left out: {dropped} boxes without an area; their labels stay"] if dropped else []
-
-
-def _has_area(box: Sequence[float]) -> bool:
-    return box[0] < box[2] and box[1] < box[3]
-
-
-def _other_orientation(path: str, said: tuple[int, int], header: PictureHeader, exif: str) -> str:
-    here = (
-        f"{path}: its annotations say {said[0]} x {said[1]}, but the image is {said[1]} x {said[0]}"
-    )
-    if not header.turned:
-        return f"{here}: it was turned after its boxes were drawn; annotate it again"
-    now, then = ("upright", "stored") if exif == "upright" else ("stored", "upright")
-    return (
-        f"{here} as it is {now} (by EXIF): its boxes were drawn on the {then} image; pass --exif "
-        f"{then} here and to train.py, or annotate it again"
-    )
+    before = sum(len(image.objects) for image in images)
+    for image in images:
+        image.objects = [one for one in image.objects if _has_area(one["box"])]
+    if dropped := before - sum(len(image.objects) for image in images):
+        print_line(f"left out: {dropped} boxes without an area; their labels stay")
 
 
 def leaves(box: Sequence[float], size: tuple[int, int]) -> bool:
     """Whether a box leaves its picture by more than `TOLERANCE`."""
-    x0, y0, x1, y1 = box
-    inside = x0 >= -TOLERANCE and y0 >= -TOLERANCE
-    inside &= x1 <= size[0] + TOLERANCE and y1 <= size[1] + TOLERANCE
-    return not inside
+    return min(box[:2]) < -TOLERANCE or any(
+        edge > side + TOLERANCE for edge, side in zip(box[2:], size, strict=True)
+    )
 
 
 def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
@@ -97,5 +78,5 @@ def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
     return leaves(box, size) or not _has_area(box)
 
 
-def _scaled(box: Sequence[float], size: tuple[int, int]) -> list[float]:
-    return [round(edge * size[number % 2], 2) for number, edge in enumerate(box)]
+def _has_area(box: Sequence[float]) -> bool:
+    return box[0] < box[2] and box[1] < box[3]

@@ -4,48 +4,44 @@ import difflib
 import os
 import re
 import unicodedata
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from lib.common.console import print_line
 from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import AnnotatedImage
 
 HASHED = re.compile(r"^[0-9a-f]{8}-")  # before a file's name, after an upload to Label Studio
 ANOTHER_NAME = "under another name, which the form gives too"
+NAME, STEM, NUMBER = range(3)
 MAX_HINTS = 3  # missing files for which a similar name is searched
 
 
 def find_images(
-    samples: Sequence[AnnotatedImage], images: Path | None, extension: str | None
-) -> list[str]:
-    """Set the path of each sample to its file; gives notes on those that are not named exactly.
+    annotated: Sequence[AnnotatedImage], images: Path | None = None, extension: str | None = None
+) -> None:
+    """Set the path of each image to its file; prints notes on those that are not named exactly.
 
     A path is tried as it is, then with `extension`, in another letter case or Unicode form, and
     without a missing ending; then below `images` without its first folders, and by its bare file
-    name. Each counts only where one file fits. A sample without a file keeps its path.
+    name. Each counts only where one file fits. An image without a file keeps its path.
     """
     finder = _Finder(images, extension)
-    how: Counter[str] = Counter()
-    examples: dict[str, str] = {}
-    for sample in samples:
-        paths = [sample.path, *sample.other_paths]
-        path, difference = finder.find(paths) or (sample.path, "")
+    examples: dict[str, list[str]] = defaultdict(list)
+    for image in annotated:
+        image.listed, paths = image.path, [image.path, *image.other_paths]
+        image.path, difference = finder.find(paths) or (image.path, "")
         if difference:
-            how[difference] += 1
-            examples.setdefault(difference, f"{os.path.basename(paths[0])!r} is {path}")
-        sample.listed, sample.path, sample.other_paths = paths[0], path, ()
-    notes = [
-        f"{count} image files found {name}, for example {examples[name]}"
-        for name, count in how.items()
-    ]
+            examples[difference].append(f"{os.path.basename(image.listed)!r} is {image.path}")
+    for difference, found in examples.items():
+        print_line(f"{len(found)} image files found {difference}, for example {found[0]}")
     for name, (one, other, *_) in list(finder.ambiguous.items())[:1]:
-        notes.append(
+        print_line(
             f"{len(finder.ambiguous)} names are there several times below --images, for example "
             f"{name!r} at {one} and {other}: the source must name their folders"
         )
-    return notes
 
 
 def similar_names(missing: Sequence[str]) -> str:
@@ -65,56 +61,43 @@ class _Finder:
 
     def __init__(self, images: Path | None, extension: str | None) -> None:
         self.images, self.extension = images, extension
-        self.folders: dict[str, dict[str, list[str]]] = {}  # folder -> folded name -> names
-        self.stems: dict[str, dict[str, list[str]]] = {}  # folder -> folded stem -> image files
-        self.below: dict[str, list[str]] | None = None  # folded name -> paths below `images`
+        self.folders: dict[str, _Names] = {}
+        self.below: _Names | None = None  # paths below `images`
         self.ambiguous: dict[str, list[str]] = {}  # name -> its paths below `images`
 
     def find(self, paths: Sequence[str]) -> tuple[str, str] | None:
         """The path of a file and how it differs: "" for not at all. The first path first."""
         if self.extension:
             paths = [path if _has_ending(path) else path + self.extension for path in paths]
-        for path in paths:
-            if self._is_file(path):
-                return path, "" if _stem(path) == _stem(paths[0]) else ANOTHER_NAME
-        for path in paths:
-            if (found := self._similar(path)) or (found := self._similar(_of_url(path))):
-                same = _stem(path) == _stem(paths[0])
-                return found if same else (found[0], ANOTHER_NAME)
-        if not self.images or self._is_below_a_folder(paths[0]):
+        found = next(((path, path, "") for path in paths if self._is_file(path)), None)
+        if not found:
+            tries = ((path, self._similar(path) or self._similar(_of_url(path))) for path in paths)
+            found = next(((path, *similar) for path, similar in tries if similar), None)
+        if found:
+            path, file, difference = found
+            is_listed = path == paths[0] or _stem(path) == _stem(paths[0])
+            return file, difference if is_listed else ANOTHER_NAME
+        folder = os.path.dirname(paths[0])
+        if not self.images or (folder not in ("", str(self.images)) and self._folder(folder)):
             return None  # another file of this name in another folder is another picture
-        for path in paths:
-            if below := self._without_folders(_of_url(path)):
-                return below, "below --images without the first folders of their names"
-            if anywhere := self._anywhere(os.path.basename(_of_url(path))):
-                return anywhere, "below --images by the file name alone"
-        return None
+        files = (self._below(_of_url(path), self.images) for path in paths)
+        return next(((file, "elsewhere below --images") for file in files if file), None)
 
-    def _is_below_a_folder(self, path: str) -> bool:
-        """Whether a path names a folder below `images`, and this folder is there."""
-        folder = os.path.dirname(path)
-        return folder != str(self.images) and bool(folder) and self._folder(folder) is not None
+    def _is_file(self, path: str) -> bool:
+        """Whether there is a file of exactly this name; macOS opens one in another letter case."""
+        folder, name = os.path.split(path)
+        return name in self._names(folder).paths and os.path.isfile(path)
 
     def _similar(self, path: str) -> tuple[str, str] | None:
-        """A file that differs in letter case, Unicode form, or by its ending."""
+        """The one file of a similar name in the folder of `path`, and how it differs."""
         folder, name = os.path.split(path)
         real = self._folder(folder)
-        if real is None or not name:
+        if real is None:
             return None
-        names = self._names(real).get(_folded(name), [])
-        files = [one for one in names if os.path.isfile(os.path.join(real, one))]
-        if len(files) == 1:
-            return os.path.join(real, files[0]), "in another letter case or Unicode form"
-        if real not in self.stems:
-            self.stems[real] = _by_stem(self._names(real))
-        if _has_ending(name):
-            return None
-        number = name.removesuffix(".0")  # as pandas writes a whole number
-        for stem in dict.fromkeys((name, number)):
-            if len(found := self.stems[real].get(_folded(stem), [])) == 1:
-                return os.path.join(real, found[0]), "with the ending that was missing"
-        if len(same := self.stems[real].get(_of_number(number), [])) == 1:
-            return os.path.join(real, same[0]), "by their number"
+        for files, difference in self._names(real).similar(name):
+            places = [place for one in files if os.path.isfile(place := os.path.join(real, one))]
+            if len(places) == 1:
+                return places[0], difference
         return None
 
     def _folder(self, path: str) -> str | None:
@@ -122,60 +105,75 @@ class _Finder:
         if path == "" or os.path.isdir(path):
             return path
         parent, name = os.path.split(path)
-        if not name or parent == path:
-            return None
-        real = self._folder(parent)
+        real = self._folder(parent) if name and parent != path else None
         if real is None:
             return None
-        found = [
-            joined
-            for one in self._names(real).get(_folded(name), [])
-            if os.path.isdir(joined := os.path.join(real, one))
-        ]
+        places = [os.path.join(real, one) for one in self._names(real).get(NAME, name)]
+        found = [place for place in places if os.path.isdir(place)]
         return found[0] if len(found) == 1 else None
 
-    def _without_folders(self, path: str) -> str | None:
-        """The file below `images` that is left when the first folders of its path are left out,
-        as few of them as possible, and not all."""
-        assert self.images
-        folders = path.removeprefix(f"{self.images.as_posix()}/").split("/")
-        for start in range(1, len(folders) - 1):
-            shorter = (self.images / "/".join(folders[start:])).as_posix()
-            if self._is_file(shorter):
-                return shorter
-            if found := self._similar(shorter):
-                return found[0]
-        return None
-
-    def _anywhere(self, name: str) -> str | None:
-        """The one file below `images` with this name, or with this stem where it has no ending."""
-        assert self.images
+    def _below(self, path: str, images: Path) -> str | None:
+        """The file below `images` with the name of `path`: the only one, or the only one in the
+        same folders, as many of them as possible."""
         if self.below is None:
-            self.below = defaultdict(list)
-            for folder, _, names in os.walk(self.images):
-                for one in names:
-                    if _has_ending(one):
-                        path = os.path.join(folder, one)
-                        self.below[_folded(one)].append(path)
-                        self.below[_folded(os.path.splitext(one)[0])].append(path)
-        for one in dict.fromkeys((name, HASHED.sub("", name))):
-            if len(found := self.below.get(_folded(one), [])) == 1:
-                return found[0]
-            if found:
-                self.ambiguous[name] = sorted(found)
+            walked = os.walk(images)
+            paths = (os.path.join(folder, one) for folder, _, names in walked for one in names)
+            self.below = _Names(one for one in paths if _has_ending(one))
+        name, folders = os.path.basename(path), _folders(path)
+        for files, _ in (*self.below.similar(name), *self.below.similar(HASHED.sub("", name))):
+            ranked = defaultdict(list)
+            for file in files:
+                same = len(os.path.commonprefix([_folders(file), folders]))
+                ranked[same, -len(_folders(file)) if same else 0].append(file)
+            best = ranked[max(ranked)] if ranked else []
+            if len(best) == 1:
+                return best[0]
+            if best:
+                self.ambiguous[name] = sorted(best)
         return None
 
-    def _is_file(self, path: str) -> bool:
-        folder, name = os.path.split(path)
-        return name in self._names(folder).get(_folded(name), ()) and os.path.isfile(path)
-
-    def _names(self, folder: str) -> dict[str, list[str]]:
+    def _names(self, folder: str) -> "_Names":
         if folder not in self.folders:
-            folded: dict[str, list[str]] = defaultdict(list)
-            for name in _listed(folder):
-                folded[_folded(name)].append(name)
-            self.folders[folder] = folded
+            self.folders[folder] = _Names(_listed(folder))
         return self.folders[folder]
+
+
+class _Names:
+    """Files by what they may be called, see `_keys`."""
+
+    def __init__(self, paths: Iterable[str]) -> None:
+        self.paths = dict.fromkeys(paths)
+        self.indices: dict[int, dict[str | None, list[str]]] = {}
+
+    def get(self, kind: int, text: str) -> list[str]:
+        """The files whose `NAME`, `STEM` or `NUMBER` is `text`."""
+        if kind not in self.indices:
+            self.indices[kind] = defaultdict(list)
+            for path in self.paths:
+                self.indices[kind][_keys(path)[kind]].append(path)
+        return self.indices[kind].get(_folded(text), [])
+
+    def similar(self, name: str) -> Iterator[tuple[list[str], str]]:
+        """The files that `name` may mean, and how they differ, the likeliest first."""
+        yield self.get(NAME, name), "in another letter case or Unicode form"
+        if name and not _has_ending(name):
+            number = name.removesuffix(".0")  # as pandas writes a whole number
+            for stem in (name, number):
+                yield self.get(STEM, stem), "with the ending that was missing"
+            yield self.get(NUMBER, number.lstrip("0")), "by their number"
+
+
+def _keys(path: str) -> tuple[str, str | None, str | None]:
+    """The name of a file; of an image also its stem, and the number that this is, without leading
+    zeros."""
+    name = _folded(os.path.basename(path))
+    stem = os.path.splitext(name)[0] if _has_ending(name) else None
+    return name, stem, stem.lstrip("0") if stem and stem.isdecimal() else None
+
+
+def _folders(path: str) -> list[str]:
+    """The folders of a path, the innermost first."""
+    return _folded(path).split("/")[-2::-1]
 
 
 def _listed(folder: str) -> list[str]:
@@ -185,22 +183,6 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _by_stem(names: dict[str, list[str]]) -> dict[str, list[str]]:
-    stems: dict[str, list[str]] = defaultdict(list)
-    for name in (one for many in names.values() for one in many):
-        if _has_ending(name):
-            stem = _folded(os.path.splitext(name)[0])
-            stems[stem].append(name)
-            if stem.isdecimal():
-                stems[_of_number(stem)].append(name)
-    return stems
-
-
-def _of_number(stem: str) -> str:
-    """The same text for a number with and without leading zeros, and one that no file has."""
-    return f"\0{stem.lstrip('0')}"
-
-
 def _folded(name: str) -> str:
     """The same text for names that differ in letter case or Unicode form."""
     return unicodedata.normalize("NFC", name).casefold()
@@ -208,8 +190,8 @@ def _folded(name: str) -> str:
 
 def _stem(path: str) -> str:
     """A file's name without the ending of an image."""
-    name = os.path.basename(path)
-    return _folded(os.path.splitext(name)[0] if _has_ending(name) else name)
+    name, stem, _ = _keys(path)
+    return name if stem is None else stem
 
 
 def _has_ending(path: str) -> bool:

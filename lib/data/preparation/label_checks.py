@@ -3,54 +3,43 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 NULLS = {"nan", "none", "null", "n/a", "<na>"}
-NUMBERS = re.compile(r"[+-]?\d+(\.\d+)?(\s+[+-]?\d+(\.\d+)?)+")
-NO_AND_YES = ({"0", "1"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"})
 NUMBER = re.compile(r"[+-]?\d+(\.\d+)?")
+NUMBERS = re.compile(rf"{NUMBER.pattern}(\s+{NUMBER.pattern})+")
+NO_AND_YES = ({"0", "1"}, {"false", "true"}, {"no", "yes"}, {"n", "y"}, {"f", "t"})
 AROUND = " .,;:!?*\"'`()[]{}<>/\\_|"  # without + - and #, as in A+ and C#
 
 
-class Finding(NamedTuple):
-    """What is odd about some labels: its name for --allow, the labels, and what reads them."""
-
-    name: str
-    what: str
-    labels: Sequence[str]
-    remedy: str
-
-    @property
-    def line(self) -> str:
-        """One line with two examples."""
-        examples, number = " and ".join(map(repr, self.labels[:2])), len(self.labels)
-        return f"{self.what}: {examples} ({number} label{'s' * (number > 1)})"
-
-
-def odd_labels(rows: Iterable[Iterable[str]]) -> list[Finding]:
-    """What is odd about the labels of some images, one finding for each check of `CHECKS`."""
-    images = [list(row) for row in rows]
-    labels = sorted({label for image in images for label in image})
-    most = max(map(len, images), default=0)
-    return [
-        Finding(check.name, check.what, found, check.remedy)
-        for check in CHECKS
-        if (found := check.find(labels, most))
-    ]
-
-
 class Check(NamedTuple):
-    """A check: the odd ones of all labels, given the largest number of labels of an image."""
+    """A check: its name for --allow, what its labels are, which of all labels these are, given the
+    largest number of labels of an image, and the flags that read them otherwise."""
 
     name: str
     what: str
     find: Callable[[Sequence[str], int], Sequence[str]]
-    remedy: str
+    flags: str
+
+    def line(self, found: Sequence[str]) -> str:
+        """What is odd about the labels that were found, with two of them, and what to do."""
+        examples, number = " and ".join(map(repr, found[:2])), len(found)
+        return (
+            f"{self.what}: {examples} ({number} label{'s' * (number > 1)}); {self.flags} of "
+            f"custom.py reads them otherwise, --allow {self.name} accepts them"
+        )
+
+
+def odd_labels(images: Sequence[Sequence[str]]) -> list[tuple[Check, Sequence[str]]]:
+    """What is odd about the labels of some images: the checks that find any, and these labels."""
+    labels = sorted({label for image in images for label in image})
+    most = max(map(len, images), default=0)
+    return [(check, found) for check in CHECKS if (found := check.find(labels, most))]
 
 
 def _binary(labels: Sequence[str], most: int) -> Sequence[str]:
-    values = {re.sub(r"\.0$", "", label.lower()) for label in labels}
+    values = {label.lower().removesuffix(".0") for label in labels}
     return labels if values and any(values <= pair for pair in NO_AND_YES) else ()
 
 
@@ -59,11 +48,7 @@ def _numbers(labels: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _brackets(labels: Sequence[str], most: int) -> Sequence[str]:
-    return [
-        label
-        for label in labels
-        if set(label) & set('[]{}"') or label[0] in "'`" or label[-1] in "'`"
-    ]
+    return [one for one in labels if set(one) & set('[]{}"') or {one[0], one[-1]} & set("'`")]
 
 
 def _nulls(labels: Sequence[str], most: int) -> Sequence[str]:
@@ -75,15 +60,13 @@ def _case(labels: Sequence[str], most: int) -> Sequence[str]:
 
 
 def _punctuation(labels: Sequence[str], most: int) -> Sequence[str]:
-    return _equal_by(
-        sorted({_folded(label): label for label in labels}.values()),
-        lambda label: _folded(label).strip(AROUND) or _folded(label),
-    )
+    one_of_each = sorted({_folded(label): label for label in labels}.values())
+    return _equal_by(one_of_each, lambda label: _folded(label).strip(AROUND) or _folded(label))
 
 
 def _equal_by(labels: Sequence[str], key: Callable[[str], str]) -> list[str]:
     """The labels of which several have the same key."""
-    alike: Mapping[str, list[str]] = defaultdict(list)
+    alike = defaultdict(list)
     for label in labels:
         alike[key(label)].append(label)
     return [label for group in alike.values() if len(group) > 1 for label in group]
@@ -99,51 +82,19 @@ def _joined(labels: Sequence[str], most: int) -> Sequence[str]:
     if numbers := [label for label in labels if NUMBERS.fullmatch(label)]:
         return numbers
     several = [label for label in labels if len(label.split()) > 1]
-    words = {word for label in labels for word in label.split()}
-    uses = sum(len(label.split()) for label in labels)
-    few = uses >= 2 * len(words)
+    words = [word for label in labels for word in label.split()]
+    few = len(words) >= 2 * len(set(words))
     return several if most == 1 and few and 2 * len(several) >= len(labels) else ()
 
 
+BINARY = "labels that are nothing but 0 and 1, or no and yes"
+PUNCTUATION = "labels that are equal but for punctuation around them"
 CHECKS = (
-    Check(
-        "binary",
-        "a column of labels with nothing but 0 and 1, or no and yes",
-        _binary,
-        "--label-columns A,B reads a column a label, --labels-column names another column, "
-        "--label-names FILE gives names to 0 and 1",
-    ),
-    Check(
-        "brackets",
-        "labels with brackets, braces or quotes",
-        _brackets,
-        "--separator says what stands between the labels of a cell, --map FILE (old,new a line) "
-        "renames them",
-    ),
-    Check("null", "labels that mean no label", _nulls, "--none WORD reads such a word as no label"),
-    Check(
-        "joined",
-        "labels that look like several, joined by spaces",
-        _joined,
-        '--separator " " reads them as several',
-    ),
-    Check(
-        "numbers",
-        "labels that are only numbers",
-        _numbers,
-        "--label-names FILE gives names to them, --labels-column names another column",
-    ),
-    Check(
-        "case",
-        "labels that are equal but for letter case",
-        _case,
-        "--lowercase makes them one label, --map FILE (old,new a line) renames them",
-    ),
-    Check(
-        "punctuation",
-        "labels that are equal but for punctuation around them",
-        _punctuation,
-        "--map FILE (old,new a line) renames them",
-    ),
+    Check("binary", BINARY, _binary, "--label-columns, --labels-column or --label-names"),
+    Check("brackets", "labels with brackets, braces or quotes", _brackets, "--separator or --map"),
+    Check("null", "labels that mean no label", _nulls, "--none"),
+    Check("joined", "labels that look like several, joined by spaces", _joined, '--separator " "'),
+    Check("numbers", "labels that are only numbers", _numbers, "--label-names or --labels-column"),
+    Check("case", "labels that are equal but for letter case", _case, "--lowercase or --map"),
+    Check("punctuation", PUNCTUATION, _punctuation, "--map"),
 )
-ALLOWED = tuple(check.name for check in CHECKS)

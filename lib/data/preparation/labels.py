@@ -1,88 +1,55 @@
 """Changes of label names between the annotations and the data folder, by the flags of custom.py."""
 
-import csv
 import re
 import unicodedata
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json, numbered_lines
 from lib.data.lists import check_label
-from lib.data.sources.annotations import AnnotatedImage
+from lib.data.sources.annotations import AnnotatedImage, shortened
+from lib.data.sources.tables.table import csv_rows
 
-NUMBER = re.compile(r"-?\d+(\.0)?")
 INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
-HEADERS = {
-    ("attribute_id", "attribute_name"),
-    ("id", "name"),
-    ("code", "name"),
-    ("labelname", "displayname"),
-    ("old", "new"),
-}
+HEADERS = "attribute_id,attribute_name id,name code,name labelname,displayname old,new".split()
 
 
-@dataclass(frozen=True)
-class LabelChanges:
-    """What happens to labels, in this order; see `python scripts/custom.py --help`."""
-
-    class_descriptions: Path | None = None
-    label_names: Path | None = None
-    none: Sequence[str] = ()
-    lowercase: bool = False
-    map: Path | None = None
-    keep: Sequence[str] = ()
-    min_count: int = 0
-
-
-def change_labels(samples: Sequence[AnnotatedImage], changes: LabelChanges) -> list[str]:
-    """Change the labels of all samples; gives notes on what was dropped.
+def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> None:
+    """Change the labels of all images, by the flags of scripts/custom.py in the order below; prints
+    what was dropped.
 
     Raises `UserError` for a number or code without a name.
     """
-    notes: list[str] = []
-    _rename(samples, clean)
-    if changes.class_descriptions:
-        names = read_map(changes.class_descriptions)
-        missing = [one for one in _counts(samples) if one.startswith("/") and one not in names]
-        if missing:
-            raise UserError(f"{changes.class_descriptions}: lacks the code {missing[0]!r}")
-        if not any(label in names for label in _counts(samples)):
-            notes.append(f"--class-descriptions {changes.class_descriptions}: no label is in it")
-        _rename(samples, lambda label: names.get(label, label))
-    if changes.label_names:
-        if not any(NUMBER.fullmatch(label) for label in _counts(samples)):
-            notes.append(f"--label-names {changes.label_names}: no label is a number")
-        _rename(samples, _numbered(changes.label_names))
-    if changes.none:
-        words = {word.strip().casefold() for word in changes.none}
-        counts = _drop(samples, lambda label: label.casefold() in words)
-        notes.append(f"no label (--none): {_listed(counts) or 'never found'}")
-    if changes.lowercase:
-        _rename(samples, str.lower)
-    if changes.map:
-        mapped = read_map(changes.map)
-        if unused := [old for old in mapped if old not in _counts(samples)]:
-            notes.append(f"{changes.map}: {len(unused)} of its labels are nowhere: {unused[0]!r}")
-        dropped = _drop(samples, lambda label: mapped.get(label) == "")
-        _rename(samples, lambda label: mapped.get(label, label))
-        notes += [f"labels left out (--map): {_listed(dropped)}"] if dropped else []
-    if changes.keep:
-        counts = _counts(samples)
-        if unknown := [label for label in changes.keep if label not in counts]:
-            raise UserError(
-                f"--keep {unknown[0]}: no image has this label; there are {_listed(counts)}"
-            )
-        dropped = _drop(samples, lambda label: label not in changes.keep)
-        notes += [f"labels left out (--keep): {_listed(dropped)}"] if dropped else []
-    if changes.min_count:
-        counts = _counts(samples)
-        dropped = _drop(samples, lambda label: counts[label] < changes.min_count)
-        notes += [f"labels left out (--min-count): {_listed(dropped)}"] if dropped else []
-    return notes
+    _rename(images, clean)
+    if file := arguments.class_descriptions:
+        _name_codes(images, file, read_map(file), "/.*")
+    if file := arguments.label_names:
+        _name_codes(images, file, _read_names(file), r"-?\d+(\.0)?")
+    if arguments.none:
+        words = {word.strip().casefold() for word in arguments.none}
+        _drop(images, lambda label: label.casefold() in words, "--none")
+    if arguments.lowercase:
+        _rename(images, str.lower)
+    if arguments.map:
+        mapped, found = read_map(arguments.map), _counts(images)
+        if unused := [old for old in mapped if old not in found]:
+            print_line(f"{arguments.map}: {len(unused)} of its labels are nowhere: {unused[0]!r}")
+        _drop(images, lambda label: mapped.get(label) == "", "--map")
+        _rename(images, lambda label: mapped.get(label, label))
+    counts = _counts(images)
+    if unknown := [label for label in arguments.keep if label not in counts]:
+        raise UserError(
+            f"--keep {unknown[0]}: no image has this label; there are {_listed(counts)}"
+        )
+    if arguments.keep:
+        _drop(images, lambda label: label not in arguments.keep, "--keep")
+    if arguments.min_count:
+        _drop(images, lambda label: counts[label] < arguments.min_count, "--min-count")
 
 
 def clean(label: str) -> str:
@@ -94,95 +61,92 @@ def clean(label: str) -> str:
 def read_map(file: Path) -> dict[str, str]:
     """Read lines of `old,new`; a header of `HEADERS` is passed over. Raises `UserError` for others,
     and for an old name that comes twice."""
-    lines = [line + "\n" for _, line in numbered_lines(file)]
-    delimiter = "," if any("," in line for line in lines) else ";"  # of a spreadsheet
-    reader = csv.reader(lines, strict=True, skipinitialspace=True, delimiter=delimiter)
+    has_commas = any("," in line for _, line in numbered_lines(file))
     found: dict[str, str] = {}
-    try:
-        for cells in reader:
-            position = f"{file}:{reader.line_num}"
-            if not cells or (not found and tuple(one.strip().lower() for one in cells) in HEADERS):
-                continue
-            if len(cells) != 2:
-                raise UserError(f"{position}: expected old,new; found {len(cells)} fields")
-            old, new = (clean(cell) for cell in cells)
-            if new:
-                check_label(new, position)
-            if old in found:
-                raise UserError(f"{position}: {old!r} is a duplicate")
-            found[old] = new
-    except csv.Error as error:
-        raise UserError(f"{file}:{reader.line_num}: not CSV: {error}") from error
+    for line, cells in csv_rows(file, "," if has_commas else ";"):  # of a spreadsheet
+        position = f"{file}:{line}"
+        if not cells or (not found and ",".join(cells).lower() in HEADERS):
+            continue
+        if len(cells) != 2:
+            raise UserError(f"{position}: expected old,new; found {len(cells)} fields")
+        old, new = map(clean, cells)
+        if new:
+            check_label(new, position)
+        if old in found:
+            raise UserError(f"{position}: {old!r} is a duplicate")
+        found[old] = new
     return found
 
 
-def _numbered(file: Path) -> Callable[[str], str]:
-    """From the numbers of labels to their names: the lines of a text file, counted from 0, lines of
-    number,name in a .csv file, or the list or the object of a .json file (also name -> number, and
-    Hugging Face's `id2label`)."""
-    names: Mapping[str, str]
+def _name_codes(
+    images: Sequence[AnnotatedImage], file: Path, names: Mapping[str, str], pattern: str
+) -> None:
+    """Give the labels that match `pattern` the names of `file`; raises `UserError` for one that has
+    none there."""
+    codes = {label for label in _counts(images) if re.fullmatch(pattern, label)}
+    if not codes:
+        print_line(f"{file}: names no label: none of them is a number or code")
+    for code in sorted(codes):
+        if code.removesuffix(".0") not in names:
+            raise UserError(f"{file}: has no name for the label {code!r}")
+    _rename(images, lambda label: names.get(label.removesuffix(".0"), label))
+
+
+def _read_names(file: Path) -> dict[str, str]:
+    """The names of numbers: the lines of a text file, counted from 0, lines of number,name in a
+    .csv file, or the list or the object of a .json file (also name -> number, and Hugging Face's
+    `id2label`)."""
+    names: Any
     if file.suffix.lower() == ".json":
-        content = decode_json(file, list[str] | dict[str, Any])
-        content = content.get("id2label", content) if isinstance(content, dict) else content
-        if isinstance(content, dict) and all(type(value) is int for value in content.values()):
-            content = {str(number): name for name, number in content.items()}
-        names = content if isinstance(content, dict) else _by_number(content)
-        if not all(isinstance(name, str) for name in names.values()):
-            raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
+        names = decode_json(file, list[str] | dict[str, Any])
+        names = names.get("id2label", names) if isinstance(names, dict) else names
+        if isinstance(names, dict) and all(type(value) is int for value in names.values()):
+            names = {str(number): name for name, number in names.items()}
     elif file.suffix.lower() == ".csv":
         names = read_map(file)
     else:
-        names = _by_number([line.strip() for _, line in numbered_lines(file)])
+        names = [line.strip() for _, line in numbered_lines(file)]
+    if isinstance(names, list):
+        names = {str(number): name for number, name in enumerate(names)}
+    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
+        raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
     for number, name in names.items():
         check_label(name, f"{file}: name of {number}")
-
-    def name_of(label: str) -> str:
-        number = label.removesuffix(".0")
-        if number in names:
-            return names[number]
-        if number.lstrip("-").isdigit():
-            raise UserError(f"{file}: has no name for the label {label}, only {len(names)} names")
-        return label
-
-    return name_of
+    return names
 
 
-def _by_number(names: Sequence[str]) -> dict[str, str]:
-    return {str(number): name for number, name in enumerate(names)}
-
-
-def _rename(samples: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> None:
+def _rename(images: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> None:
     """Change the names of all labels. A label that becomes both known and unknown is known."""
-    for sample in samples:
-        sample.labels = list(dict.fromkeys(map(rename, sample.labels)))
+    for image in images:
+        image.labels = list(dict.fromkeys(map(rename, image.labels)))
         for name in ("difficult", "unknown"):
-            changed = dict.fromkeys(map(rename, getattr(sample, name)))
-            setattr(sample, name, [label for label in changed if label not in sample.labels])
-        sample.objects = [{**one, "label": rename(one["label"])} for one in sample.objects]
+            changed = dict.fromkeys(map(rename, getattr(image, name)))
+            setattr(image, name, [label for label in changed if label not in image.labels])
+        for found in image.objects:
+            found["label"] = rename(found["label"])
 
 
-def _drop(samples: Iterable[AnnotatedImage], drops: Callable[[str], bool]) -> Counter[str]:
-    """Drop labels; gives the number of images of each."""
-    dropped = Counter({one: count for one, count in _counts(samples).items() if drops(one)})
-    for sample in samples:
+def _drop(images: Iterable[AnnotatedImage], drops: Callable[[str], bool], flag: str) -> None:
+    """Drop labels, and print the number of images of each."""
+    dropped = {label: count for label, count in _counts(images).items() if drops(label)}
+    for image in images:
         for name in ("labels", "difficult", "unknown"):
-            present = list(getattr(sample, name))
-            setattr(sample, name, [label for label in present if not drops(label)])
-        sample.objects = [one for one in sample.objects if not drops(one["label"])]
-    return dropped
+            setattr(image, name, [label for label in getattr(image, name) if not drops(label)])
+        image.objects = [one for one in image.objects if not drops(one["label"])]
+    if dropped or flag != "--map":
+        print_line(f"labels left out ({flag}): {_listed(dropped) or 'none'}")
 
 
-def _counts(samples: Iterable[AnnotatedImage]) -> Counter[str]:
+def _counts(images: Iterable[AnnotatedImage]) -> Counter[str]:
     """Images that have each label; 0 for one that is unknown where it is named."""
     found: Counter[str] = Counter()
-    for sample in samples:
-        found.update((*sample.labels, *sample.difficult))
-        found.update(dict.fromkeys(sample.unknown, 0))
+    for image in images:
+        found.update((*image.labels, *image.difficult))
+        found.update(dict.fromkeys(image.unknown, 0))
     return found
 
 
 def _listed(counts: Mapping[str, int]) -> str:
     """The most frequent labels with their numbers of images."""
-    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))[:8]
-    more = f", and {len(counts) - 8} more" if len(counts) > 8 else ""
-    return ", ".join(f"{label} ({count})" for label, count in first) + more
+    first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return shortened([f"{label} ({count})" for label, count in first], 8)

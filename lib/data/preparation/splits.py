@@ -3,7 +3,8 @@
 Shapes: N images, C labels, G groups of images that stay together.
 """
 
-from collections.abc import Iterable, Sequence
+import itertools
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 from scipy import sparse
@@ -16,21 +17,25 @@ from lib.data.sources.annotations import AnnotatedImage
 MAX_SWAPS = 200
 
 
-def indicators(rows: Iterable[Iterable[str]], labels: Sequence[str]) -> np.ndarray:
-    """Label names of N images -> (N, C) uint8 of 0 and 1."""
+def indicators(rows: Iterable[Iterable[Hashable]], labels: Sequence[Hashable]) -> sparse.csr_array:
+    """The labels of N images, of which one may come twice -> (N, C) int64 of 0 and 1."""
     column = {label: index for index, label in enumerate(labels)}
-    columns = [[column[label] for label in row] for row in rows]
-    array = np.zeros((len(columns), len(labels)), np.uint8)
-    for marks, present in zip(array, columns, strict=True):
-        marks[present] = 1
-    return array
+    columns = [sorted({column[label] for label in row}) for row in rows]
+    starts = np.cumsum([0, *map(len, columns)])
+    flat = np.fromiter(itertools.chain(*columns), np.int64, starts[-1])
+    ones = np.ones(len(flat), np.int64)
+    return sparse.csr_array((ones, flat, starts), shape=(len(columns), len(labels)))
 
 
 def stratified_choice(
-    targets: np.ndarray, fraction: float, seed: int, groups: np.ndarray | None = None
+    targets: np.ndarray | sparse.csr_array,
+    fraction: float,
+    seed: int,
+    groups: np.ndarray | None = None,
 ) -> np.ndarray:
     """Choose `fraction` of N rows, to one row or one group, and about as much of each label's
-    positives -> bool (N,). Rows with the same number in `groups` (N,) stay together.
+    positives in `targets` (N, C) -> bool (N,). Rows of the same number in `groups` (N,) stay
+    together.
 
     Iterative stratification (Sechidis et al. 2011) with two parts: the rarest label first, each
     takes what it still needs from the groups that no rarer label has placed. Then groups are added
@@ -38,7 +43,7 @@ def stratified_choice(
     closest to what they should be; and groups of the same size are swapped for the same end.
     """
     if groups is None:
-        groups = np.arange(len(targets))
+        groups = np.arange(targets.shape[0])
     sizes = np.bincount(groups)
     member = sparse.csr_array(
         (np.ones(len(groups), np.int64), (groups, np.arange(len(groups)))),
@@ -46,8 +51,7 @@ def stratified_choice(
     )
     counts = sparse.csc_array(member @ sparse.csr_array(targets.astype(np.int64)))  # (G, C)
     chosen = _by_label(counts, fraction, np.random.default_rng(seed))
-    _correct_total(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
-    _swap(chosen, counts, sizes, fraction)
+    _improve(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
     return chosen[groups]
 
 
@@ -68,14 +72,15 @@ def _by_label(counts: sparse.csc_array, fraction: float, random: np.random.Gener
     return chosen
 
 
-def _correct_total(
+def _improve(
     chosen: np.ndarray,
     counts: sparse.csc_array,
     sizes: np.ndarray,
     fraction: float,
     random: np.random.Generator,
 ) -> None:
-    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows.
+    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows; then swap
+    chosen groups for others of the same size, while that brings the labels closer.
 
     Those come first that bring the labels' counts closest to `fraction` of all, by the sum of
     squared differences. Several move at once while many are to move.
@@ -83,28 +88,19 @@ def _correct_total(
     rows = counts.tocsr()
     squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
     wanted = fraction * rows.sum(axis=0)
-    goal = round(fraction * sizes.sum())
     shuffled = random.permutation(len(sizes))
-    while True:
-        missing = goal - int(sizes[chosen].sum())
+    while missing := round(fraction * sizes.sum()) - int(sizes[chosen].sum()):
         sign = 1 if missing > 0 else -1
         # a group may overshoot by less than it corrects
         able = shuffled[(chosen[shuffled] != (sign > 0)) & (sizes[shuffled] < 2 * abs(missing))]
-        if not missing or not len(able):
-            return
+        if not len(able):
+            break
         difference = rows[chosen].sum(axis=0) - wanted
         cost = (2 * sign * (rows @ difference) + squares)[able] / sizes[able]
         best = able[np.argsort(cost, kind="stable")]
         room = np.cumsum(sizes[best]) <= max(abs(missing) / 10, sizes[best[0]])
         chosen[best[room]] = sign > 0
-
-
-def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fraction: float) -> None:
-    """Swap chosen groups for others of the same size while that brings the labels' counts closer
-    to `fraction` of all, by the sum of squared differences."""
-    rows = counts.tocsr()
-    squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-    difference = rows[chosen].sum(axis=0) - fraction * rows.sum(axis=0)
+    difference = rows[chosen].sum(axis=0) - wanted
     for _ in range(MAX_SWAPS):
         out = np.where(chosen, squares - 2 * (rows @ difference), np.inf)
         leaves = int(np.argmin(out))
@@ -119,33 +115,33 @@ def _swap(chosen: np.ndarray, counts: sparse.csc_array, sizes: np.ndarray, fract
 
 
 def split_off(
-    samples: Sequence[AnnotatedImage],
+    images: Sequence[AnnotatedImage],
     labels: Sequence[str],
     fraction: float,
     seed: int,
     flag: str,
-    grouped: bool = False,
+    grouped: bool,
 ) -> tuple[list[AnnotatedImage], list[AnnotatedImage]]:
-    """Split `samples` into the rest and a `fraction`, which is the same for every label.
+    """Split `images` into the rest and a `fraction`, which is the same for every label.
 
     Images of a group stay together, if `grouped`. Raises `UserError`, naming `flag`, if either
     would be empty.
     """
-    targets = indicators((sample.labels for sample in samples), labels)
-    groups = group_numbers(samples) if grouped else np.arange(len(samples))
+    targets = indicators((image.labels for image in images), labels)
+    groups = group_numbers(images) if grouped else np.arange(len(images))
+    sizes = np.bincount(groups)
     chosen = stratified_choice(targets, fraction, seed, groups)
+    grouping = f" in {len(sizes)} groups" if len(sizes) < len(images) else ""
     if not chosen.any() or chosen.all():
-        number = len(np.unique(groups))
-        grouping = f" in {number} groups" if number < len(samples) else ""
         raise UserError(
-            f"{flag} {fraction:g}: leaves one part of {len(samples)} images{grouping} empty"
+            f"{flag} {fraction:g}: leaves one part of {len(images)} images{grouping} empty"
         )
-    if len(np.unique(groups)) < len(samples):
-        print_line(f"{flag}: {len(samples)} images in {len(np.unique(groups))} groups, with copies")
-    if abs(chosen.sum() - fraction * len(samples)) > 1:
+    if grouping:
+        print_line(f"{flag}: {len(images)} images{grouping}, with copies")
+    if abs(chosen.sum() - fraction * len(images)) > 1:
         print_line(
-            f"{flag} {fraction:g}: {chosen.sum()} of {len(samples)} images, since groups stay "
-            f"together (the largest has {np.max(np.bincount(groups))})"
+            f"{flag} {fraction:g}: {chosen.sum()} of {len(images)} images, since groups stay "
+            f"together (the largest has {sizes.max()})"
         )
-    rest = [sample for sample, away in zip(samples, chosen, strict=True) if not away]
-    return rest, [sample for sample, away in zip(samples, chosen, strict=True) if away]
+    rest = [image for image, away in zip(images, chosen, strict=True) if not away]
+    return rest, [image for image, away in zip(images, chosen, strict=True) if away]

@@ -1,149 +1,173 @@
-"""A user's own annotations: one form a file, each read into rows of the same kind.
+"""A user's own annotations: one form a file, each read into images of the same kind.
 
-A form is two functions: whether a source is of this form, and its rows.
+A form is a row of `FORMS`, and a function that reads a source.
 """
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import SPLIT_NAMES, Annotations, ReadOptions, Row
-from lib.data.sources.coco import is_coco, read_coco
-from lib.data.sources.cvat import is_cvat, read_cvat
-from lib.data.sources.fiftyone import is_fiftyone, read_fiftyone
-from lib.data.sources.json_files import keys_of
-from lib.data.sources.label_studio import is_label_studio, read_label_studio
-from lib.data.sources.records import is_records, read_records
-from lib.data.sources.tables.images import is_image_table, read_image_table
-from lib.data.sources.tables.multi_hot import is_multi_hot_table, read_multi_hot_table
-from lib.data.sources.tables.objects import is_object_table, read_object_table
-from lib.data.sources.voc import is_voc, read_voc
-from lib.data.sources.yolo import is_yolo, read_yolo
+from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
+from lib.data.sources.coco import read_coco
+from lib.data.sources.cvat import read_cvat
+from lib.data.sources.fiftyone import read_fiftyone
+from lib.data.sources.json_files import kind_of_json
+from lib.data.sources.label_studio import KEYS_OF_ROWS, read_label_studio
+from lib.data.sources.records import read_records
+from lib.data.sources.tables.images import read_image_table
+from lib.data.sources.tables.multi_hot import read_multi_hot_table
+from lib.data.sources.tables.objects import read_object_table
+from lib.data.sources.tables.table import open_table
+from lib.data.sources.voc import read_voc, xml_files
+from lib.data.sources.yolo import read_yolo
 
 
 class Form(NamedTuple):
-    """A form of annotations: its name in messages, its test, its reader, which adds notes on how it
-    reads the source, and those of `SPECIAL_OPTIONS` that the reader heeds."""
+    """A form of annotations: its name in messages, the kind of its sources (see `_kind_of`), and
+    its reader, which prints how it reads a source.
+
+    `options` are the fields of `ReadOptions` that this form heeds, and not every form. A .json file
+    also has one of `keys`. Both are words with spaces between them.
+    """
 
     name: str
-    matches: Callable[[Path, ReadOptions], bool]
-    read: Callable[[Path, ReadOptions, list[str]], Iterator[Row]]
-    options: tuple[str, ...] = ()
+    kind: str
+    read: Callable[[Path, ReadOptions], list[AnnotatedImage]]
+    options: str = ""
+    keys: str = ""
 
 
-# the first form that matches a source reads it
+# the first form that fits a source reads it
 FORMS = (
     Form(
         "a CSV table with a row an object",
-        is_object_table,
+        "table of objects",
         read_object_table,
-        ("path_column", "labels_column", "blank_unknown"),
+        "path_column labels_column blank",
     ),
     Form(
         "a CSV table with a column a label",
-        is_multi_hot_table,
+        "table of marks",
         read_multi_hot_table,
-        ("path_column", "label_columns", "not_labels", "blank_unknown"),
+        "path_column label_columns not_labels blank",
     ),
     Form(
         "a CSV table with a row an image",
-        is_image_table,
+        "table of images",
         read_image_table,
-        ("path_column", "labels_column", "separator"),
+        "path_column labels_column separator",
     ),
-    Form("a COCO .json file", is_coco, read_coco),
-    Form("a Label Studio .json file", is_label_studio, read_label_studio, ("labels_column",)),
-    Form("FiftyOne's labels.json", is_fiftyone, read_fiftyone),
+    Form("a COCO .json file", ".json object", read_coco, keys="images annotations categories"),
+    Form(
+        "a Label Studio .json file",
+        ".json list",
+        read_label_studio,
+        "labels_column",
+        f"data {KEYS_OF_ROWS}",
+    ),
+    Form("FiftyOne's labels.json", ".json object", read_fiftyone, keys="labels"),
     Form(
         "a .jsonl file (Hugging Face's metadata.jsonl) or a .json list",
-        is_records,
+        ".json list",
         read_records,
-        ("path_column", "labels_column", "separator"),
+        "path_column labels_column separator",
     ),
-    Form("a YOLO data.yaml", is_yolo, read_yolo),
-    Form("a CVAT .xml file", is_cvat, read_cvat),
-    Form("a folder of VOC .xml files", is_voc, read_voc, ("recursive",)),
+    Form("a YOLO data.yaml", ".yaml", read_yolo),
+    Form("a CVAT .xml file", ".xml", read_cvat),
+    Form("a folder of VOC .xml files", "folder of .xml files", read_voc, "recursive"),
 )
-# the fields of `ReadOptions` that only some forms heed
-SPECIAL_OPTIONS = (
-    *("path_column", "labels_column", "label_columns", "not_labels", "separator"),
-    *("blank_unknown", "recursive"),
-)
+NAMES = ", ".join(form.name for form in FORMS)
 # files that stand for the folder that holds them
 FILES_OF_FOLDERS = (
     *("metadata.jsonl", "metadata.csv", "_annotations.coco.json", "_annotations.csv"),
     *("_classes.csv", "data.yaml", "data.yml", "labels.json", "annotations.xml", "result.json"),
     *("annotations/instances_default.json", "annotations.csv", "labels.csv"),
 )
-ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", ".yaml", ".yml")
-EXPORT = {
-    ".xlsx": "save it as CSV (UTF-8) in the spreadsheet program",
-    ".xls": "save it as CSV (UTF-8) in the spreadsheet program",
-    ".ods": "save it as CSV (UTF-8) in the spreadsheet program",
-    ".parquet": 'export it, for example: python -c "import pandas; '
-    "pandas.read_parquet('FILE').to_csv('FILE.csv', index=False)\"",
-    ".zip": "unpack it",
-    ".gz": "unpack it",
-    ".tar": "unpack it",
-}
+YAML = (".yaml", ".yml")
+ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", *YAML)
+REMEDIES = dict.fromkeys((".zip", ".gz", ".tar"), "unpack it") | dict.fromkeys(
+    (".xlsx", ".xls", ".ods", ".parquet"), "save it as CSV (UTF-8), by its program or by pandas"
+)
 
 
-def read_source(source: Path, options: ReadOptions | None = None) -> Annotations:
-    """Read annotations of any form; a folder may hold one of `FILES_OF_FOLDERS`, or folders train,
-    val and test with annotations each.
+def read_source(
+    source: Path, options: ReadOptions | None = None
+) -> tuple[list[AnnotatedImage], list[Form]]:
+    """Read annotations of any form, and say which; a folder may hold one of `FILES_OF_FOLDERS`, or
+    folders train, val and test with annotations each.
 
     Raises `UserError` for a source of no form, and for one without images.
     """
     options = options or ReadOptions()
-    found = Annotations("", [], [])
-    forms: list[Form] = []
-    parts = _parts(source, options)
+    parts = [(part, split, _form(part, options)) for part, split in _parts(source, options)]
+    forms = list(dict.fromkeys(form for _, _, form in parts if form))
+    if not forms:
+        raise UserError(f"{source}: {_why_not(source)}")
+    names = ", ".join(form.name for form in forms)
+    print_line(f"{source}: read as {names}")
     if source.is_dir() and len(parts) == 1 and parts[0][0] != source:
         others = [file.name for file in _annotation_files(source) if file != parts[0][0]]
-        found.notes += [f"{source}: not read: {', '.join(others[:6])}"] if others else []
-    for part, split in parts:
-        form = _form(part, options)
-        if form is None:
-            raise UserError(f"{source}: {_why_not(source, options)}")
-        forms.append(form)
-        notes: list[str] = []
-        for row in form.read(part, options, notes):
-            found.rows.append(row if row.split or not split else row._replace(split=split))
-        found.notes += [f"{part}: {note}" for note in notes]
-    found.form = ", ".join(dict.fromkeys(form.name for form in forms))
-    found.heeded = {name for form in forms for name in form.options}
-    if not found.rows:
-        raise UserError(f"{source}: names no image (read as {found.form})")
-    return found
+        if others:
+            print_line(f"{source}: not read: {', '.join(others[:6])}")
+    images = []
+    for part, split, form in parts:
+        for image in form.read(part, options) if form else ():
+            image.split = image.split or split
+            images.append(image)
+    if not images:
+        raise UserError(f"{source}: names no image (read as {names})")
+    return images, forms
 
 
-def _parts(source: Path, options: ReadOptions) -> list[tuple[Path, str | None]]:
+def _form(source: Path, options: ReadOptions) -> Form | None:
+    kind, keys = _kind_of(source, options)
+    fitting = (form for form in FORMS if form.kind == kind)
+    return next((form for form in fitting if not form.keys or keys & {*form.keys.split()}), None)
+
+
+def _kind_of(source: Path, options: ReadOptions) -> tuple[str, set[str]]:
+    """The kind of a source, and the keys of a .json file."""
+    ending = source.suffix.lower()
+    if source.is_dir():
+        has_files = any(True for _ in xml_files(source, options.recursive))
+        return "folder of .xml files" if has_files else "folder", set()
+    if not source.is_file():
+        return "nothing", set()
+    if ending == ".json":
+        return kind_of_json(source)
+    if ending in (".csv", ".tsv"):
+        return open_table(source, options).kind, set()
+    others = {".jsonl": ".json list", ".ndjson": ".json list", ".yml": ".yaml"}
+    return others.get(ending, ending), set()
+
+
+def _parts(source: Path, options: ReadOptions) -> Sequence[tuple[Path, str | None]]:
     """The sources that make up a source, and the split of each."""
     if not source.is_dir():
         return [(source, None)]
     if found := [source / name for name in FILES_OF_FOLDERS if (source / name).is_file()]:
         return [(found[0], None)]
-    if is_voc(source, replace(options, recursive=False)):
+    if any(True for _ in xml_files(source, recursive=False)):
         return [(source, None)]
-    parts: list[tuple[Path, str | None]] = []
-    for folder in sorted(path for path in source.iterdir() if path.is_dir()):
-        if split := SPLIT_NAMES.get(folder.name.lower()):
-            parts += [(part, split) for part, _ in _parts(folder, options)]
-    if parts := [one for one in parts if _form(one[0], options)]:
+    parts = [
+        (part, split)
+        for folder in sorted(path for path in source.iterdir() if path.is_dir())
+        if (split := SPLIT_NAMES.get(folder.name.lower()))
+        for part, _ in _parts(folder, options)
+        if _form(part, options)
+    ]
+    if parts:
         return parts
-    if is_voc(source, options):
-        return [(source, None)]
     files = _annotation_files(source)
-    yaml = [file for file in files if file.suffix.lower() in (".yaml", ".yml")]
-    if not yaml and _has_yolo_folders(source):
-        return [(source, None)]
-    only = yaml if len(yaml) == 1 else files
-    return [(only[0] if len(only) == 1 else source, None)]
+    yaml = [file for file in files if file.suffix.lower() in YAML]
+    files = yaml if len(yaml) == 1 else files
+    is_folder = len(files) != 1 or _form(source, options) or (_is_yolo_folder(source) and not yaml)
+    return [(source if is_folder else files[0], None)]
 
 
-def _has_yolo_folders(source: Path) -> bool:
+def _is_yolo_folder(source: Path) -> bool:
     return (source / "images").is_dir() and (source / "labels").is_dir()
 
 
@@ -153,37 +177,27 @@ def _annotation_files(folder: Path) -> list[Path]:
     return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
 
 
-def _form(source: Path, options: ReadOptions) -> Form | None:
-    return next((form for form in FORMS if form.matches(source, options)), None)
-
-
-def _why_not(source: Path, options: ReadOptions) -> str:
+def _why_not(source: Path) -> str:
     """Why a source is of no form, and what to do."""
     if not source.exists():
         return "no such file or folder"
-    if remedy := EXPORT.get(source.suffix.lower()):
+    if remedy := REMEDIES.get(source.suffix.lower()):
         return f"a {source.suffix} file is not read; {remedy}"
-    if source.is_dir() and any(source.glob("*/*.[xX][mM][lL]")):
+    if not source.is_dir():
+        kind, keys = _kind_of(source, ReadOptions())
+        has = f"a {kind} with {', '.join(sorted(keys)[:8])}, " if keys else ""
+        return f"{has}in no form that is read: {NAMES}"
+    if any(source.glob("*/*.[xX][mM][lL]")):
         return "has .xml files in sub-folders only; --recursive reads them"
-    if _has_yolo_folders(source):
+    if _is_yolo_folder(source):
         return "looks like a YOLO data set without data.yaml: write one with train, val and names"
-    if keys := sorted(keys_of(source) or ()):
-        return f"JSON with the keys {', '.join(keys[:8])}; expected a form of {JSON_FORMS}"
-    if source.is_dir():
-        if files := [file.name for file in _annotation_files(source)]:
-            if len(files) == 1:
-                return f"holds {files[0]}, which is in no form that is read: {_NAMES}"
-            return f"holds several annotation files ({', '.join(files[:6])}): pass one of them"
-        names = ", ".join(sorted(path.name for path in source.iterdir())[:6])
-        return (
-            f"a folder without annotations ({names or 'empty'}); for images alone, write a table "
-            "with a line path,labels for each"
-        )
-    return f"not understood; expected {_NAMES}"
-
-
-_NAMES = ", ".join(form.name for form in FORMS)
-JSON_FORMS = (
-    "COCO (images, annotations, categories), FiftyOne (classes, labels), or a list of records or "
-    "of Label Studio's tasks"
-)
+    files = [file.name for file in _annotation_files(source)]
+    if len(files) > 1:
+        return f"holds several annotation files ({', '.join(files[:6])}): pass one of them"
+    if files:
+        return f"holds {files[0]}, in no form that is read: {NAMES}"
+    names = ", ".join(sorted(path.name for path in source.iterdir())[:6])
+    return (
+        f"a folder without annotations ({names or 'empty'}); for images alone, write a table with "
+        "a line path,labels for each"
+    )

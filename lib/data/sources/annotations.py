@@ -3,11 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.lists import UNKNOWN
-from lib.data.sources.cells import split_labels
 
 # keys and column names of an image's file and of its labels, in lower case; the first one counts
 PATH_NAMES = (
@@ -18,16 +18,8 @@ LABEL_NAMES = (
     *("labels", "label", "tags", "finding labels", "class", "classes", "genre", "genres"),
     *("categories", "category", "choices", "choice", "class_name", "label_name", "category_name"),
 )
-SPLIT_NAMES = {
-    "train": "train",
-    "training": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-}
+SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
 
 
 @dataclass(frozen=True)
@@ -43,98 +35,84 @@ class ReadOptions:
     label_columns: Sequence[str] = ()
     not_labels: Sequence[str] = ()
     separator: str | None = None
-    blank_unknown: bool = False
+    blank: str = "no"
     group: str | None = None
     recursive: bool = False
     skip_missing: bool = False
 
 
-@dataclass
+@dataclass(slots=True)
 class AnnotatedImage:
     """One image: its path, its labels, and its objects `{label, box [x0, y0, x1, y1], difficult}`.
 
     `difficult` labels of test images are marked in `ignore.npy`, `unknown` ones written `?label`.
     Images of one `group` stay in one split. `other_paths` are tried where there is no file at
     `path`; `listed` is the path that the source names. Boxes are in pixels, or in fractions of a
-    side; `size` is the picture's width and height as the source says.
+    side; `size` is the picture's width and height as the source says. `split` is train, val, test,
+    or None where the source names none; `position` is the place in the source, for errors.
     """
 
     path: str
-    labels: Iterable[str]
-    difficult: Iterable[str] = ()
-    unknown: Iterable[str] = ()
+    labels: list[str] = field(default_factory=list)
+    difficult: list[str] = field(default_factory=list)
+    unknown: list[str] = field(default_factory=list)
     objects: list[dict[str, Any]] = field(default_factory=list)
     group: str | None = None
     other_paths: Sequence[str] = ()
     listed: str = ""
     size: tuple[int, int] | None = None
     has_fractions: bool = False
+    split: str | None = None
+    position: str = ""
+
+    @property
+    def named(self) -> list[str]:
+        """All labels that it has, or may have."""
+        return [*self.labels, *self.difficult, *self.unknown]
+
+    def add(self, label: str, box: list[float] | None = None, is_difficult: bool = False) -> None:
+        """Add an object; one without a box gives its label only. A label is difficult if all of its
+        objects are."""
+        if box:
+            self.objects.append({"label": label, "box": box, "difficult": is_difficult})
+        if label in self.labels or (is_difficult and label in self.difficult):
+            return
+        (self.difficult if is_difficult else self.labels).append(label)
+        if not is_difficult and label in self.difficult:
+            self.difficult.remove(label)
+
+    def add_names(self, names: Iterable[str]) -> None:
+        """Add labels, of which `?label` is unknown.
+
+        Raises `UserError` for a label that is both known and unknown.
+        """
+        for name in names:
+            label = name.strip().removeprefix(UNKNOWN).strip()
+            found = self.unknown if name.strip().startswith(UNKNOWN) else self.labels
+            if name.strip() and label not in found:
+                found.append(label)
+        self.require_consistent(self.position)
+
+    def require_consistent(self, position: str) -> None:
+        """Raise `UserError`, naming `position`, for a label that is both known and unknown."""
+        if both := sorted({*self.labels} & {*self.unknown}):
+            raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
 
 
-class Row(NamedTuple):
-    """One image, its split (train, val, test, or None if the source names none), and its position
-    in the source, for errors."""
-
-    image: AnnotatedImage
-    split: str | None
-    position: str
-
-
-@dataclass
-class Annotations:
-    """The images of a source, the form in which it was read, notes on how, and the options that
-    this form heeds."""
-
-    form: str
-    rows: list[Row]
-    notes: list[str]
-    heeded: set[str] = field(default_factory=set)
-
-
-def image_paths(name: str, options: ReadOptions, folders: Sequence[Path]) -> list[str]:
-    """Where the file `name` may be, the likeliest path first: below `options.images`, otherwise in
-    each of `folders`. Windows' `\\` becomes `/`."""
-    name = name.strip().replace("\\", "/")
-    places = [options.images] if options.images else folders
-    return list(dict.fromkeys((folder / name).as_posix() for folder in places))
-
-
-def image_of(
-    paths: Sequence[str], labels: Iterable[str], position: str, **others: Any
+def image_at(
+    names: Iterable[str], options: ReadOptions, folders: Sequence[Path], position: str
 ) -> AnnotatedImage:
-    """An image whose file is at one of `paths`; `?label` is unknown.
+    """The image whose file has one of `names`, the likeliest first: below `options.images`,
+    otherwise in each of `folders`. Windows' `\\` becomes `/`.
 
-    Raises `UserError`, naming `position`, for a label that is both known and unknown.
+    Raises `UserError`, naming `position`, for empty names.
     """
-    names = dict.fromkeys(label.strip() for label in labels if label.strip())
-    unknown = [name[len(UNKNOWN) :].strip() for name in names if name.startswith(UNKNOWN)]
-    known = [name for name in names if not name.startswith(UNKNOWN)]
-    if both := sorted(set(known) & set(unknown)):
-        raise UserError(f"{position}: label {both[0]!r} is both known and unknown")
-    return AnnotatedImage(paths[0], known, unknown=unknown, other_paths=tuple(paths[1:]), **others)
-
-
-def text_row(
-    path: str,
-    labels: str | Sequence[str],
-    split: object,
-    options: ReadOptions,
-    folders: Sequence[Path],
-    position: str,
-    group: str | None = None,
-) -> Row:
-    """A row from text; several labels in one text are read by `split_labels`.
-
-    Raises `UserError` for an empty path and a split that is none.
-    """
-    if not path.strip():
+    places = [options.images] if options.images else folders
+    texts = [name.strip().replace("\\", "/") for name in names if name.strip()]
+    paths = [(place / text).as_posix() for text in texts for place in places]
+    if not paths:
         raise UserError(f"{position}: no path")
-    if isinstance(labels, str):
-        labels = split_labels(labels, options.separator)
-    paths = image_paths(path, options, folders)
-    return Row(
-        image_of(paths, labels, position, group=group), split_name(split, position), position
-    )
+    return AnnotatedImage(paths[0], other_paths=paths[1:], position=position)
 
 
 def split_name(split: object, position: str) -> str | None:
@@ -150,45 +128,36 @@ def split_name(split: object, position: str) -> str | None:
     return name
 
 
-def without_repeats(rows: Sequence[Row], notes: list[str]) -> list[Row]:
-    """Rows without those that say the same of the same image as an earlier one."""
-    kept: dict[tuple[object, ...], Row] = {}
-    for row in rows:
-        image = row.image
-        kept.setdefault((image.path, row.split, *image.labels, "?", *image.unknown), row)
-    if len(kept) < len(rows):
-        notes.append(f"left out: {len(rows) - len(kept)} rows that repeat another one")
-    return list(kept.values())
-
-
-def note_unused(names: Iterable[str], rows: Iterable[Row], notes: list[str]) -> None:
-    """Note the labels that the source names, and no image of it has."""
-    images = [row.image for row in rows]
-    used = {label for one in images for label in (*one.labels, *one.difficult, *one.unknown)}
-    if unused := [name for name in dict.fromkeys(names) if name not in used]:
-        more = f", and {len(unused) - 10} more" if len(unused) > 10 else ""
-        notes.append(f"labels that no image of it has: {', '.join(unused[:10])}{more}")
-
-
-def joined(rows: Iterable[Row]) -> list[Row]:
-    """Rows of the same image as one, with the labels and objects of all.
+def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
+    """Images of the same file as one, with the labels and objects of all.
 
     Raises `UserError` where they contradict each other.
     """
-    first: dict[str, Row] = {}
-    for row in rows:
-        earlier = first.setdefault(row.image.path, row)
-        if earlier is row:
+    first: dict[str, AnnotatedImage] = {}
+    for one in images:
+        image = first.setdefault(one.path, one)
+        if image is one:
             continue
-        if earlier.split != row.split:
+        if image.split != one.split:
             raise UserError(
-                f"{row.position}: {row.image.path} is in {row.split or 'no split'} here, and in "
-                f"{earlier.split or 'no split'} at {earlier.position}"
+                f"{one.position}: {one.path} is in {one.split or 'no split'} here, and in "
+                f"{image.split or 'no split'} at {image.position}"
             )
-        image = earlier.image
-        image.labels = list(dict.fromkeys([*image.labels, *row.image.labels]))
-        image.unknown = list(dict.fromkeys([*image.unknown, *row.image.unknown]))
-        image.objects = [*image.objects, *row.image.objects]
-        if both := sorted(set(image.labels) & set(image.unknown)):
-            raise UserError(f"{row.position}: label {both[0]!r} is both known and unknown")
+        image.labels = list(dict.fromkeys([*image.labels, *one.labels]))
+        image.unknown = list(dict.fromkeys([*image.unknown, *one.unknown]))
+        image.objects += one.objects
+        image.require_consistent(one.position)
     return list(first.values())
+
+
+def print_unused(names: Iterable[str], images: Iterable[AnnotatedImage], file: Path) -> None:
+    """Print the labels that the source names, and no image of it has."""
+    used = {label for one in images for label in one.named}
+    if unused := [name for name in dict.fromkeys(names) if name not in used]:
+        print_line(f"{file}: labels that no image of it has: {shortened(unused, 10)}")
+
+
+def shortened(texts: Sequence[str], most: int) -> str:
+    """The first `most` of `texts`, and how many more there are."""
+    more = f", and {len(texts) - most} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more

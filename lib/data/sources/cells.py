@@ -1,18 +1,23 @@
-"""Text of one cell or value: several labels, a mark of 0 or 1, a box."""
+"""Text of one cell or value: several labels, a mark of 0 or 1, numbers, a box."""
 
 import ast
 import json
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from lib.common.errors import UserError
+
 SEPARATORS = ",;|"
+Mark = bool | None | str
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
-YES = frozenset(("1", "true", "yes", "y", "t", "x"))
-NO = frozenset(("0", "false", "no", "n", "f"))
-BLANKS = frozenset(("", "nan", "na", "n/a", "none", "null"))
-UNKNOWN_MARKS = frozenset(("-1", "u", "?", "unknown", "uncertain"))
+MARKS: dict[str, Mark] = (
+    dict.fromkeys("1 true yes y t x".split(), True)
+    | dict.fromkeys("0 false no n f".split(), False)
+    | dict.fromkeys("-1 u ? unknown uncertain".split())
+    | dict.fromkeys(("", "nan", "na", "n/a", "none", "null"), "")
+)
 
 
 def split_labels(text: str, separator: str | None = None) -> list[str]:
@@ -61,30 +66,52 @@ def texts(values: Sequence[Any]) -> list[str] | None:
     ]
 
 
-def mark(text: str) -> bool | None | str:
+def mark(text: str) -> Mark:
     """True and False for a yes and a no, None for what is uncertain, and "" for a blank cell.
 
-    Raises `ValueError` for another text.
+    Raises `KeyError` for another text.
     """
-    value = text.strip().lower()
-    if value.endswith(".0"):  # as pandas writes 0 and 1 of a column with blanks
-        value = value[:-2]
-    if value in YES:
-        return True
-    if value in NO:
-        return False
-    if value in UNKNOWN_MARKS:
-        return None
-    if value in BLANKS:
-        return ""
-    raise ValueError(text)
+    # pandas writes 1.0 and 0.0 in a column with blanks
+    return MARKS[text.strip().lower().removesuffix(".0")]
 
 
-def finite(text: Any) -> float:
-    """A number in pixels; raises `ValueError` for another text, infinity, or a huge one."""
+def finite(text: Any) -> int | float:
+    """A number of pixels, whole where it is; raises `ValueError` for another text, infinity, or a
+    huge one."""
     if isinstance(text, bool) or not isinstance(text, (str, int, float)):
         raise ValueError(text)
     value = float(text)
     if not math.isfinite(value) or abs(value) > 1e8:
         raise ValueError(text)
-    return value
+    return int(value) if value.is_integer() else value
+
+
+def corners(box: Any, position: str) -> list[float]:
+    """`x, y, width, height` as a box `[x0, y0, x1, y1]`; raises `UserError`, naming `position`."""
+    try:
+        x, y, width, height = map(finite, box)
+    except (TypeError, ValueError):
+        raise UserError(f"{position}: bbox is not x, y, width and height in pixels") from None
+    return [x, y, round(x + width, 3), round(y + height, 3)]
+
+
+def around(points: Iterable[Iterable[Any]]) -> list[float]:
+    """The box around points (x, y); raises `TypeError` or `ValueError` for other values."""
+    horizontal, vertical = zip(*((finite(x), finite(y)) for x, y in points), strict=True)
+    return [min(horizontal), min(vertical), max(horizontal), max(vertical)]
+
+
+def picture_size(width: Any, height: Any, position: str | None = None) -> tuple[int, int] | None:
+    """A picture's width and height in pixels; None where one of them is missing or 0.
+
+    Raises `UserError`, naming `position`, for other texts; without a position they are as missing.
+    """
+    try:
+        sides = int(finite(width)), int(finite(height))
+    except ValueError:
+        if position and width and height:
+            raise UserError(
+                f"{position}: width {width!r}, height {height!r}: expected pixels"
+            ) from None
+        return None
+    return sides if min(sides) > 0 else None

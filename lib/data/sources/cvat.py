@@ -2,122 +2,95 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from xml.etree.ElementTree import Element
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import SPLIT_NAMES, ReadOptions, Row, image_of, image_paths
-from lib.data.sources.cells import finite
+from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions, image_at
+from lib.data.sources.cells import around, finite, picture_size
 from lib.data.sources.voc import read_xml
 
 BOXLESS = ("polyline", "points", "cuboid", "skeleton")
-SHAPES = {"box", "polygon", "polyline", "points", "ellipse", "cuboid", "mask", "skeleton"}
+SHAPES = {"tag", "box", "polygon", "ellipse", "mask", *BOXLESS}
 
 
-def is_cvat(source: Path, options: ReadOptions) -> bool:
-    """Whether `source` is an .xml file."""
-    return source.suffix.lower() == ".xml" and source.is_file()
-
-
-def read_cvat(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
-    """A row for each image: tags and shapes give labels, boxes and polygons also boxes."""
+def read_cvat(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
+    """The images of a file: tags and shapes give labels, boxes and polygons also boxes."""
     root = read_xml(file)
-    if root.tag == "annotation":
-        raise UserError(f"{file}: one file of VOC's form: pass the folder with all of them")
     if root.tag != "annotations" or root.find("image") is None:
-        found = "tracks: a video" if root.find("track") is not None else f"a <{root.tag}>"
         raise UserError(
-            f"{file}: expected <annotations> with <image> (read as CVAT's), found {found}; export "
-            'it from CVAT as "CVAT for images 1.1"'
+            f"{file}: expected <annotations> with <image> (read as CVAT's), found <{root.tag}>: "
+            'export it from CVAT as "CVAT for images 1.1"; of VOC, pass the folder with all files'
         )
+    images = []
     subsets: Counter[str] = Counter()
     for number, element in enumerate(root.iter("image")):
         position = f"{file}: image {number + 1} ({element.get('name', 'without a name')})"
-        name = element.get("name", "").strip()
-        if not name:
-            raise UserError(f"{position}: expected an attribute name")
-        subset = element.get("subset", "").strip().lower()
-        if subset not in SPLIT_NAMES and subset:
-            subsets[subset] += 1
-        labels, objects = _labels(element, position)
-        folders = [file.parent / "images" / element.get("subset", "").strip()]
-        folders += [file.parent, file.parent / "images"]
-        paths = image_paths(name, options, folders)
-        if options.images and subset:
-            paths.insert(0, (options.images / element.get("subset", "").strip() / name).as_posix())
-        image = image_of(paths, labels, position)
-        image.objects, image.size = objects, _size(element, position)
-        yield Row(image, SPLIT_NAMES.get(subset), position)
+        name, subset = (element.get(key, "").strip() for key in ("name", "subset"))
+        folders = [file.parent / "images" / subset, file.parent, file.parent / "images"]
+        names = [f"{subset}/{name}", name] if options.images and name and subset else [name]
+        image = image_at(names, options, folders, position)
+        shapes = [shape for shape in element if shape.tag in SHAPES]
+        image.add_names([_label(shape, position) for shape in shapes])
+        image.objects = [
+            {"label": _label(shape, position), "box": box, "difficult": False}
+            for shape in shapes
+            if (box := _box(shape, position))
+        ]
+        image.size = picture_size(element.get("width"), element.get("height"), position)
+        image.split = SPLIT_NAMES.get(subset.lower())
+        subsets[subset.lower()] += not image.split
+        images.append(image)
     if attributes := len(root.findall("image/*/attribute")):
-        notes.append(f"left out: {attributes} attributes of labels")
-    shapes = Counter(element.tag for element in root.iterfind("image/*") if element.tag in BOXLESS)
-    for tag, count in shapes.items():
-        notes.append(f"{count} {tag}: labels without a box")
+        print_line(f"{file}: left out: {attributes} attributes of labels")
+    boxless = Counter(shape.tag for shape in root.iterfind("image/*") if shape.tag in BOXLESS)
+    for tag, count in boxless.items():
+        print_line(f"{file}: {count} {tag}: labels without a box")
     for subset, count in subsets.items():
-        notes.append(f"subset {subset!r}: {count} images without a split")
+        if subset and count:
+            print_line(f"{file}: subset {subset!r}: {count} images without a split")
+    return images
 
 
-def _labels(image: Element, position: str) -> tuple[list[str], list[dict[str, Any]]]:
-    labels: list[str] = []
-    objects = []
-    for element in image:
-        if element.tag != "tag" and element.tag not in SHAPES:
-            continue
-        label = element.get("label", "").strip()
-        if not label:
-            raise UserError(f"{position}: <{element.tag}>: empty label")
-        labels.append(label)
-        try:
-            box = _box(element)
-        except (TypeError, ValueError):
-            raise UserError(
-                f"{position}: <{element.tag}> {label}: its coordinates are not numbers of pixels"
-            ) from None
-        if box:
-            box = [int(edge) if edge.is_integer() else edge for edge in box]
-            objects.append({"label": label, "box": box, "difficult": False})
-    return labels, objects
+def _label(shape: Element, position: str) -> str:
+    label = shape.get("label", "").strip()
+    if not label:
+        raise UserError(f"{position}: <{shape.tag}>: empty label")
+    return label
 
 
-def _box(element: Element) -> list[float] | None:
+def _box(shape: Element, position: str) -> list[float] | None:
     """The box around a shape; None where a shape has no area."""
 
-    def number(name: str) -> float:
-        return finite(element.get(name))
+    def numbers(*names: str) -> list[float]:
+        return [finite(shape.get(name)) for name in names]
 
-    if element.tag == "box":
-        left, top, right, bottom = (number(edge) for edge in ("xtl", "ytl", "xbr", "ybr"))
-        turn = math.radians(finite(element.get("rotation", "0")))
-        return _around_turned(
-            (left + right) / 2, (top + bottom) / 2, right - left, bottom - top, turn
-        )
-    if element.tag == "polygon":
-        pairs = [point.split(",") for point in element.get("points", "").split(";")]
-        horizontal, vertical = zip(*((finite(x), finite(y)) for x, y in pairs), strict=True)
-        return [min(horizontal), min(vertical), max(horizontal), max(vertical)]
-    if element.tag == "ellipse":
-        x, y, rx, ry = (number(name) for name in ("cx", "cy", "rx", "ry"))
-        return [x - rx, y - ry, x + rx, y + ry]
-    if element.tag == "mask":
-        left, top, width, height = (number(name) for name in ("left", "top", "width", "height"))
-        return [left, top, left + width, top + height]
+    try:
+        if shape.tag == "box":
+            x0, y0, x1, y1 = numbers("xtl", "ytl", "xbr", "ybr")
+            turn = math.radians(finite(shape.get("rotation", "0")))
+            return _around_turned(x0, y0, x1, y1, turn)
+        if shape.tag == "polygon":
+            return around(point.split(",") for point in shape.get("points", "").split(";"))
+        if shape.tag == "ellipse":
+            x, y, across, down = numbers("cx", "cy", "rx", "ry")
+            return [x - across, y - down, x + across, y + down]
+        if shape.tag == "mask":
+            left, top, width, height = numbers("left", "top", "width", "height")
+            return [left, top, left + width, top + height]
+    except (TypeError, ValueError):
+        raise UserError(
+            f"{position}: <{shape.tag}> {shape.get('label')}: its coordinates are not numbers of "
+            "pixels"
+        ) from None
     return None
 
 
-def _around_turned(x: float, y: float, width: float, height: float, turn: float) -> list[float]:
-    """The box around a rectangle that is turned by `turn` radians about its centre (x, y)."""
+def _around_turned(x0: float, y0: float, x1: float, y1: float, turn: float) -> list[float]:
+    """The box around a box that is turned by `turn` radians about its centre."""
+    x, y, width, height = (x0 + x1) / 2, (y0 + y1) / 2, x1 - x0, y1 - y0
     cos, sin = abs(math.cos(turn)), abs(math.sin(turn))
     horizontal, vertical = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
     edges = [x - horizontal, y - vertical, x + horizontal, y + vertical]
     return [round(edge, 3) for edge in edges]
-
-
-def _size(image: Element, position: str) -> tuple[int, int] | None:
-    if image.get("width") is None or image.get("height") is None:
-        return None
-    try:
-        return int(finite(image.get("width"))), int(finite(image.get("height")))
-    except ValueError:
-        raise UserError(f"{position}: width and height are not numbers of pixels") from None

@@ -1,22 +1,15 @@
 """FiftyOne's export of classifications: `labels.json`, with the images in `data/` beside it."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.sources.annotations import ReadOptions, Row, image_of, image_paths, note_unused
-from lib.data.sources.json_files import keys_of
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at, print_unused
 
 
-def is_fiftyone(source: Path, options: ReadOptions) -> bool:
-    """Whether `source` is a .json file with this form's keys."""
-    return "labels" in (keys_of(source) or ())
-
-
-def read_fiftyone(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
-    """A row for each entry of `labels`: file name without ending -> one label or several, each a
+def read_fiftyone(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
+    """An image for each entry of `labels`: file name without ending -> one label or several, each a
     name, its number among `classes`, or `{"label": ...}`; null is no label."""
     content = decode_json(file, dict[str, Any])
     classes, entries = content.get("classes") or [], content["labels"]
@@ -25,17 +18,15 @@ def read_fiftyone(file: Path, options: ReadOptions, notes: list[str]) -> Iterato
             f'{file}: expected {{"classes": [...], "labels": {{name: label, ...}}}} (read as an '
             "export of FiftyOne)"
         )
-    rows = []
+    images = []
     for name, value in entries.items():
-        position = f"{file}: labels[{name!r}]"
+        names = [name, f"data/{name}"] if options.images else [f"data/{name}"]
+        image = image_at(names, options, (file.parent,), f"{file}: labels[{name!r}]")
         values = value if isinstance(value, list) else [] if value is None else [value]
-        labels = [_label(one, classes, position) for one in values]
-        paths = image_paths(f"data/{name}", options, (file.parent,))
-        if options.images:
-            paths = [(options.images / name).as_posix(), *paths]
-        rows.append(Row(image_of(paths, labels, position), None, position))
-    note_unused((one for one in classes if isinstance(one, str)), rows, notes)
-    return iter(rows)
+        image.add_names([_label(one, classes, image.position) for one in values])
+        images.append(image)
+    print_unused((one for one in classes if isinstance(one, str)), images, file)
+    return images
 
 
 def _label(value: Any, classes: list[Any], position: str) -> str:

@@ -1,4 +1,4 @@
-"""Which form a .json file has: a list, or an object with certain keys."""
+"""Which form a .json file has: an object with certain keys, or a list of such objects."""
 
 from pathlib import Path
 
@@ -7,29 +7,16 @@ import msgspec
 from lib.common.readers import decode_json
 
 
-def is_json(source: Path) -> bool:
-    """Whether `source` is a .json file."""
-    return source.suffix.lower() == ".json" and source.is_file()
-
-
-def keys_of(source: Path) -> set[str] | None:
-    """The keys of the object in a .json file; None for a list, and for another file.
+def kind_of_json(file: Path) -> tuple[str, set[str]]:
+    """The kind of a .json file, and the keys of its object, or of the first one of its list.
 
     Raises `UserError` for what is no JSON.
     """
-    if not is_json(source):
-        return None
-    value = decode_json(source, dict[str, msgspec.Raw] | list[msgspec.Raw])
-    return set(value) if isinstance(value, dict) else None
-
-
-def keys_of_first(source: Path) -> set[str]:
-    """The keys of the first object of the list in a .json file; none where there is no such."""
-    if not is_json(source):
-        return set()
-    value = decode_json(source, dict[str, msgspec.Raw] | list[msgspec.Raw])
+    content = decode_json(file, dict[str, msgspec.Raw] | list[msgspec.Raw])
+    if isinstance(content, dict):
+        return ".json object", set(content)
     try:
-        first = msgspec.json.decode(value[0]) if isinstance(value, list) and value else None
+        first = msgspec.json.decode(content[0]) if content else None
     except (msgspec.DecodeError, RecursionError):
         first = None
-    return set(first) if isinstance(first, dict) else set()
+    return ".json list", set(first) if isinstance(first, dict) else set()

@@ -5,36 +5,30 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json, numbered_lines
 from lib.data.sources.annotations import (
     LABEL_NAMES,
     PATH_NAMES,
     SPLIT_NAMES,
+    AnnotatedImage,
     ReadOptions,
-    Row,
-    text_row,
+    image_at,
+    split_name,
 )
-from lib.data.sources.cells import finite, texts
-from lib.data.sources.json_files import is_json, keys_of
+from lib.data.sources.cells import corners, split_labels, texts
 
 OBJECT_NAMES = (*LABEL_NAMES, "category_id", "name")
 
 
-def is_records(source: Path, options: ReadOptions) -> bool:
-    """Whether `source` is a .jsonl file, or a .json file with a list."""
-    lines = source.suffix.lower() in (".jsonl", ".ndjson") and source.is_file()
-    return lines or (is_json(source) and keys_of(source) is None)
-
-
-def read_records(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
+def read_records(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """Records of `{"file_name": ..., "labels": [...]}` (or one text), perhaps with "split", or with
     `"objects": {"bbox": [[x, y, width, height]], "categories": [...]}`.
 
     Files that lie in folders named train, val or test belong to these splits.
     """
-    folders = (file.parent, Path())
-    rows, labelled = [], 0
+    images, folders, labelled = [], [], False
     for position, record in _records(file):
         path = _first(record, options.path_column, PATH_NAMES)
         if not isinstance(path, str):
@@ -42,35 +36,32 @@ def read_records(file: Path, options: ReadOptions, notes: list[str]) -> Iterator
                 f'{position}: expected {{"file_name": ..., "labels": [...]}}, found the keys '
                 f"{_keys(record)}; --path-column names the one of the image file"
             )
+        image = image_at([path], options, (file.parent, Path()), position)
         labels = _first(record, options.labels_column, LABEL_NAMES)
-        objects = _objects(record["objects"], position) if record.get("objects") else []
-        labelled += labels is not None or "objects" in record
-        listed = labels if isinstance(labels, str) else _texts(labels)
-        if listed is None:
-            raise UserError(f"{position}: labels must be text or a list of texts")
-        group = _first(record, options.group, ()) if options.group else None
-        group = None if group is None else str(group)
-        row = text_row(path, listed, record.get("split"), options, folders, position, group)
-        found = [label for label, _ in objects]
-        row.image.labels = list(dict.fromkeys([*row.image.labels, *found]))
-        row.image.objects = [
-            {"label": label, "box": box, "difficult": False} for label, box in objects if box
-        ]
-        rows.append((row, path.replace("\\", "/").split("/")[0].lower()))
-    if rows and not labelled:
+        labelled |= labels is not None or "objects" in record
+        image.add_names(_labels(labels, options, position))
+        image.split = split_name(record.get("split"), position)
+        if record.get("objects"):
+            _add_objects(image, record["objects"])
+        if options.group and (group := _first(record, options.group, ())) is not None:
+            image.group = str(group)
+        images.append(image)
+        folders.append(path.replace("\\", "/").split("/")[0].lower())
+    if images and not labelled:
         raise UserError(
             f"{position}: no labels; its keys are {_keys(record)}; --labels-column names the one "
             "of the labels"
         )
-    if all(row.split is None and folder in SPLIT_NAMES for row, folder in rows):
-        notes.append("split by the first folder of each file name")
-        return iter([row._replace(split=SPLIT_NAMES[folder]) for row, folder in rows])
-    return iter([row for row, _ in rows])
+    if not any(one.split for one in images) and set(folders) <= SPLIT_NAMES.keys():
+        print_line(f"{file}: split by the first folder of each file name")
+        for image, folder in zip(images, folders, strict=True):
+            image.split = SPLIT_NAMES[folder]
+    return images
 
 
 def _records(file: Path) -> Iterator[tuple[str, Any]]:
     """Each record and its position."""
-    if is_json(file):
+    if file.suffix.lower() == ".json":
         for number, record in enumerate(decode_json(file, list[Any])):
             yield f"{file}: [{number}]", record
         return
@@ -95,16 +86,19 @@ def _first(record: Any, given: str | None, usual: Sequence[str]) -> Any:
     return next((lower[name] for name in names if lower.get(name) is not None), None)
 
 
-def _texts(labels: Any) -> list[str] | None:
-    """A list of labels as texts; a number alone is one label, null is none."""
-    if isinstance(labels, list):
-        return texts(labels)
-    return texts([labels]) if labels is not None else []
+def _labels(labels: Any, options: ReadOptions, position: str) -> list[str]:
+    """Labels of a text or a list; a number alone is one label, null is none."""
+    if isinstance(labels, str):
+        return split_labels(labels, options.separator)
+    values = labels if isinstance(labels, list) else [] if labels is None else [labels]
+    if (found := texts(values)) is None:
+        raise UserError(f"{position}: labels must be text or a list of texts")
+    return found
 
 
-def _objects(value: Any, position: str) -> list[tuple[str, list[float] | None]]:
-    """The labels and boxes of `{"bbox": [...], "categories": [...]}`, or of a list with an object
-    for each."""
+def _add_objects(image: AnnotatedImage, value: Any) -> None:
+    """Add the labels and boxes of `{"bbox": [...], "categories": [...]}`, or of a list with an
+    object for each."""
     if isinstance(value, list) and all(isinstance(one, dict) for one in value):
         boxes = [one.get("bbox") for one in value]
         labels = texts([_first(one, None, OBJECT_NAMES) for one in value])
@@ -114,19 +108,8 @@ def _objects(value: Any, position: str) -> list[tuple[str, list[float] | None]]:
         labels = texts(found) if isinstance(found, list) else None
     if labels is None or not isinstance(boxes, list) or len(boxes) not in (0, len(labels)):
         raise UserError(
-            f'{position}: expected "objects": {{"bbox": [[x, y, width, height], ...], '
+            f'{image.position}: expected "objects": {{"bbox": [[x, y, width, height], ...], '
             '"categories": [...]} of equal lengths'
         )
-    boxes = boxes or [None] * len(labels)
-    return [
-        (label.strip(), _corners(box, position) if box else None)
-        for label, box in zip(labels, boxes, strict=True)
-    ]
-
-
-def _corners(box: Any, position: str) -> list[float]:
-    try:
-        x, y, width, height = (finite(edge) for edge in box)
-    except (TypeError, ValueError):
-        raise UserError(f"{position}: bbox is not x, y, width and height in pixels") from None
-    return [x, y, round(x + width, 3), round(y + height, 3)]
+    for label, box in zip(labels, boxes or [None] * len(labels), strict=True):
+        image.add(label.strip(), corners(box, image.position) if box else None)

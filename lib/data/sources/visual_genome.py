@@ -4,11 +4,46 @@ Each label takes the object name that was given to the most similar set of image
 C labels, K names.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
+from functools import cache
+from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 from scipy import sparse
+
+from lib.common.readers import decode_json
+from lib.data.lists import is_label
+
+
+class Object(msgspec.Struct, gc=False):  # millions, which hold no references
+    """An object of an image: its box in pixels, and its names, or its one name (version 1.0)."""
+
+    x: float
+    y: float
+    w: float
+    h: float
+    names: tuple[str, ...] | None = None
+    name: str | None = None
+
+    @property
+    def box(self) -> list[float]:
+        return [self.x, self.y, self.x + self.w, self.y + self.h]
+
+    @property
+    def labels(self) -> set[str]:
+        """The names that a label can have, in lower case."""
+        names = (self.name or "",) if self.names is None else self.names
+        return {name for text in names if (name := _label(text))}
+
+
+class Record(msgspec.Struct, gc=False):
+    """An image with its objects; version 1.0 of the file calls its number `id`."""
+
+    objects: tuple[Object, ...]
+    image_id: int | None = None
+    id: int | None = None
 
 
 class Name(NamedTuple):
@@ -19,13 +54,15 @@ class Name(NamedTuple):
     overlap: float
 
 
-def indicator_matrix(rows: Sequence[Iterable[int]], width: int) -> sparse.csr_array:
-    """Column numbers of N rows -> (N, width) of 0 and 1."""
-    columns = [sorted(set(row)) for row in rows]
-    starts = np.concatenate([[0], np.cumsum([len(row) for row in columns], dtype=np.int64)])
-    flat = np.fromiter((column for row in columns for column in row), np.int64, starts[-1])
-    ones = np.ones(len(flat), np.int64)
-    return sparse.csr_array((ones, flat, starts), shape=(len(rows), width))
+def read_objects(file: Path, images: Collection[str]) -> dict[str, tuple[Object, ...]]:
+    """The objects of the listed images, `NUMBER.jpg`, in any version of objects.json."""
+    listed = {Path(image).stem: image for image in images}
+    found: dict[str, tuple[Object, ...]] = {}
+    for record in decode_json(file, list[Record]):
+        number = record.id if record.image_id is None else record.image_id
+        if image := listed.get(str(number)):
+            found[image] = found.get(image, ()) + record.objects
+    return found
 
 
 def names_by_overlap(
@@ -36,18 +73,24 @@ def names_by_overlap(
     Both hold 0 and 1. A label takes the name of highest intersection over union, the first of
     equals; a name that an earlier label has gets ` (index)`. Gives a `Name` for each label.
     """
-    in_label = np.asarray(targets.sum(axis=0)).ravel()
-    in_name = np.asarray(named.sum(axis=0)).ravel()
+    in_label, in_name = targets.sum(axis=0), named.sum(axis=0)
     shared = (targets.T @ named).tocsr()
-    found, taken = [], set()
+    found: list[Name] = []
+    taken = set()
     for column in range(targets.shape[1]):
-        start, end = shared.indptr[column], shared.indptr[column + 1]
+        part = slice(shared.indptr[column], shared.indptr[column + 1])
+        candidates, both = shared.indices[part], shared.data[part]
         overlap = np.zeros(len(names))
-        candidates, both = shared.indices[start:end], shared.data[start:end]
         overlap[candidates] = both / (in_label[column] + in_name[candidates] - both)
         best = int(np.argmax(overlap))
-        name = names[best]
-        label = f"{name} ({column})" if name in taken else name
-        taken.add(name)
-        found.append(Name(label, name, float(overlap[best])))
+        label = f"{names[best]} ({column})" if names[best] in taken else names[best]
+        taken.add(names[best])
+        found.append(Name(label, names[best], float(overlap[best])))
     return found
+
+
+@cache  # millions of objects share some ten thousand names
+def _label(text: str) -> str | None:
+    """`text` in lower case; None where no label can be called so."""
+    name = text.lower().strip()
+    return name if is_label(name) else None

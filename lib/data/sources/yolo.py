@@ -1,58 +1,52 @@
 """A YOLO data set: `data.yaml`, folders or lists of images, and a .txt file of objects for each."""
 
+import contextlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines, read_yaml
 from lib.data.pictures import images_in
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, Row, note_unused
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, print_unused
+from lib.data.sources.cells import around
 
-SPLITS = ("train", "val", "test")
 ROUNDING = 0.01  # beyond the picture's edge that exporters leave, as a fraction of its side
 
 
-def is_yolo(source: Path, options: ReadOptions) -> bool:
-    """Whether `source` is a .yaml file."""
-    return source.suffix.lower() in (".yaml", ".yml") and source.is_file()
-
-
-def read_yolo(file: Path, options: ReadOptions, notes: list[str]) -> Iterator[Row]:
-    """A row for each image of `train`, `val` and `test`; images that are listed without a .txt file
-    have no labels. `options.images` is the folder to which these paths are relative."""
+def read_yolo(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
+    """The images of `train`, `val` and `test`; those that are listed without a .txt file have no
+    labels. `options.images` is the folder to which these paths are relative."""
     content = read_yaml(file)
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: expected a YOLO data set: path, train, val, names")
+    content = content if isinstance(content, dict) else {}
+    given = {split: _listed(content.get(split)) for split in ("train", "val", "test")}
+    given["val"] = given["val"] or _listed(content.get("valid"))
+    if not any(given.values()):
+        raise UserError(f"{file}: expected a YOLO data set: names, and train, val or test")
     names = _names(content, file)
     named = file.parent / _text(content.get("path") or ".", "path", file)
     roots = [options.images] if options.images else [named, file.parent]
-    given = {split: content.get(split) for split in SPLITS}
-    if given["val"] is None:
-        given["val"] = content.get("valid")
-    if not any(given.values()):
-        raise UserError(f"{file}: a YOLO data set without train, val or test")
     for split, other in (("val", "train"), ("test", "train"), ("val", "test")):
-        if given[split] and _listed(given[split]) == _listed(given[other]):
-            notes.append(f"{split} is the same as {other}: read once, as {other}")
-            given[split] = None
-    without, rows = 0, []
-    for split, places in given.items():
-        for place in _listed(places):
-            if place is None or place == "":
-                continue
-            for picture in _pictures(_resolved(roots, _text(place, split, file), file, split)):
-                without += not os.path.isfile(_labels_file(picture))
-                rows.append(Row(_annotated(picture, names, file), split, str(picture)))
-    if without:
-        notes.append(f"{without} images without a .txt file: no labels")
-    note_unused(names.values(), rows, notes)
-    return iter(rows)
+        if given[split] and given[split] == given[other]:
+            print_line(f"{file}: {split} is the same as {other}: read once, as {other}")
+            given[split] = []
+    images = [
+        _annotated(picture, names, file, split)
+        for split, places in given.items()
+        for place in places
+        for picture in _pictures(_resolved(roots, _text(place, split, file), file, split))
+    ]
+    if without := sum(not os.path.isfile(_labels_file(Path(image.path))) for image in images):
+        print_line(f"{file}: {without} images without a .txt file: no labels")
+    print_unused(names.values(), images, file)
+    return images
 
 
 def _listed(places: Any) -> list[Any]:
-    return places if isinstance(places, list) else [places]
+    places = places if isinstance(places, list) else [places]
+    return [place for place in places if place not in (None, "")]
 
 
 def _labels_file(picture: Path) -> Path:
@@ -63,37 +57,35 @@ def _labels_file(picture: Path) -> Path:
     return Path(*parts)
 
 
-def _annotated(picture: Path, names: Mapping[int, str], source: Path) -> AnnotatedImage:
+def _annotated(picture: Path, names: Mapping[int, str], source: Path, split: str) -> AnnotatedImage:
     """An image with its objects, whose boxes are in fractions of a side."""
+    path = picture.as_posix()
+    image = AnnotatedImage(path, has_fractions=True, split=split, position=str(picture))
     file = _labels_file(picture)
-    lines = numbered_lines(file) if os.path.isfile(file) else ()
-    objects = [_object(line, names, f"{file}:{n}", source) for n, line in lines if line.strip()]
-    labels = dict.fromkeys(found["label"] for found in objects)
-    return AnnotatedImage(picture.as_posix(), labels, objects=objects, has_fractions=True)
+    for number, line in numbered_lines(file) if os.path.isfile(file) else ():
+        if line.strip():
+            image.add(*_object(line, names, f"{file}:{number}", source))
+    return image
 
 
-def _object(line: str, names: Mapping[int, str], position: str, source: Path) -> dict[str, Any]:
+def _object(
+    line: str, names: Mapping[int, str], position: str, source: Path
+) -> tuple[str, list[float]]:
     """`class x y width height`, or `class x y x y x y ...` (a polygon), in fractions of a side."""
-    try:
+    with contextlib.suppress(ValueError):
         number, *edges = [float(field) for field in line.split()]
-    except ValueError as error:
-        raise UserError(f"{position}: expected a class and numbers, found {line!r}") from error
-    if number not in names:
-        raise UserError(f"{position}: class {number:g}, but {source} names {len(names)} classes")
-    if not all(-ROUNDING <= edge <= 1 + ROUNDING for edge in edges):
-        raise UserError(f"{position}: coordinates must be fractions of the image, 0 to 1")
-    if len(edges) == 4:
-        x, y, width, height = edges
-        horizontal, vertical = [x - width / 2, x + width / 2], [y - height / 2, y + height / 2]
-    elif len(edges) >= 6 and len(edges) % 2 == 0:
-        horizontal, vertical = edges[::2], edges[1::2]
-    else:
-        raise UserError(
-            f"{position}: expected 4 numbers (a box) or 6 or more (a polygon) after the class, "
-            f"found {len(edges)}"
-        )
-    box = [min(horizontal), min(vertical), max(horizontal), max(vertical)]
-    return {"label": names[int(number)], "box": box, "difficult": False}
+        is_inside = all(-ROUNDING <= edge <= 1 + ROUNDING for edge in edges)
+        if number in names and is_inside and len(edges) == 4:
+            x, y, width, height = edges
+            corners = (x - width / 2, y - height / 2), (x + width / 2, y + height / 2)
+            return names[int(number)], around(corners)
+        if number in names and is_inside and len(edges) >= 6:
+            return names[int(number)], around(zip(edges[::2], edges[1::2], strict=True))
+    raise UserError(
+        f"{position}: {line!r:.80}: expected the number of one of the {len(names)} classes of "
+        f"{source}, then x y width height or the points of a polygon, in fractions of the image, "
+        "0 to 1"
+    )
 
 
 def _pictures(place: Path) -> list[Path]:
@@ -106,8 +98,7 @@ def _pictures(place: Path) -> list[Path]:
 
 def _resolved(roots: Sequence[Path], place: str, file: Path, split: str) -> Path:
     """A path of `data.yaml`; exporters write `../train/images` for what lies beside the file."""
-    places = (place, place.removeprefix("../"))
-    candidates = [root / one for root in roots for one in places]
+    candidates = [root / one for root in roots for one in (place, place.removeprefix("../"))]
     for candidate in candidates:
         if os.path.exists(candidate):  # unlike pathlib's, also false for a name that is too long
             return candidate
@@ -118,15 +109,14 @@ def _resolved(roots: Sequence[Path], place: str, file: Path, split: str) -> Path
 
 
 def _names(content: Mapping[str, Any], file: Path) -> dict[int, str]:
-    names = content.get("names")
+    names: Any = content.get("names")
     if isinstance(names, list):
         names = dict(enumerate(names))
-    if not isinstance(names, dict) or not names:
-        raise UserError(f"{file}: expected names, a list or a map of the classes")
-    try:
+    found: dict[int, str] = {}
+    with contextlib.suppress(AttributeError, ValueError):
         found = {int(number): str(name).strip() for number, name in names.items()}
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{file}: names: expected numbers of classes with their names") from error
+    if not found:
+        raise UserError(f"{file}: names: expected the classes, as a list or a map from numbers")
     for number, name in found.items():
         if not name or any(name == found[other] for other in found if other < number):
             raise UserError(f"{file}: names[{number}]: duplicate label {name!r}, or none")

@@ -11,13 +11,19 @@ from typing import NamedTuple
 
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines
-from lib.data.pictures import IMAGE_ENDINGS
-from lib.data.sources.annotations import LABEL_NAMES, PATH_NAMES, ReadOptions, split_name
-from lib.data.sources.cells import mark
+from lib.data.sources.annotations import (
+    LABEL_NAMES,
+    PATH_NAMES,
+    AnnotatedImage,
+    ReadOptions,
+    image_at,
+    split_name,
+)
+from lib.data.sources.cells import MARKS
 
-DELIMITERS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "vertical bar"}
-ENDINGS = (".csv", ".tsv")
-VIA = {"region_shape_attributes", "region_attributes"}
+DELIMITERS = ",;\t|"
+EDGES = [text.split() for text in ("xmin ymin xmax ymax", "x_min y_min x_max y_max", "x1 y1 x2 y2")]
+OPEN_IMAGES = {"imageid", "labelname"}
 SPLIT_COLUMNS = ("split", "subset", "set")
 VALID_COLUMNS = ("is_valid", "valid", "is_val")
 LONGEST_CELL = 10_000_000  # characters
@@ -31,65 +37,61 @@ class Table(NamedTuple):
     """
 
     file: Path
+    options: ReadOptions
     delimiter: str
     columns: Sequence[str]
     written: Sequence[str]
     path: str
     labels: str | None
 
-    def records(self) -> Iterator[tuple[str, dict[str, str]]]:
-        """The position of each row, `file:line`, where the line is its first, and its cells."""
-        for line, cells in _rows(self.file, self.delimiter):
+    @property
+    def kind(self) -> str:
+        """What a row is: an object, an image with a column for each label, or one with all labels
+        in one column."""
+        if self.edges or set(self.columns) >= OPEN_IMAGES:
+            return "table of objects"
+        is_multi_hot = self.options.label_columns or self.labels is None
+        return "table of marks" if is_multi_hot else "table of images"
+
+    @property
+    def edges(self) -> Sequence[str]:
+        """The columns of a box's edges; none where there are none."""
+        return next((names for names in EDGES if set(names) <= set(self.columns)), ())
+
+    def rows(self) -> Iterator[tuple[AnnotatedImage, dict[str, str]]]:
+        """The image of each row, with its split and group, and its cells. Its path is relative to
+        the working folder, or to the table's; its position is `file:line`, its first line."""
+        for line, cells in csv_rows(self.file, self.delimiter):
+            position, record = f"{self.file}:{line}", dict(zip(self.columns, cells, strict=False))
             if line == 1 or not "".join(cells).strip():  # spreadsheets leave empty rows
                 continue
             if len(cells) != len(self.columns):
                 raise UserError(
-                    f"{self.file}:{line}: {len(self.columns)} fields expected; quote what has a "
-                    f"{DELIMITERS[self.delimiter]} (found {len(cells)})"
+                    f"{position}: {len(self.columns)} fields expected; quote what has a "
+                    f"{self.delimiter!r} (found {len(cells)})"
                 )
-            yield f"{self.file}:{line}", dict(zip(self.columns, cells, strict=True))
+            folders = (Path(), self.file.parent)
+            image = image_at([record[self.path]], self.options, folders, position)
+            image.group = record.get(_lower(self.options.group)) if self.options.group else None
+            image.split = _split_of(record, position)
+            yield image, record
 
     def name(self, column: str) -> str:
         """A column as the header has it."""
         return self.written[list(self.columns).index(column)]
 
-    def unread(self, options: ReadOptions, used: Iterable[str] = ()) -> list[str]:
+    def unread(self, used: Iterable[str] = ()) -> list[str]:
         """The columns that have a name, and no meaning beside `used`."""
-        group = (options.group or "").strip().lower()
-        known = {"", self.path, self.labels, group, *SPLIT_COLUMNS, *VALID_COLUMNS, *used}
-        return [name for name in self.columns if name not in known]
+        known = {"", self.path, self.labels, _lower(self.options.group), *used}
+        return [one for one in self.columns if one not in known.union(SPLIT_COLUMNS, VALID_COLUMNS)]
 
-    def split_of(self, record: dict[str, str], position: str) -> str | None:
-        """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
-        for column in SPLIT_COLUMNS:
-            if column in record:
-                return split_name(record[column], position)
-        for column in VALID_COLUMNS:
-            if text := record.get(column, "").strip():
-                try:
-                    return {True: "val", False: "train"}[mark(text)]  # type: ignore[index]
-                except (ValueError, KeyError):
-                    raise UserError(
-                        f"{position}: {column} {text!r}: expected true or false"
-                    ) from None
-        return None
-
-    def note(self, others: Sequence[str] = ()) -> str:
+    def note(self, others: Sequence[str]) -> str:
         """How the table was read, for the summary; `others` are columns that were left out."""
-        parts = [
-            f"columns separated by {DELIMITERS[self.delimiter]}",
-            f"images: {self.name(self.path)!r}",
-        ]
-        if self.labels:
-            parts.append(f"labels: {self.name(self.labels)!r}")
-        if others:
-            parts.append(f"left out: {', '.join(repr(self.name(one)) for one in others)}")
-        return "; ".join(parts)
-
-
-def is_table(source: Path) -> bool:
-    """Whether `source` is a .csv or .tsv file."""
-    return source.suffix.lower() in ENDINGS and source.is_file()
+        parts = [f"columns separated by {self.delimiter!r}", f"images: {self.name(self.path)!r}"]
+        parts += [f"labels: {self.name(self.labels)!r}"] if self.labels else []
+        left_out = ", ".join(repr(self.name(one)) for one in others)
+        parts += [f"left out: {left_out}"] if others else []
+        return f"{self.file}: {'; '.join(parts)}"
 
 
 def open_table(file: Path, options: ReadOptions) -> Table:
@@ -97,58 +99,27 @@ def open_table(file: Path, options: ReadOptions) -> Table:
 
     Raises `UserError` for a header without a column of image files.
     """
-    tabs = file.suffix.lower() == ".tsv"
-    tables = [_table(file, one, options) for one in (["\t"] if tabs else DELIMITERS)]
-    known = [table for table in tables if table.path]
-    if not known:
-        best = max(tables, key=lambda table: len(table.columns))
-        wanted = f"a column {options.path_column!r} (--path-column)"
-        if options.path_column is None:
-            wanted = f"a column of image files ({', '.join(PATH_NAMES[:6])}, ...)"
-        remedy = "" if options.path_column else "; --path-column names it"
-        if any(Path(cell).suffix.lower() in IMAGE_ENDINGS for cell in best.columns):
-            raise UserError(
-                f"{file}:1: has no header, but {','.join(best.written)}: add a first line such as "
-                "path,labels"
-            )
-        found = ",".join(best.columns) or "an empty file"
-        raise UserError(f"{file}:1: expected a header with {wanted}, found {found}{remedy}")
-    if VIA <= set(known[0].columns):
-        raise UserError(f"{file}: a table of the VGG Image Annotator: export it as COCO instead")
-    table = max(known, key=lambda table: (table.labels is not None, len(table.columns)))
-    repeated = [name for name in table.columns if name and table.columns.count(name) > 1]
-    if repeated:
+    delimiters = "\t" if file.suffix.lower() == ".tsv" else DELIMITERS
+    tables = [_table(file, one, options) for one in delimiters]
+    table = max(
+        tables, key=lambda table: (table.path != "", table.labels is not None, len(table.columns))
+    )
+    columns = ",".join(table.written) or "an empty file"
+    if not table.path:
+        wanted = options.path_column or f"of image files ({', '.join(PATH_NAMES[:6])}, ...)"
         raise UserError(
-            f"{file}:1: expected a header of different names: {repeated[0]!r} is a duplicate"
+            f"{file}:1: no column {wanted} in the header, {columns}: --path-column names it; a "
+            "table without a header needs a first line such as path,labels"
         )
-    if options.labels_column and not table.labels:
-        raise UserError(
-            f"{file}:1: no column {options.labels_column!r} (--labels-column), but "
-            f"{', '.join(table.columns)}"
-        )
+    if repeated := [one for one in table.columns if one and table.columns.count(one) > 1]:
+        raise UserError(f"{file}:1: two columns {repeated[0]!r}: their names must differ")
+    given = [*options.label_columns, *options.not_labels, options.labels_column or table.path]
+    if missing := [name for name in given if _lower(name) not in table.columns]:
+        raise UserError(f"{file}:1: no column {missing[0]!r}, but {columns}")
     return table
 
 
-def cells_of(record: dict[str, str], name: str | None) -> str | None:
-    """The cell of a column, in any case; None where there is no such column."""
-    return record.get(name.strip().lower()) if name else None
-
-
-def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:
-    _, header = next(_rows(file, delimiter), (1, []))
-    written = [name.strip() for name in header]
-    columns = [name.lower() for name in written]
-    path = _first(options.path_column, PATH_NAMES, columns)
-    labels = _first(options.labels_column, LABEL_NAMES, columns)
-    return Table(file, delimiter, columns, written, path or "", labels)
-
-
-def _first(given: str | None, usual: Sequence[str], columns: Sequence[str]) -> str | None:
-    names = [given.strip().lower()] if given is not None else usual
-    return next((name for name in names if name in columns), None)
-
-
-def _rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the first line of each row, and its cells."""
     csv.field_size_limit(LONGEST_CELL)
     lines = (line + "\n" for _, line in numbered_lines(file))
@@ -160,3 +131,35 @@ def _rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}:{first}: not CSV: {error}") from error
+
+
+def _split_of(record: dict[str, str], position: str) -> str | None:
+    """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
+    for column in SPLIT_COLUMNS:
+        if column in record:
+            return split_name(record[column], position)
+    for column in VALID_COLUMNS:
+        if text := record.get(column, "").strip():
+            is_valid = MARKS.get(text.lower().removesuffix(".0"))
+            if not isinstance(is_valid, bool):
+                raise UserError(f"{position}: {column} {text!r}: expected true or false")
+            return "val" if is_valid else "train"
+    return None
+
+
+def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:
+    _, header = next(csv_rows(file, delimiter), (1, []))
+    written = [name.strip() for name in header]
+    columns = [name.lower() for name in written]
+    path = _first(options.path_column, PATH_NAMES, columns)
+    labels = _first(options.labels_column, LABEL_NAMES, columns)
+    return Table(file, options, delimiter, columns, written, path or "", labels)
+
+
+def _first(given: str | None, usual: Sequence[str], columns: Sequence[str]) -> str | None:
+    names = [_lower(given)] if given is not None else usual
+    return next((name for name in names if name in columns), None)
+
+
+def _lower(name: str | None) -> str:
+    return (name or "").strip().lower()

@@ -10,19 +10,15 @@ from lib.data.preparation.splits import stratified_choice
 from lib.data.sources.annotations import AnnotatedImage
 
 
-def long_tail(images, labels, random):
-    """Few labels that many images have, and many that hardly any has."""
-    weights = 1 / np.arange(1, labels + 1)
-    targets = np.zeros((images, labels), np.uint8)
-    for row in targets:
-        number = random.integers(1, 4)
-        row[random.choice(labels, number, replace=False, p=weights / weights.sum())] = 1
-    return targets
-
-
 @pytest.mark.parametrize("fraction", [0.1, 0.2, 0.5])
 def test_the_share_is_exact_where_most_labels_are_rare(fraction):
-    targets = long_tail(1000, 639, np.random.default_rng(0))
+    """Few labels that many images have, and many that hardly any has."""
+    random = np.random.default_rng(0)
+    weights = 1 / np.arange(1, 640)
+    targets = np.zeros((1000, 639), np.uint8)
+    for row in targets:
+        number = random.integers(1, 4)
+        row[random.choice(639, number, replace=False, p=weights / weights.sum())] = 1
     chosen = stratified_choice(targets, fraction, 0)
     assert abs(chosen.sum() - 1000 * fraction) <= 1
     counts = targets.sum(axis=0)
@@ -54,13 +50,17 @@ def test_groups_stay_together_and_the_share_is_right_to_one_of_them(seed, fracti
         assert len(set(chosen[groups == group].tolist())) == 1
 
 
-def test_stratification_with_groups():
+@pytest.mark.parametrize("number", [800, None])
+def test_stratification_with_groups_and_without(number):
     random = np.random.default_rng(0)
-    targets = (random.random((4000, 20)) < 0.1).astype(np.uint8)
-    groups = np.unique(random.integers(0, 800, 4000), return_inverse=True)[1]
-    chosen = stratified_choice(targets, 0.2, 0, groups)
+    targets = (random.random((4000, 20)) < np.linspace(0.05, 0.4, 20)).astype(np.uint8)
+    groups = np.arange(4000) if number is None else random.integers(0, number, 4000)
+    groups = np.unique(groups, return_inverse=True)[1]
+    chosen = stratified_choice(targets, 0.2, 3, groups)
     shares = targets[chosen].sum(axis=0) / targets.sum(axis=0)
-    assert abs(chosen.sum() - 800) <= 5 and np.abs(shares - 0.2).max() < 0.03
+    assert abs(chosen.sum() - 800) <= 5 and np.abs(shares - 0.2).max() < 0.03, shares
+    assert (chosen == stratified_choice(targets, 0.2, 3, groups)).all()
+    assert (chosen != stratified_choice(targets, 0.2, 4, groups)).any()
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_groups_are_joined_by_any_of_their_reasons(tmp_path, monkeypatch):
     for name, content in (("a", b"1"), ("b", b"2"), ("c", b"1"), ("d", b"33"), ("e", b"")):
         (tmp_path / f"{name}.jpg").write_bytes(content)
     (tmp_path / "f.jpg").write_bytes(b"")  # empty files are no copies
-    samples = [AnnotatedImage(f"{name}.jpg", []) for name in "abcdef"]
+    samples = [AnnotatedImage(f"{name}.jpg") for name in "abcdef"]
     samples[1].group = samples[2].group = "x"
     numbers = group_numbers(samples)
     assert numbers.tolist() == [0, 0, 0, 1, 2, 3]
