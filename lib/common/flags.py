@@ -101,4 +101,6 @@ def _convert(value: Any, hint: Any, name: str, source: str) -> Any:
                 return number
         except (ValueError, OverflowError):
             pass
-    raise UserError(f"{source}: {name}: {value!r} is not of type {kind.__name__}")
+    # not the text of a list or mapping, which may have parts without end
+    shown = repr(value) if isinstance(value, (str, int, float)) else f"a {type(value).__name__}"
+    raise UserError(f"{source}: {name}: {shown} is not of type {kind.__name__}")

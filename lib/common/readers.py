@@ -76,20 +76,19 @@ def read_json(file: Path) -> dict[str, Any]:
     return value
 
 
-def read_settings(file: Path) -> dict[str, str]:
-    """The settings of a YAML file, `key: value`, with values as text; nested ones are left out.
+def read_settings(file: Path) -> dict[Any, Any]:
+    """The settings of a YAML file, `key: value`; values are text, lists or mappings.
 
-    A file that is not YAML, as one printed by hand may not be, is read by its `key: value` lines;
-    other lines are ignored then.
+    A file that is not YAML, as one printed by hand may not be, is read by its `key: value` lines.
     """
-    settings = _lines_of_settings(file)  # also has values such as [a], for their reader to refuse
     try:
         content = read_yaml(file)
     except UserError:
-        return settings
+        lines = (re.match(r"(\w+):\s+(.*)", line) for _, line in numbered_lines(file))
+        content = {line[1]: line[2].strip() for line in lines if line}
     if not isinstance(content, dict):
-        return settings
-    return settings | {str(key): text for key, text in content.items() if isinstance(text, str)}
+        return {}
+    return content
 
 
 def read_yaml(file: Path) -> Any:
@@ -99,28 +98,3 @@ def read_yaml(file: Path) -> Any:
         return yaml.load(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise UserError(f"{file}: not YAML: {' '.join(str(error).split())}") from error
-
-
-def _lines_of_settings(file: Path) -> dict[str, str]:
-    """The `key: value` lines of a file, with long values that continue in indented lines."""
-    values: dict[str, str] = {}
-    name = None
-    for _, line in numbered_lines(file):
-        if match := re.match(r"(\w+):(?:\s+(.*))?$", line):
-            name = match[1]
-            values[name] = (match[2] or "").strip()
-        elif name and line[:1].isspace() and line.strip():
-            values[name] += f" {line.strip()}"
-        elif line.strip():
-            name = None
-    return {name: _unquoted(value) for name, value in values.items()}
-
-
-def _unquoted(value: str) -> str:
-    if value[:1] not in ("'", '"'):
-        return value
-    try:
-        text = yaml.load(value, Loader=yaml.BaseLoader)  # text only: builds no objects
-    except (yaml.YAMLError, RecursionError, ValueError):
-        return value
-    return text if isinstance(text, str) else value
