@@ -51,28 +51,27 @@ def fetch(name: str) -> Path:
     from huggingface_hub import errors, hf_hub_download
 
     repo, revision = match[1], match[2]
+    refusals = {
+        errors.GatedRepoError: "asks for consent: give it on the Hub, then hf auth login",
+        errors.RepositoryNotFoundError: "there is no such model, or it is private: see the name, "
+        "or hf auth login",
+        errors.RevisionNotFoundError: "there is no such revision of this model",
+    }
     offline = None
     try:
         _require_files(name, repo, revision)
     except UserError:
         raise
-    except errors.GatedRepoError as error:
-        raise UserError(
-            f"{name}: asks for consent: give it on the Hub, then hf auth login"
-        ) from error
-    except errors.RepositoryNotFoundError as error:
-        raise UserError(
-            f"{name}: there is no such model, or it is private: see the name, or hf auth login"
-        ) from error
-    except errors.RevisionNotFoundError as error:
-        raise UserError(f"{name}: there is no such revision of this model") from error
     except Exception as error:  # the connection may fail in any way
+        for kind, says in refusals.items():
+            if isinstance(error, kind):
+                raise UserError(f"{name}: {says}") from error
         offline = error
     try:
-        files = [
-            Path(hf_hub_download(repo, file, revision=revision, local_files_only=bool(offline)))
-            for file in (SETTINGS, WEIGHTS)
-        ]
+        cached = bool(offline)
+        settings = Path(hf_hub_download(repo, SETTINGS, revision=revision, local_files_only=cached))
+        commit = settings.parent.name  # a push in between must not pair it with other weights
+        hf_hub_download(repo, WEIGHTS, revision=commit, local_files_only=cached)
     except errors.LocalEntryNotFoundError as error:
         raise UserError(
             f"{name}: is not cached, and the Hub cannot be reached ({quoted(offline or error)}): "
@@ -80,7 +79,7 @@ def fetch(name: str) -> Path:
         ) from error
     except Exception as error:
         raise UserError(f"{name}: cannot be downloaded: {quoted(error)}") from error
-    return files[0].parent
+    return settings.parent
 
 
 def _require_files(name: str, repo: str, revision: str | None) -> None:
