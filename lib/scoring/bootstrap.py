@@ -22,7 +22,7 @@ def resample_counts(images: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def resampled_average_precision(
-    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None, counts: np.ndarray
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
     """Average precision of each label in each resample: (C, R); nan where it has no positives.
 
@@ -35,8 +35,7 @@ def resampled_average_precision(
     results = np.full((scores.shape[1], counts.shape[1]), np.nan)
     for column, result in enumerate(results):
         order = np.argsort(-scores[:, column], kind="stable")
-        if ignore is not None:
-            order = order[np.asarray(ignore)[order, column] != 1]
+        order = order[ignore[order, column] == 0]
         places = np.flatnonzero(targets[order, column] == 1)
         if not len(places):
             continue
@@ -66,18 +65,18 @@ def resampled_mean(precisions: np.ndarray) -> np.ndarray:
 
 
 def interval(
-    values: np.ndarray, estimate: float, bounds: tuple[float, float] = (0, 1), level: float = LEVEL
+    values: np.ndarray, estimate: float, bounds: tuple[float, float] = (0, 1)
 ) -> tuple[float, float]:
-    """The interval of an `estimate` whose `values` in resamples are given; nan is left out.
+    """The 95 % interval of an `estimate` whose `values` in resamples are given; nan is left out.
 
-    Reverse percentiles: `2 * estimate - q` for the quantiles q that hold the middle `level` of the
+    Reverse percentiles: `2 * estimate - q` for the quantiles q that hold the middle 95 % of the
     values, cut at `bounds`. AP is larger on few images than on many, and on resamples, where
-    copies of an image stand together, once more by as much: this takes it back, while plain
-    percentiles would often lie above what they are to hold. nan without values.
+    copies of an image stand together, once more by as much: reverse percentiles correct for this,
+    while plain ones would often lie above the true value. nan without values.
     """
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
-    high, low = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    high, low = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     low, high = np.clip([2 * estimate - low, 2 * estimate - high], *bounds)
     return float(low), float(high)
