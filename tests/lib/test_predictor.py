@@ -66,13 +66,12 @@ def test_call_and_stream_agree(folder, monkeypatch):
     scores, heatmaps = predictor(split.paths)
     assert scores.shape == (6, 3) and heatmaps.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(heatmaps.sum((2, 3)), 1, rtol=1e-5)
-    bad_images = BadImages()
-    found, read = collect_scores(predictor.stream(split, bad_images, 4, 0), (1, 6, 3))
+    predictor.workers = 0
+    found, read = collect_scores(predictor.stream(split, BadImages()), (1, 6, 3))
     found = found[0]
     np.testing.assert_allclose(found, scores, atol=1e-6)
     assert read.all()
-    stream = predictor.stream(split, bad_images, 4, 0)
-    outputs = [prediction.outputs[0] for prediction in stream]
+    outputs = [prediction.outputs[0] for prediction in predictor.stream(split, BadImages())]
     streamed = np.concatenate([output.evidence.softmax(dim=-1) for output in outputs])
     np.testing.assert_allclose(heatmaps.reshape(6, 3, 4), streamed, atol=1e-6)
     evidence = np.concatenate([output.evidence for output in outputs])
@@ -148,7 +147,7 @@ def test_a_stream_is_read_as_it_is_needed(folder, monkeypatch):
 
     stream = predictor.predict_each(endless())
     assert next(stream)["labels"] is not None
-    assert len(read) == predictor.config.eval_batch_size
+    assert len(read) == predictor.batch_size
 
 
 def test_threads_share_a_predictor(folder, monkeypatch):

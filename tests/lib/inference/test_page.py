@@ -1,5 +1,6 @@
 """The page of heatmaps in a real browser, where there is one; the colours of all pages."""
 
+import contextlib
 import re
 import shutil
 
@@ -9,8 +10,8 @@ from PIL import Image
 
 from lib.common import cli
 from lib.common.html import TEMPLATES
-from lib.inference.gallery import Gallery
-from lib.inference.tags import Selection
+from lib.inference.gallery import Gallery, ResultsWriter
+from lib.inference.tags import Selection, TaggedImage
 from lib.scoring.tuning import Cutoffs
 from models import output
 from tests.helpers.browser import browser  # noqa: F401
@@ -43,24 +44,19 @@ def gallery(tmp_path_factory):
         ("dot.png", (1, 1), 1, (0.1, 0.1, 0.1), (0, 0, 0)),
         *((f"{i}.png", (8, 8), 1, (0, 0.5 + i / 200, 0), (0, i % 2, 0)) for i in range(MANY)),
     ]
-    made = Gallery(
-        folder / "visualization", LABELS, "stored", ["evidence", "attention"], boxes=True
-    )
-    selection = Selection(Cutoffs.at(0.5, 3))
-    known = np.zeros(3, bool)
-
-    def notes():
+    stage, selection = folder / "visualization", Selection(LABELS, Cutoffs.at(0.5, 3))
+    made = Gallery(stage, LABELS, "stored", ["evidence", "attention"], boxes=True)
+    with contextlib.ExitStack() as stack:
+        writer = ResultsWriter(stack, stage, made)
         for row, (name, size, orientation, scores, targets) in enumerate(pictures):
             image, exif = corner(size, orientation)
             image.save(folder / name, exif=exif)
             values = np.array(scores, np.float32)
-            tags = selection.tags(values, np.array(targets), known)
-            yield made.draw(row, str(folder / name), values, heat, tags)
-
-    assert made.keep(notes(), 0) == len(pictures)
-    joined = made.finish(1, None, [], title=f"Heatmaps of {HOSTILE}", facts="facts")
-    assert len(list(joined)) == len(pictures)
-    return folder / "visualization"
+            tags = selection.tags(values, np.array(targets), np.zeros(3, bool))
+            tagged = TaggedImage(row, str(folder / name), tags, ("", 0.0), {})
+            writer.add(made.draw(tagged, values, heat))
+        writer.finish(f"Heatmaps of {HOSTILE}", "facts")
+    return stage
 
 
 @pytest.fixture
