@@ -20,11 +20,10 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
     """Write `config.yaml` and `checkpoints/best_ema_model.pth` in the published form to `target`.
 
     The published form takes labels and fixed label embeddings from the data folder; they are
-    written too, below `target/data/<name>/`. Raises `UserError` where `target` exists.
+    written too, below `target/data/<name>/`. Raises `UserError` for another network than the
+    method's.
     """
     model = _of_the_method(loaded)
-    if target.exists():
-        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
     data = folder_of(loaded.config.data)
     with staged_folder(target) as stage:
         write_text(stage / "config.yaml", _config_text(loaded, data, target))
@@ -103,13 +102,14 @@ def _pixels(config: Config) -> str:
 
 
 def _in_its_data_folder(loaded: LoadedExperiment) -> bool:
+    kind = loaded.config.embed_type
     try:
         data = DataFolder.open(loaded.config.data)
-        if loaded.config.embed_type == "random":
-            return data.labels == loaded.labels
-        embeddings = data.label_embeddings(loaded.config.embed_type)
+        return data.labels == loaded.labels and (
+            kind == "random"
+            or np.array_equal(
+                data.label_embeddings(kind), _of_the_method(loaded).label_embeddings.numpy()
+            )
+        )
     except UserError:
         return False
-    return data.labels == loaded.labels and np.array_equal(
-        embeddings, _of_the_method(loaded).label_embeddings.numpy()
-    )
