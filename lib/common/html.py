@@ -1,4 +1,5 @@
-"""The pages that a run is looked at with: HTML that opens from the disk and needs no network.
+"""The pages that a run is looked at with: HTML that opens from the disk and needs no network; and
+the card of a model, in Markdown.
 
 Every page extends `templates/base.html`, which has the blocks style, navigation, main and scripts.
 """
@@ -6,7 +7,7 @@ Every page extends `templates/base.html`, which has the blocks style, navigation
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
 
 from lib.common.files import write_text
 
@@ -22,10 +23,10 @@ def write_page(file: Path, template: str, *, title: str, facts: str, **values: A
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of `template` with `values`, in which all text is escaped."""
+    """The text of `template` with `values`, which are escaped in HTML."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
+        autoescape=select_autoescape(),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
