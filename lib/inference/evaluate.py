@@ -16,7 +16,6 @@ from lib.common.files import file_digest, staged_folder, write_json, write_npz, 
 from lib.data.bad_images import BadImages, ignore_unread
 from lib.data.folder import DataFolder, Split
 from lib.experiment.folder import Experiment
-from lib.experiment.predict import Prediction, collect_scores
 from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring import heatmap_examples
@@ -123,10 +122,11 @@ def score_split(
 
     `heatmaps` measures the maps on the way.
     """
-    stream = predictor.stream(split, bad_images)
-    if heatmaps:
-        stream = _measure_heatmaps(stream, heatmaps)
-    scores, read = collect_scores(stream, (1, *split.targets.shape))
+    scores, read = np.zeros(split.targets.shape, np.float32), np.zeros(len(split), np.uint8)
+    for rows, (batch_scores,), (output,) in predictor.stream(split, bad_images):
+        scores[rows], read[rows] = batch_scores, 1
+        if heatmaps:
+            heatmaps.measure(rows, {name: output.heatmaps(name) for name in heatmaps.maps})
     bad_images.merge_ranks(predictor.world)
     for line in bad_images.new_lines():
         print_line(line)
@@ -134,14 +134,7 @@ def score_split(
     if heatmaps:
         for measured in predictor.world.gather(heatmaps.measured):
             heatmaps.measured |= measured
-    return scores[0], read
-
-
-def _measure_heatmaps(stream: Iterator[Prediction], heatmaps: Localization) -> Iterator[Prediction]:
-    for prediction in stream:
-        output = prediction.outputs[0]
-        heatmaps.measure(prediction.rows, {name: output.heatmaps(name) for name in heatmaps.maps})
-        yield prediction
+    return scores, read
 
 
 def compute_results(

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +39,20 @@ OVERLAYS = "overlays"
 PICTURES = (PAGE, DATA, "images", "thumbnails", "grids", OVERLAYS)
 
 
+@dataclass(frozen=True)
 class Gallery:
     """Draws images into the folder `stage`, with heatmaps by `maps` (M,) of `labels` (C,), of a
     model that reads images by `exif`. The first map, or the first `together` side by side, are
     shown; `overlays` of these are written as images too. With `boxes`, there is a box around the
     heatmap of each label, of the first map."""
 
-    def __init__(
-        self,
-        stage: Path,
-        labels: Sequence[str],
-        exif: str,
-        maps: Sequence[str],
-        together: int = 1,
-        overlays: bool = False,
-        boxes: bool = False,
-    ) -> None:
-        self.stage, self.labels, self.exif = stage, list(labels), exif
-        self.maps, self.together = list(maps), together
-        self.overlays, self.boxes = overlays, boxes
+    stage: Path
+    labels: list[str]
+    exif: str
+    maps: list[str]
+    together: int = 1
+    overlays: bool = False
+    boxes: bool = False
 
     def draw(self, tagged: TaggedImage, scores: np.ndarray, grids: np.ndarray) -> TaggedImage:
         """Write the files of an image with `scores` (C,) and heatmaps (M, C, H, W); returns it with

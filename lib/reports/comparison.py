@@ -178,8 +178,7 @@ def _measures(run: Evaluated, threshold: float | None) -> dict[str, float]:
     """The measures of a run by the names of their columns."""
     threshold = run.threshold if threshold is None else threshold
     known = summarize(*run.stored.arrays, threshold=threshold, topk=run.topk)
-    others = run.further | run.of_maps
-    further = {name.replace("_", " "): value for name, value in others.items()}
+    further = {name.replace("_", " "): value for name, value in run.further.items()}
     return {name: known[key] for key, name in MEASURES.items()} | further
 
 

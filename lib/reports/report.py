@@ -109,10 +109,12 @@ def write_report(
 
 
 def _further(run: Evaluated) -> Iterator[tuple[str, float]]:
-    """Values that only evaluate.py has; tuned scores are in the table of thresholds."""
+    """Values that only evaluate.py has; tuned scores are in the table of thresholds, and those of
+    the maps in a table of their own."""
     learned = ("temperature", "ece_calibrated") if (run.path / FILE).is_file() else ()
     for name, value in run.further.items():
-        if name in learned or not name.startswith(("tuned_", "temperature", "ece")):
+        shown = name in learned or not name.startswith(("tuned_", "temperature", "ece"))
+        if shown and name in run.results:
             yield FURTHER.get(name, name.replace("_", " ")), value
 
 

@@ -61,26 +61,23 @@ class Evaluated(NamedTuple):
 
     @property
     def further(self) -> dict[str, float]:
-        """What evaluate.py measured of the model as a whole, besides what scores alone give."""
-        # where the maps are known, the single values are those of one of them
-        single = MAP_MEASURES if self.localization else ()
-        return {
+        """What evaluate.py measured besides what scores alone give; of each map of the head, how
+        well it points, and tells labels apart."""
+        of_maps = {
+            f"{map_}_{name}": float(self.localization[map_][name])
+            for map_ in MAPS
+            for name in MAP_MEASURES
+            if name in self.localization.get(map_, {})
+        }
+        single = MAP_MEASURES if of_maps else ()  # these are those of one of the maps
+        of_model = {
             name: float(value)
             for name, value in self.results.items()
             if isinstance(value, (int, float))
             and name not in ("mAP", *single)
             and not name.startswith(("threshold_", "topk_"))
         }
-
-    @property
-    def of_maps(self) -> dict[str, float]:
-        """How well each map of the head points, and tells labels apart."""
-        return {
-            f"{map_}_{name}": float(self.localization[map_][name])
-            for map_ in MAPS
-            for name in MAP_MEASURES
-            if name in self.localization.get(map_, {})
-        }
+        return of_model | of_maps
 
     def require_checkpoint(self, again: str) -> None:
         """Raise `UserError`, with the remedy `again`, unless results.json says by its `evaluation`
@@ -143,6 +140,7 @@ def read_scores(file: Path, again: str) -> Scores:
         raise UserError(f"{file}: a damaged file, or no scores; {again} again") from error
     fits = (
         scores.ndim == 2
+        and scores.size > 0
         and scores.shape == targets.shape == ignore.shape == (*paths.shape, *labels.shape)
         and paths.dtype.kind == labels.dtype.kind == "U"
         and len(set(labels.tolist())) == labels.size

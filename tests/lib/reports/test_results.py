@@ -13,12 +13,11 @@ from tests.helpers.evaluated import make_evaluated
 def test_what_evaluation_measured_besides_the_scores(tmp_path):
     run = open_evaluated(make_evaluated(tmp_path / "exp1", ignored=0.2))
     assert (run.threshold, run.topk) == (0.5, 3)
-    assert run.further == {"pointing_accuracy": 0.75} and run.of_maps == {}
+    assert run.further == {"pointing_accuracy": 0.75}
     maps = {"evidence": {"pointing_accuracy": 0.9}, "attention": {"pointing_accuracy": 0.75}}
     run.results["localization"] = maps | {"even": {"pointing_accuracy": 0.5}}
     # the single value, which is that of one of the maps, is not compared with other heads' ones
-    assert run.further == {}
-    assert run.of_maps == {
+    assert run.further == {
         "evidence_pointing_accuracy": 0.9,
         "attention_pointing_accuracy": 0.75,
     }
