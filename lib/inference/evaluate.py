@@ -11,16 +11,14 @@ import msgspec
 import numpy as np
 
 from lib.common.console import print_line, print_note
-from lib.common.errors import UserError
 from lib.common.files import file_digest, staged_folder, write_json, write_npz, write_text
 from lib.data.bad_images import BadImages, ignore_unread
 from lib.data.folder import DataFolder, Split
-from lib.experiment.folder import Experiment
 from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring import heatmap_examples
 from lib.scoring.calibration import calibrate, calibration_error
-from lib.scoring.heatmap_examples import HeatmapExamples
+from lib.scoring.heatmap_examples import choose_examples
 from lib.scoring.localization import Localization
 from lib.scoring.metrics import average_precision, f1_scores, summarize
 from lib.scoring.thresholds import Criterion
@@ -83,9 +81,8 @@ def evaluate(flags: Namespace, world: World) -> None:
             "checkpoint_sha256": file_digest(predictor.experiment.best_checkpoint),
         }
         if world.is_main_process:
-            examples = _examples(predictor, heatmaps, split.ignore) if heatmaps else None
             learned = tuning if criterion else None
-            write_results(predictor.experiment, results, scores, split, learned, examples)
+            write_results(predictor, results, scores, split, learned, heatmaps)
     if held_out:
         file = predictor.experiment.path / FILE
         print_note(f"thresholds by {criterion} on {len(held_out)} val images are in {file}")
@@ -180,20 +177,6 @@ def compute_results(
     return results
 
 
-def _examples(
-    predictor: Predictor, heatmaps: Localization, ignore: np.ndarray
-) -> HeatmapExamples | None:
-    """The images whose heatmaps tell labels apart best and worst; None if there are none, or if one
-    cannot be read any more."""
-    try:
-        return heatmap_examples.choose_examples(
-            heatmaps, ignore, lambda paths: predictor.score(paths, heatmaps.maps)[1]
-        )
-    except UserError as error:
-        print_note(f"no examples of heatmaps: {error}")
-        return None
-
-
 def results_table(results: dict[str, Any]) -> str:
     """The text of `result.txt`: the scores, the AP of each label, and how the heatmaps locate, with
     blank lines between them."""
@@ -214,21 +197,25 @@ def results_table(results: dict[str, Any]) -> str:
 
 
 def write_results(
-    experiment: Experiment,
+    predictor: Predictor,
     results: dict[str, Any],
     scores: np.ndarray,
     split: Split,
     learned: Tuning | None,
-    examples: HeatmapExamples | None,
+    heatmaps: Localization | None,
 ) -> None:
     """Write `result.txt`, `results.json`, `prediction.txt`, `scores.npz` with the raw scores,
-    `thresholds.json` if something was learned, and `heatmaps.json` of the `examples`: all of them
-    or none."""
-    labels, topk = list(results["per_label"]), results["evaluation"]["topk"]
-    lines = []
+    `thresholds.json` if something was learned, and `heatmaps.json` with the images whose `heatmaps`
+    tell labels apart best and worst: all of them or none."""
+    experiment, labels = predictor.experiment, predictor.labels
+    lines, examples = [], None
     for path, row in zip(split.paths, scores, strict=True):
-        best = np.argsort(-row, kind="stable")[:topk]
+        best = np.argsort(-row, kind="stable")[: predictor.config.topk]
         lines.append(f"{path}\t{','.join(labels[column] for column in best)}\n")
+    if heatmaps:
+        examples = choose_examples(
+            heatmaps, split.ignore, lambda paths: predictor.score(paths, heatmaps.maps)[1]
+        )
     with staged_folder(experiment.path, replaces=[heatmap_examples.FILE]) as stage:
         write_text(stage / "result.txt", results_table(results))
         write_json(stage / "results.json", results)

@@ -79,26 +79,23 @@ def test_tags_of_pictures(infer):
     ]
     assert lines[2]["error"].startswith(f"{names[1]}: not a readable image")
     assert rows[9].startswith("heatmaps: ") and len(rows) == 10
-
-
-def test_a_picture_in_which_nothing_is_found_shows_its_best(infer):
-    out, lines = infer("--images", "data/colors/images/test0.png", "--threshold", "1")
+    out, lines = infer("--images", names[0], "--threshold", "1")
     assert "none reaches a score of 1; the highest is " in out and lines[0]["predicted"] == []
     assert pictures(infer.folder)[0]["tags"] == []
 
 
-def literal(folder, threshold):
-    """Of each test image: its path, and {label: verdict} by the rule as written."""
+def literal(folder):
+    """Of each test image: its path, and {label: verdict} at 0.5 by the rule as written."""
     found = {}
     names = {one["path"]: one["name"] for one in pictures(folder)}
     for line in open("data/colors/test.txt"):
         path, present = line.rstrip("\n").split("\t")
-        scores = scores_of(folder, f"grids/{names[path]}.npz")
         found[path] = {}
+        scores = scores_of(folder, f"grids/{names[path]}.npz")
         for label, score in zip(LABELS, scores, strict=True):
             if label in present.split(","):
-                found[path][label] = "correct" if score >= threshold else "missed"
-            elif score >= threshold:
+                found[path][label] = "correct" if score >= 0.5 else "missed"
+            elif score >= 0.5:
                 found[path][label] = "false alarm"
     return found
 
@@ -110,16 +107,16 @@ def shown(folder):
 
 
 def test_filters_on_the_test_set(infer):
-    flags, folder = ("--threshold", "0.5"), infer.folder
-    out, _ = infer(*flags)
-    expected = literal(folder, 0.5)
+    folder = infer.folder
+    out, _ = infer()
+    expected = literal(folder)
     assert shown(folder) == expected
     kinds = [kind for tags in expected.values() for kind in tags.values()]
     assert kinds.count("correct") and len(kinds) > kinds.count("correct")
     said = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("correct", "missed", "false alarm"))
     assert f"9 of 9 images; labels: {said}" in out
 
-    infer(*flags, "--labels", "blue, red")
+    infer("--labels", "blue, red")
     of_two = {
         path: {label: kind for label, kind in tags.items() if label != "green"}
         for path, tags in expected.items()
@@ -127,10 +124,10 @@ def test_filters_on_the_test_set(infer):
     assert shown(folder) == {path: tags for path, tags in of_two.items() if tags}
     errors = {path: tags for path, tags in expected.items() if set(tags.values()) - {"correct"}}
     assert 2 < len(errors)
-    out, lines = infer(*flags, "--only-errors", "--limit", "2")
+    out, lines = infer("--only-errors", "--limit", "2")
     assert list(shown(folder)) == list(errors)[:2] == [line["path"] for line in lines]
     assert len(list((folder / "images").iterdir())) == 2 and "2 of 9 images; labels: " in out
-    infer(*flags, "--limit", "3")
+    infer("--limit", "3")
     assert list(shown(folder)) == list(expected)[:3]
 
 
@@ -180,39 +177,24 @@ def grids_of(folder, one):
         return stored["evidence"], stored["orientation"]
 
 
-def test_a_model_of_stored_pixels_and_a_page_of_upright_ones(infer, tmp_path):
-    """Of an experiment from before `--exif`, a note changes what is shown, no score and no grid."""
-    trained_before_exif(infer.folder.parent)
-    turned_pair(tmp_path)
-    infer("--images", "plain.png", "turned.png", "--threshold", "0")
-    plain, turned = pictures(infer.folder)
-    (grid, orientation), (turned_grid, noted) = (
-        grids_of(infer.folder, one) for one in (plain, turned)
-    )
-    assert (orientation, noted) == (1, 6)
-    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
-    assert plain["size"] == turned["size"][::-1] == [256, 213]
-    for one, other in zip(plain["tags"], turned["tags"], strict=True):
-        assert (one[0], one[2]) == (other[0], other[2])
-        assert one[1] == pytest.approx(other[1], abs=1e-6)
-    assert plain["tags"] != turned["tags"]
-
-
-def test_a_model_and_a_page_of_upright_pictures(infer, tmp_path):
-    """The note gives what the same picture, saved upright without one, gives."""
+@pytest.mark.parametrize("exif", ["stored", "upright"])
+def test_a_page_of_upright_pictures(infer, tmp_path, exif):
+    """A camera's note gives a model of upright pictures what one that was saved upright gives; one
+    from before `--exif` reads the stored pixels, of which the upright picture is shown."""
+    if exif == "stored":
+        trained_before_exif(infer.folder.parent)
     turned_pair(tmp_path).save(tmp_path / "upright.png")
     infer("--images", "upright.png", "turned.png", "plain.png", "--threshold", "0")
     upright, turned, plain = pictures(infer.folder)
-    (grid, orientation), (turned_grid, noted) = (
-        grids_of(infer.folder, one) for one in (upright, turned)
-    )
-    assert (orientation, noted) == (1, 1)
-    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
+    twin, other = (upright, plain) if exif == "upright" else (plain, upright)
+    (grid, orientation), (same_grid, _) = (grids_of(infer.folder, one) for one in (turned, twin))
+    assert orientation == (1 if exif == "upright" else 6)
+    np.testing.assert_allclose(grid, same_grid, rtol=1e-5)
     assert upright["size"] == turned["size"] == plain["size"][::-1] == [213, 256]
-    for one, other in zip(upright["tags"], turned["tags"], strict=True):
-        assert (one[0], one[2:]) == (other[0], other[2:])
-        assert one[1] == pytest.approx(other[1], abs=1e-6)
-    assert plain["tags"] != turned["tags"]
+    for one, same in zip(turned["tags"], twin["tags"], strict=True):
+        assert (one[0], one[2]) == (same[0], same[2]) and one[1] == pytest.approx(same[1], abs=1e-6)
+        assert (one[3:] == same[3:]) is (exif == "upright")
+    assert turned["tags"] != other["tags"]
 
 
 def test_other_files_of_a_folder_are_counted(infer, tmp_path):
