@@ -1,6 +1,5 @@
 """Exports an experiment in the published form, for the published code and for this one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,29 +46,25 @@ def _of_the_method(loaded: LoadedExperiment) -> MLIC:
     )
 
 
-def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
+def caveats(loaded: LoadedExperiment, target: Path) -> list[str]:
     """Why the files at `target` may not give the scores of the experiment."""
-    config, data = loaded.config, folder_of(loaded.config.data)
-    if not _in_its_data_folder(loaded):
-        yield (
-            f"labels and label embeddings are read from {data}, which does not hold those of "
-            f"the experiment: put the files of {target / 'data' / data.name} there"
-        )
-    if config.arch not in registry.ARCHS:
-        yield f"the published code has no --arch {config.arch}"
-    if config.embed_type == "text":
-        yield "the published code has no --embed-type text"
-    if config.output_stride:
-        yield f"the published code has no --output-stride {config.output_stride}"
-    if _pixels(config) == "weights":
-        yield "the published code cannot normalise by what the weights expect"
-    if config.exif == UPRIGHT:
-        yield (
-            "the published code does not turn images by EXIF and ignores transparency: the scores "
-            "of such images differ there"
-        )
-    if loaded.model.backbone.prefix_tokens and config.pos:
-        yield "the published code has no position code for a class token, which this model keeps"
+    config, data, code = loaded.config, folder_of(loaded.config.data), "the published code"
+    notes = {
+        f"labels and label embeddings are read from {data}, which does not hold those of the "
+        f"experiment: put the files of {target / 'data' / data.name} there": not (
+            _in_its_data_folder(loaded)
+        ),
+        f"{code} has no --arch {config.arch}": config.arch not in registry.ARCHS,
+        f"{code} has no --embed-type text": config.embed_type == "text",
+        f"{code} has no --output-stride {config.output_stride}": bool(config.output_stride),
+        f"{code} cannot normalise by what the weights expect": _pixels(config) == "weights",
+        f"{code} does not turn images by EXIF and ignores transparency: the scores of such images "
+        "differ there": config.exif == UPRIGHT,
+        f"{code} has no position code for a class token, which this model keeps": (
+            loaded.model.backbone.prefix_tokens > 0 and config.pos
+        ),
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def _config_text(loaded: LoadedExperiment, data: Path, target: Path) -> str:
