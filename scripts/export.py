@@ -107,7 +107,7 @@ def export_hub(arguments, target: Path) -> None:
             licence=arguments.licence,
             pictures=write_examples(run.path, stage) if arguments.examples else [],
         )
-        write_text(stage / CARD, f"{card}\n")
+        write_text(stage / CARD, card)
     print_line(f"hub: {target / WEIGHTS} and its card, {target / CARD}")
     print_line(f"scores differ by {compared}")
     if not arguments.licence:

@@ -7,7 +7,7 @@ Every page extends `templates/base.html`, which has the blocks style, navigation
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined, select_autoescape
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from lib.common.files import write_text
 
@@ -23,10 +23,10 @@ def write_page(file: Path, template: str, *, title: str, facts: str, **values: A
 
 
 def render(template: str, **values: Any) -> str:
-    """The text of `template` with `values`, which are escaped in HTML."""
+    """The text of `template` with `values`, which are escaped unless it says otherwise."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
-        autoescape=select_autoescape(),
+        autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
