@@ -227,12 +227,6 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
     assert error_where(run_here(monkeypatch, capsys, *plain)) == "--port"
 
 
-def test_scores_do_not_depend_on_the_file_format_of_an_upload(client):
-    png, *others = (post(client, picture(form=one)).json["tags"] for one in ("PNG", "BMP", "TIFF"))
-    for tags in others:
-        assert [tag["score"] for tag in tags] == [tag["score"] for tag in png]
-
-
 @pytest.mark.parametrize(("exif", "size"), [("upright", (171, 256)), ("stored", (256, 171))])
 def test_a_turned_photograph_is_read_as_in_training(client, exif, size):
     predictor = client.application.predictor
