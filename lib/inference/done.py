@@ -107,7 +107,7 @@ class DoneImages:
 
 
 def _key(path: str) -> Key | None:
-    """What tells a file from others, and from what it was before a change; None if it is gone."""
+    """Identifies a file and its version; None if it is gone."""
     try:
         found = os.stat(path)
     except OSError:

@@ -64,22 +64,25 @@ def infer(flags: Namespace, world: World) -> None:
             data.require_labels(predictor.labels, str(flags.exp_dir))
             split = data.split("test")
 
-    say = print_note if flags.format else print_line  # where tags are on stdout, nothing else is
+    # with a --format, nothing but tags is on stdout
+    print_info = print_note if flags.format else print_line
     done = None
     if flags.skip_done:
         model, output = _digest(predictor), flags.format or TAGS
         done = DoneImages(world, predictor.experiment.path, split.paths, model, output)
-        say(f"skipped: {done.count} images, done by {done.file}")
+        print_info(f"skipped: {done.count} images, done by {done.file}")
         split = unlabelled([split.paths[row] for row in done.missing], len(predictor.labels))
     lines = _tag(predictor, split, selection, flags, done)
     for line in [*summary.passed_over(others), *lines]:
-        say(line)
+        print_info(line)
     if flags.precision:
-        say(f"precision: {predictor.precision}")
+        print_info(f"precision: {predictor.precision}")
     folder = predictor.experiment.visualization
     if not flags.format:
         alone = flags.tags_only
-        say(f"predictions: {folder / PREDICTIONS}" if alone else f"heatmaps: {folder / PAGE}")
+        print_info(
+            f"predictions: {folder / PREDICTIONS}" if alone else f"heatmaps: {folder / PAGE}"
+        )
 
 
 def find_images(names: Sequence[str]) -> tuple[list[str], set[Path]]:

@@ -182,7 +182,7 @@ class App:
     def _image(self, request: Request) -> Image.Image:
         """The RGB image in a request, read like any file of a data set."""
         if request.content_length is None:
-            raise LengthRequired("say how long the image is (Content-Length)")
+            raise LengthRequired("send the size of the image (Content-Length)")
         if request.content_length > MAX_BYTES:
             raise _too_large(f"{MAX_BYTES // 2**20} MB")
         # other types that a sender names, as curl's urlencoded, are not looked at

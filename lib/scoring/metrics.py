@@ -30,8 +30,8 @@ def average_precision(
 ) -> np.ndarray:
     """Average precision per label (C,): the area under the interpolated precision-recall curve.
 
-    Samples stand in descending order of score, ties in file order; precision is made
-    non-increasing from the right. A label without positives counts 0.
+    Samples are sorted by descending score, ties in file order; precision is made non-increasing
+    from the right. A label without positives counts 0.
     """
     scores, positive, kept = _prepared(scores, targets, ignore)
     order = np.argsort(np.where(kept, -scores, np.inf), axis=0, kind="stable")

@@ -13,8 +13,8 @@ def interpolated_precision(
 ) -> np.ndarray:
     """The curve of one label, or of all entries pooled, from arrays of any equal shape: (P,).
 
-    Entry p - 1 is the precision at recall p / P: entries stand in descending order of score, ties
-    in file order, and precision is made non-increasing from the right. The curve is constant on
+    Entry p - 1 is the precision at recall p / P: entries are sorted by descending score, ties in
+    file order, and precision is made non-increasing from the right. The curve is constant on
     ((p - 1) / P, p / P], and its mean is the average precision. Empty without positives.
     """
     scores, positive = scores[ignore == 0], targets[ignore == 0] == 1

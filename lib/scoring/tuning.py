@@ -27,7 +27,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
 class Tuning(msgspec.Struct, rename={"overall": "global"}):
     """The content of `thresholds.json`. `thresholds` are those of the raw scores, exact in float32,
-    in the order of the labels. `overall` stands in for the labels that `fallbacks` names, each with
+    in the order of the labels. `overall` is the threshold of the labels in `fallbacks`, each with
     its reason. `ece` and `ece_calibrated` are those of the images that it was learned on. The
     hashes are those of the labels and of the checkpoint that it belongs to."""
 
@@ -64,7 +64,7 @@ class Tuning(msgspec.Struct, rename={"overall": "global"}):
 
 
 class Settings(msgspec.Struct):
-    """What `config.json` of an exported model says of thresholds."""
+    """The part of an exported model's `config.json` that is about thresholds."""
 
     tuning: Tuning | None = None
 
@@ -96,7 +96,7 @@ def validation_split(data: DataFolder) -> Split:
         shared = set(split.paths) & set(data.split(name).paths)
         if shared:
             raise UserError(
-                f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} stand in "
+                f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} are in "
                 f"{name}.txt too, {min(shared)} among them: thresholds are learned on others; "
                 f"leave them in one of the files"
             )
