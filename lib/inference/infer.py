@@ -79,10 +79,8 @@ def infer(flags: Namespace, world: World) -> None:
         print_info(f"precision: {predictor.precision}")
     folder = predictor.experiment.visualization
     if not flags.format:
-        alone = flags.tags_only
-        print_info(
-            f"predictions: {folder / PREDICTIONS}" if alone else f"heatmaps: {folder / PAGE}"
-        )
+        what, file = ("predictions", PREDICTIONS) if flags.tags_only else ("heatmaps", PAGE)
+        print_info(f"{what}: {folder / file}")
 
 
 def find_images(names: Sequence[str]) -> tuple[list[str], set[Path]]:
