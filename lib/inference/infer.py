@@ -30,7 +30,7 @@ from lib.inference.gallery import (
     ResultsWriter,
     prediction,
 )
-from lib.inference.tag_formats import FORMATS, HEADERS
+from lib.inference.tag_formats import HEADERS, TEXTS, write_sidecar
 from lib.inference.tagging import tag_images
 from lib.inference.tags import Selection, TaggedImage
 from lib.predictor import Predictor
@@ -141,9 +141,11 @@ def _tag(
             images += len(tagged)
             verdicts.update(tag.verdict for image in tagged for tag in image.tags)
             with world.raise_on_all_ranks():
+                if flags.images and tagged and flags.format != "xmp":
+                    show(tagged)
                 for image in tagged if main else ():
-                    if flags.images:
-                        show(image)
+                    if flags.format == "xmp":
+                        write_sidecar(image)
                     if done:
                         done.add(image.path, prediction(image)["predicted"])
                     elif writer:
@@ -178,22 +180,19 @@ def _gallery(predictor: Predictor, stage: Path, flags: Namespace) -> Gallery:
 
 def _printer(
     selection: Selection, format: str | None, done: DoneImages | None
-) -> Callable[[TaggedImage], None]:
-    """Prints the tags of an image for people, or gives them in a `format`. A header comes before
-    the first row, but not where rows are added."""
-    headers = [] if done and not done.is_new else [HEADERS[format]] if format in HEADERS else []
+) -> Callable[[Sequence[TaggedImage]], None]:
+    """Prints the tags of images for people, or in a `format`. A header comes before the first row,
+    but not where rows are added."""
+    header = [] if done and not done.is_new else [*HEADERS.get(format or "", ())]
+    text_of = TEXTS.get(format or "", lambda image: summary.table(image, selection.cutoffs))
 
-    def show(image: TaggedImage) -> None:
-        while headers:
-            print_line(headers.pop())
-        if not format:
-            print_line(summary.table(image, selection.cutoffs))
-            return
-        FORMATS[format](image)
-        if done and stdout_is_closed():
-            raise UserError(
-                f"standard output was closed before {image.path}; run this again to continue"
-            )
+    def show(images: Sequence[TaggedImage]) -> None:
+        # at once, as each print draws the progress bar again
+        print_line("\n".join([*header, *map(text_of, images)]))
+        header.clear()
+        if done and format and stdout_is_closed():
+            path = images[0].path
+            raise UserError(f"standard output: closed before {path}; run this again to continue")
 
     return show
 

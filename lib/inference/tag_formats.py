@@ -8,7 +8,6 @@ from pathlib import Path
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.files import write_text
 from lib.inference.tags import TaggedImage
@@ -27,19 +26,19 @@ EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 """
 
 
-def print_json(image: TaggedImage) -> None:
+def as_json(image: TaggedImage) -> str:
     """One line of JSON for an image: its path, labels and scores."""
     labels = [tag.label for tag in image.predicted]
     scores = [round(tag.score, 6) for tag in image.predicted]
-    print_line(json.dumps({"path": image.path, "labels": labels, "scores": scores}))
+    return json.dumps({"path": image.path, "labels": labels, "scores": scores})
 
 
-def print_csv(image: TaggedImage) -> None:
+def as_csv(image: TaggedImage) -> str:
     """A row of path, label and score for each label; without labels one with the path alone."""
     text = io.StringIO()
     rows = [(image.path, tag.label, f"{tag.score:.6f}") for tag in image.predicted]
     csv.writer(text, lineterminator="\n").writerows(rows or [(image.path, "", "")])
-    print_line(text.getvalue().rstrip("\n"))
+    return text.getvalue().rstrip("\n")
 
 
 def write_sidecar(image: TaggedImage) -> None:
@@ -96,10 +95,6 @@ def _new_bag(document: minidom.Document, description: minidom.Element) -> minido
     return bag
 
 
-# the choices of --format: what is done with each image
-FORMATS: dict[str, Callable[[TaggedImage], None]] = {
-    "json": print_json,
-    "csv": print_csv,
-    "xmp": write_sidecar,
-}
-HEADERS = {"csv": "path,label,score"}
+# the choices of --format that are printed; the other one is XMP
+TEXTS: dict[str, Callable[[TaggedImage], str]] = {"json": as_json, "csv": as_csv}
+HEADERS = {"csv": ["path,label,score"]}

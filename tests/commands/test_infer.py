@@ -408,7 +408,8 @@ def test_what_no_reader_got_is_not_done(infer, monkeypatch):
     closed = iter([False, True])
     with monkeypatch.context() as patch:
         patch.setattr("lib.inference.infer.stdout_is_closed", lambda: next(closed))
-        assert "album/2.png" in error_line(infer.run(*flags))
+        line = error_line(infer.run(*flags, "--batch-size", "1"))
+    assert "standard output: closed before album/2.png" in line
     out = infer(*flags, "--limit", "1")[0]
     assert [json.loads(line)["path"] for line in out.splitlines()] == ["album/2.png"]
     assert infer(*flags, "--limit", "1")[0] == ""
