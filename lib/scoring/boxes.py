@@ -39,6 +39,6 @@ def _interpolation(patches: int) -> np.ndarray:
 
 
 def best_overlap(box: np.ndarray, boxes: np.ndarray) -> float:
-    """The largest intersection over union (IoU) of `box` (4,) with one of `boxes` (K, 4)."""
-    overlaps = box_iou(torch.from_numpy(box[None]), torch.from_numpy(boxes))
-    return float(overlaps.nan_to_num().max())  # nan: of two boxes without an area
+    """The largest intersection over union (IoU) of `box` (4,), which has an area, with one of
+    `boxes` (K, 4)."""
+    return float(box_iou(torch.from_numpy(box[None]), torch.from_numpy(boxes)).max())

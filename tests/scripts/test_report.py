@@ -134,7 +134,12 @@ def test_where_it_looked(here, tmp_path):
     assert result.code == 0 and "Where it looked" in page and HOSTILE not in page
     assert "note: 1 images of the told apart worst are gone" in result.out
     section = page[page.index('id="where"') : page.index('id="worst"')]
-    assert "0.625" in section and "0.812" in section and "evidence<br>0.75" in section
+    assert (
+        "evidence pointing accuracy" not in page
+        and "0.625" in section
+        and "0.812" in section
+        and "evidence<br>0.75" in section
+    )
     shown = re.findall(r"data:image/jpeg;base64,([^\"]+)", section)
     assert len(shown) == 2 * 2 * 2  # images, labels, maps
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0]))).convert("RGB"), int)

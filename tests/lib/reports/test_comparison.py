@@ -80,6 +80,8 @@ def test_differences_are_paired(tmp_path):
     moved, low, high = (second[f"difference{end}"] for end in ("", " low", " high"))
     assert low < moved < high and low > 0
     assert high - low < 0.3 * (first["mAP high"] - first["mAP low"])
+    _, (turned,) = compared([better, worse], resamples=200)
+    assert turned["difference low"] < turned["difference high"] < 0
     counts = resample_counts(200, 200, 0)
     both = [
         resampled_mean(resampled_average_precision(*run.stored.arrays, counts))
