@@ -118,11 +118,10 @@ class App:
         values = self.cutoffs.values
         html = render(
             "serve.html",
-            experiment=str(self.predictor.experiment.path),
+            predictor=self.predictor,
             words=self.cutoffs.words,
             own=len(set(values.tolist())) > 1,
             start=f"{float(values.mean()):.2f}",
-            num_labels=len(self.predictor.labels),
             maps=[(name, MEANINGS[name]) for name in self.predictor.maps],
             max_bytes=MAX_BYTES,
             address=request.host,
