@@ -27,17 +27,7 @@ def main() -> None:
     from lib.runtime.launch import session
 
     with session(arguments.device) as world:
-        evaluate(
-            arguments.exp_dir,
-            world,
-            data=arguments.data,
-            threshold=arguments.threshold,
-            tune_thresholds=arguments.tune_thresholds,
-            batch_size=arguments.batch_size,
-            workers=arguments.workers,
-            max_bad_images=arguments.max_bad_images,
-            precision=arguments.precision,
-        )
+        evaluate(arguments, world)
 
 
 if __name__ == "__main__":

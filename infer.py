@@ -14,8 +14,25 @@ from lib.common.cli import (
     run_main,
 )
 from lib.common.errors import UserError
+from lib.common.flags import flag_name
 
-PORT = 7860
+HOST, PORT = "127.0.0.1", 7860
+SERVED = {"exp_dir", "device", "precision", "threshold", "map", "serve", "port", "host"}
+DRAWN = ("overlays", "boxes", "map")
+# flags that exclude others, and flags that need one of others
+EXCLUDED = (
+    ("images", ("only_errors",)),  # their labels are unknown
+    ("tags_only", DRAWN),
+    ("format", DRAWN),
+    ("skip_done", ("labels",)),  # all labels of an image are recorded
+)
+NEEDED = (
+    ("format", ("images",)),
+    ("skip_done", ("images",)),
+    ("skip_done", ("tags_only", "format")),
+    ("port", ("serve",)),
+    ("host", ("serve",)),
+)
 
 
 def main() -> None:
@@ -72,8 +89,8 @@ def main() -> None:
     parser.add_argument(
         "--skip-done",
         action="store_true",
-        help="with --tags-only or --format: go on where earlier runs with this flag ended; leaves "
-        "out the --images that they tagged, unless an image or the model has changed since",
+        help="with --tags-only or --format: continue where earlier runs with this flag ended; "
+        "leaves out the --images that they tagged, unless an image or the model has changed since",
     )
     parser.add_argument(
         "--map",
@@ -82,59 +99,44 @@ def main() -> None:
         "where the label looked, as published, or both (default: evidence, if the --model has it)",
     )
     parser.add_argument(
-        "--engine",
-        choices=("pytorch", "onnxruntime"),
-        help="what computes the network: onnxruntime, on the CPU in float32, may be faster where "
-        "bfloat16 is not; it exports the model into the experiment's onnx/ first, once "
-        "(default: pytorch)",
-    )
-    parser.add_argument(
         "--serve",
         action="store_true",
-        help="serve a page at 127.0.0.1 on which images can be dropped",
+        help=f"serve a page at {HOST} on which images can be dropped",
     )
     parser.add_argument(
         "--port", type=non_negative_int, help=f"port of --serve; 0: any free one (default: {PORT})"
     )
     parser.add_argument(
-        "--host", help="address for --serve; other machines may then reach it (default: 127.0.0.1)"
+        "--host", help=f"address for --serve; other machines may then reach it (default: {HOST})"
     )
     arguments = parser.parse_args()
+    require_fitting(arguments)
     if arguments.serve:
-        show_page(arguments)
-        return
-    for flag in ("port", "host"):
-        if getattr(arguments, flag) is not None:
-            raise UserError(f"--{flag} requires --serve")
+        from lib.inference.serve import serve
+
+        serve(arguments, arguments.host or HOST, PORT if arguments.port is None else arguments.port)
 
     from lib.inference.infer import infer
     from lib.runtime.launch import session
 
-    flags = vars(arguments)
-    del flags["serve"], flags["port"], flags["host"]
-    with session(flags.pop("device")) as world:
-        infer(flags.pop("exp_dir"), world, **flags)
+    with session(arguments.device) as world:
+        infer(arguments, world)
 
 
-def show_page(arguments) -> None:
-    allowed = ("exp_dir", "device", "precision", "threshold", "map", "serve", "port", "host")
-    for flag, value in vars(arguments).items():
-        if flag not in allowed and value not in (None, False):
-            name = flag.replace("_", "-")
-            raise UserError(f"--{name} cannot be combined with --serve")
-
-    from lib.inference.serve import serve
-
-    port = PORT if arguments.port is None else arguments.port
-    serve(
-        arguments.exp_dir,
-        arguments.device,
-        port,
-        arguments.threshold,
-        arguments.map,
-        arguments.precision,
-        arguments.host,
-    )
+def require_fitting(arguments) -> None:
+    """Raise `UserError` for flags that exclude each other, or that need another one."""
+    given = {
+        name for name, value in vars(arguments).items() if value is not None and value is not False
+    }
+    for name, others in (*EXCLUDED, ("serve", tuple(sorted(given - SERVED)))):
+        for other in others:
+            if {name, other} <= given:
+                one, two = flag_name(other), flag_name(name)
+                raise UserError(f"{one}: cannot be combined with {two}; leave one out")
+    for name, needed in NEEDED:
+        if name in given and not given.intersection(needed):
+            either = " or ".join(map(flag_name, needed))
+            raise UserError(f"{flag_name(name)}: belongs to {either}; pass both")
 
 
 if __name__ == "__main__":

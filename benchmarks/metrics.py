@@ -21,7 +21,7 @@ def main() -> None:
 
     from benchmarks.measure import report
     from lib.runtime.timing import median_seconds
-    from lib.scoring.metrics import average_precision, threshold_f1, topk_f1
+    from lib.scoring.metrics import average_precision, f1_scores
 
     random = np.random.default_rng(0)
     shape = (arguments.images, arguments.num_labels)
@@ -30,8 +30,8 @@ def main() -> None:
     ignore = random.random(shape) < 0.01
     functions = {
         "average precision": lambda: average_precision(scores, targets, ignore),
-        "threshold scores": lambda: threshold_f1(scores, targets, ignore),
-        "top-k scores": lambda: topk_f1(scores, targets, ignore),
+        "threshold scores": lambda: f1_scores(scores, targets, ignore),
+        "top-k scores": lambda: f1_scores(scores, targets, ignore, topk=3),
     }
     seconds = median_seconds(functions, arguments.repeats, torch.device("cpu"))
     total = sum(seconds.values())

@@ -3,15 +3,15 @@
 Shapes: B images, M maps, C labels, H x W patches.
 """
 
+import functools
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
 
 from lib.common.console import print_note
 from lib.common.errors import UserError
@@ -37,7 +37,6 @@ from lib.scoring.boxes import box_around
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 from models.output import ATTENTION, BOTH, EVIDENCE
 
-UNREAD = object()
 Picture = str | Path | Image.Image | np.ndarray
 Threshold = float | str | None
 
@@ -49,9 +48,10 @@ class Predictor:
     them. `map` names the heatmaps that calls return, "evidence", "attention" or "both"; None takes
     the first of these that the head has. `precision` is "float32", "bfloat16", "auto" (bfloat16
     where the device computes it itself) or None, that of the training (but float32 on CPUs that are
-    not known to compute bfloat16). Raises `UserError` for a
-    folder that is no experiment, or whose parts do not fit together, for a map that the head has
-    not, and for bfloat16 on a device without it.
+    not known to compute bfloat16). `batch_size` None is that of the training, at most 64; `workers`
+    processes read the images of `stream`. Raises `UserError` for a folder that is no experiment, or
+    whose parts do not fit together, for a map that the head does not have, and for bfloat16 on a
+    device without it.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
     >>> predictor.predict(["a.jpg"])
@@ -69,12 +69,14 @@ class Predictor:
         world: World | None = None,
         map: str | None = None,
         precision: str | None = None,
+        batch_size: int | None = None,
+        workers: int | None = None,
     ) -> None:
         self.world = world or World(select_device(device))
         self.device = self.world.device
         self.experiment, self.config, self.labels, model = load_experiment(exp_dir)
-        self.grid = model.grid
-        self._tuning: Any = UNREAD
+        self.grid, self.workers = model.grid, workers
+        self.batch_size = batch_size or self.config.eval_batch_size
         self.maps: Sequence[str] = (EVIDENCE, ATTENTION) if map == BOTH else (map or model.maps[0],)
         if missing := sorted({*self.maps} - {*model.maps}):
             raise UserError(
@@ -90,9 +92,7 @@ class Predictor:
                 print_note(f"{reason}: float32 is used; the training had --precision bfloat16")
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
-        # what takes pixels (B, 3, S, S) to `Output`, in two steps
-        self.preprocess: Callable[[Tensor], Tensor] = build_normalizer(self.config, self.device)
-        self.network: nn.Module = self.model
+        self.normalize = build_normalizer(self.config, self.device)
 
     @property
     def precision(self) -> str:
@@ -119,12 +119,10 @@ class Predictor:
     ) -> tuple[np.ndarray, np.ndarray]:
         """As calls do, with heatmaps (B, M, C, H, W) of `maps`, whichever these are."""
         _require_several(images)
-        step = self.config.eval_batch_size
-        starts = range(0, len(images), step)
-        parts = [self._score(images[start : start + step], maps) for start in starts]
-        if not parts:
-            shape = (0, len(maps), len(self.labels), *self.grid)
-            parts = [(np.empty((0, shape[2]), np.float32), np.empty(shape, np.float32))]
+        shape = (0, len(maps), len(self.labels), *self.grid)
+        parts = [(np.empty((0, len(self.labels)), np.float32), np.empty(shape, np.float32))]
+        for start in range(0, len(images), self.batch_size):
+            parts.append(self._score(images[start : start + self.batch_size], maps))
         scores, heatmaps = map(np.concatenate, zip(*parts, strict=True))
         return scores, heatmaps
 
@@ -147,7 +145,7 @@ class Predictor:
         _require_several(images)
         cutoffs = self.cutoffs(threshold).values
         waiting = iter(images)
-        while batch := list(itertools.islice(waiting, self.config.eval_batch_size)):
+        while batch := list(itertools.islice(waiting, self.batch_size)):
             pictures = [_as_image(image, self.config.exif) for image in batch]
             found = zip(pictures, *self._score(pictures, self.maps[:1]), strict=True)
             for picture, scores, heatmaps in found:
@@ -160,20 +158,19 @@ class Predictor:
                     "boxes": [box.round(1).tolist() for box in boxes],
                 }
 
+    @functools.cached_property
     def tuning(self) -> Tuning | None:
-        """Thresholds and temperature of the experiment's `thresholds.json`, read once; None without
-        one."""
-        if self._tuning is UNREAD:
-            checkpoint = self.experiment.best_checkpoint
-            self._tuning = load_tuning(self.experiment.path, self.labels, checkpoint)
-        return self._tuning
+        """Thresholds and temperature in the experiment's `thresholds.json`; None without one."""
+        return load_tuning(self.experiment.path, self.labels, self.experiment.best_checkpoint)
 
     def cutoffs(self, threshold: Threshold = None) -> Cutoffs:
         """The score from which each label counts as predicted: `threshold`, or "tuned" ones.
 
         None takes the tuned ones if the experiment has them, else the threshold of its training.
         """
-        return choose_cutoffs(threshold, self.tuning, len(self.labels), self.config.threshold)
+        return choose_cutoffs(
+            threshold, lambda: self.tuning, len(self.labels), self.config.threshold
+        )
 
     def _score(
         self, images: Sequence[Picture], maps: Sequence[str]
@@ -184,30 +181,24 @@ class Predictor:
         pixels = torch.from_numpy(np.stack(views))
         with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
             with autocast(self.device, self.amp):
-                output = self.network(self.preprocess(pixels.to(self.device)))
+                output = self.model(self.normalize(pixels.to(self.device)))
             heatmaps = torch.stack([output.heatmaps(name) for name in maps], dim=1)
             heatmaps = heatmaps.unflatten(-1, self.grid)
         return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
 
-    def stream(
-        self,
-        split: Split,
-        bad_images: BadImages,
-        batch_size: int | None = None,
-        workers: int | None = None,
-    ) -> Iterator[Prediction]:
+    def stream(self, split: Split, bad_images: BadImages) -> Iterator[Prediction]:
         """Predictions for this rank's images of `split`, in file order, with M = 1.
 
         Unreadable images are left out and added to `bad_images`.
         """
         loader = EvaluationLoader(
             ImageDataset(split, self.config.img_size, self.config.exif),
-            batch_size=batch_size or self.config.eval_batch_size,
-            workers=workers,
+            batch_size=self.batch_size,
+            workers=self.workers,
             world=self.world,
             bad_images=bad_images,
         )
-        return predict([self.network], loader, self.preprocess, self.device, self.amp)
+        return predict([self.model], loader, self.normalize, self.device, self.amp)
 
 
 def _require_several(images: object) -> None:

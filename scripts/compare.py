@@ -35,24 +35,24 @@ def main() -> None:
 
     from lib.common.console import print_line
     from lib.common.files import staged_folder, write_csv, write_text
-    from lib.reports.comparison import compare
-    from lib.reports.comparison_views import draw, markdown, table
+    from lib.reports.comparison import compare, draw, markdown
     from lib.reports.results import open_evaluated
 
-    comparison = compare(
+    groups = compare(
         [open_evaluated(path) for path in arguments.experiments],
         threshold=arguments.threshold,
         resamples=arguments.resamples,
         seed=arguments.seed,
     )
-    lines = list(markdown(comparison))
+    rows = sum(groups, [])
+    lines = list(markdown(rows))
     for line in lines:
         print_line(line)
     if target := arguments.save_dir:
         with staged_folder(target) as stage:
             write_text(stage / "comparison.md", "\n".join(lines) + "\n")
-            write_csv(stage / "comparison.csv", table(comparison))
-            draw(stage / "comparison.png", comparison)
+            write_csv(stage / "comparison.csv", rows)
+            draw(stage / "comparison.png", groups)
         print_line(f"table and figure: {target}")
 
 

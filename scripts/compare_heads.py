@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -18,7 +18,6 @@ from lib.common.cli import Parser, folder_path, non_negative_int, run_main
 from lib.common.errors import UserError
 from lib.common.flags import flag_name
 from lib.common.readers import read_json
-from lib.common.text import table_lines
 from lib.config import RUNTIME_FLAGS, Config
 from models.heads import HEADS
 
@@ -37,13 +36,14 @@ COLUMNS = {
     "training, images/s": ("train_speed", 1),
     "eval, images/s": ("eval_speed", 1),
 }
+COSTS = ("head_parameters", "train_speed", "eval_speed")  # which have no spread over seeds
 
 
-class Trial(NamedTuple):
-    """A head, as it was asked for, and the configuration of its run with one seed."""
-
-    head: str
-    config: Config
+REMEDIES = {
+    "model": "pass --heads instead",
+    "seed": "pass --seeds instead",
+    "data": "the same for all heads: pass it outside --heads",
+}
 
 
 def main() -> None:
@@ -78,31 +78,34 @@ def main() -> None:
 
     heads, seeds = (list(dict.fromkeys(each)) for each in (arguments.heads, arguments.seeds))
     trials = list(plan(heads, seeds, flags))
-    data = DataFolder.open(trials[0].config.data)
+    data = DataFolder.open(trials[0][1].data)
     target = arguments.save_dir or EXPERIMENTS_ROOT / f"heads_{data.name}"
     found: dict[str, list[dict[str, Any]]] = {}
     scored: list[Evaluated] = []
-    for number, trial in enumerate(trials, 1):
-        print_line(f"{number} of {len(trials)}: {trial.head}, seed {trial.config.seed}")
-        experiment = trained(trial.config, data.name)
-        evaluate(experiment, trial.config, data)
+    for number, (head, config) in enumerate(trials, 1):
+        print_line(f"{number} of {len(trials)}: {head}, seed {config.seed}")
+        experiment = trained(config, data.name)
+        evaluate(experiment, config, data)
         scored.append(open_evaluated(experiment.path))
         require_same_images(scored)
-        found.setdefault(trial.head, []).append(measures(experiment, scored[-1]))
+        found.setdefault(head, []).append(measures(experiment, scored[-1]))
         lines = list(markdown(found))
         with staged_folder(target) as stage:
             write_text(stage / "heads.md", "\n".join(lines) + "\n")
-            rows = [{"head": head, **row} for head, rows in found.items() for row in rows]
+            rows = [{"head": name, **row} for name, rows in found.items() for row in rows]
             write_csv(stage / "heads.csv", rows)
     for line in lines:
         print_line(line)
     print_line(f"table: {target / 'heads.md'}; every run: {target / 'heads.csv'}")
 
 
-def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> Iterator[Trial]:
-    """Every head with every seed. Raises `UserError` for an unknown head and for wrong flags."""
+def plan(
+    heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]
+) -> Iterator[tuple[str, Config]]:
+    """Every head, as it was asked for, with the configuration of its run with each seed. Raises
+    `UserError` for an unknown head and for wrong flags."""
     common = Config.flags(flags)
-    _require_common(common, ("model", "seed"))
+    require_none(common, "model", "seed")
     owners = {name: model for model, head in HEADS.items() for name in head.flags}
     for head in heads:
         try:
@@ -113,18 +116,16 @@ def plan(heads: Sequence[str], seeds: Sequence[int], flags: Sequence[str]) -> It
             raise UserError(f"--heads {head}: begins with none of {', '.join(HEADS)}")
         values = {name: value for name, value in common.items() if owners.get(name, model) == model}
         own = Config.flags(own_flags)
-        _require_common(own, ("model", "seed", "data"))
+        require_none(own, "model", "seed", "data")
         for seed in seeds:
-            yield Trial(head, Config(**values | own | {"model": model, "seed": seed}))
+            yield head, Config(**values | own | {"model": model, "seed": seed})
 
 
-def _require_common(flags: dict[str, Any], names: Sequence[str]) -> None:
+def require_none(flags: dict[str, Any], *names: str) -> None:
     """Raise `UserError` for `flags` of these `names`, which are not one run's own choice."""
-    remedies = {"model": "pass --heads instead", "seed": "pass --seeds instead"}
     for name in names:
         if name in flags:
-            remedy = remedies.get(name, "the same for all heads: pass it outside --heads")
-            raise UserError(f"{flag_name(name)}: {remedy}")
+            raise UserError(f"{flag_name(name)}: {REMEDIES[name]}")
 
 
 def trained(config: Config, data_name: str) -> Any:
@@ -240,22 +241,16 @@ def head_costs(path: Path) -> dict[str, float]:
 
 def markdown(found: dict[str, list[dict[str, Any]]]) -> Iterator[str]:
     """The table as lines: a row for each head, mean and standard deviation over its seeds."""
-    kept = {
-        title: column
-        for title, column in COLUMNS.items()
-        if any(row[column[0]] is not None for rows in found.values() for row in rows)
-    }
+    from lib.reports.comparison import aligned_table, mean_and_deviation, spread_text
+
     lines = []
     for head, rows in found.items():
-        cells = [head, str(len(rows))]
-        for key, digits in kept.values():
-            values = [row[key] for row in rows if row[key] is not None]
-            text = f"{statistics.fmean(values):.{digits}f}" if values else ""
-            if len(values) > 1 and key not in ("head_parameters", "eval_speed", "train_speed"):
-                text += f" ± {statistics.stdev(values):.{digits}f}"
-            cells.append(text)
+        cells = {"head": head, "seeds": str(len(rows))}
+        for title, (key, digits) in COLUMNS.items():
+            mean, deviation = mean_and_deviation([row[key] for row in rows])
+            cells[title] = spread_text(mean, None if key in COSTS else deviation, digits)
         lines.append(cells)
-    yield from table_lines(["head", "seeds", *kept], lines)
+    yield from aligned_table(lines)
 
 
 def flags_of(fields: dict[str, Any]) -> Iterator[str]:

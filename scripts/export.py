@@ -8,7 +8,7 @@ hub writes a folder to pass on: weights, settings, and a card with the scores of
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     import numpy as np
@@ -64,118 +64,98 @@ def main() -> None:
         help="hub: put two test images with their heatmaps into the card (see their licence first)",
     )
     arguments = parser.parse_args()
+    form, exp_dir = arguments.format, arguments.exp_dir
     for flag in ("name", "dtype", "licence", "examples"):
-        if getattr(arguments, flag) and arguments.format != "hub":
+        if getattr(arguments, flag) and form != "hub":
             raise UserError(f"--{flag}: belongs to --format hub; leave it out")
-    write = {"published": export_published, "hub": export_model}.get(
-        arguments.format, export_program
-    )
-    write(arguments)
+    if arguments.images and form == "published":
+        raise UserError("--images: nothing is compared with --format published; leave it out")
+    folder = exp_dir.parent if exp_dir.is_file() else exp_dir
+    target = arguments.save_dir or folder / form
+    if target.exists():
+        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
+    write = {"published": export_published, "hub": export_hub}.get(form, export_program)
+    write(arguments, target)
 
 
-def export_model(arguments) -> None:
+def export_hub(arguments, target: Path) -> None:
     from lib.common.console import print_line
-    from lib.common.files import write_text
+    from lib.common.files import staged_folder, write_text
     from lib.experiment.hub import CARD, WEIGHTS
-    from lib.export.hub import export_hub
+    from lib.export.hub import write_model
     from lib.predictor import Predictor
     from lib.reports.card import model_card
-    from lib.reports.heatmap_pictures import write_examples
+    from lib.reports.examples import write_examples
     from lib.reports.results import open_evaluated, run_again
 
     run = open_evaluated(arguments.exp_dir)
     run.require_checkpoint(run_again(arguments.exp_dir))
-    target, dtype = arguments.save_dir or run.path / "hub", arguments.dtype or "float32"
+    dtype = arguments.dtype or "float32"
     predictor = Predictor(arguments.exp_dir, device="cpu")
-    run = run._replace(config=predictor.config)  # also where there is no config.yaml
-    name = arguments.name or (target.name if arguments.save_dir else run.path.resolve().name)
-    images = compared_images(arguments, predictor)
-
-    def write_card(folder: Path, difference: float) -> None:
-        stored = f"Weights are stored in {dtype}."
+    images, kind = compared_images(arguments, predictor)
+    with staged_folder(target) as stage:
+        difference = write_model(arguments.exp_dir, predictor, stage, images, dtype)
+        compared = f"at most {difference:.1e} on {len(images)} {kind}"
+        precision = f"Weights are stored in {dtype}."
         if dtype != "float32":
-            count = len(images.pixels)
-            stored += (
-                f" Scores differ from those of float32 by at most {difference:.1e} on {count} "
-                f"{images.kind}."
-            )
+            precision += f" Scores differ from those of float32 by {compared}."
         card = model_card(
-            run,
-            name=name,
-            precision=stored,
+            run._replace(config=predictor.config),  # also where there is no config.yaml
+            name=arguments.name or (target if arguments.save_dir else run.path.resolve()).name,
+            precision=precision,
             heatmap=predictor.model.maps[0],
             licence=arguments.licence,
-            pictures=write_examples(run.path, folder) if arguments.examples else [],
+            pictures=write_examples(run.path, stage) if arguments.examples else [],
         )
-        write_text(folder / CARD, card)
-
-    difference = export_hub(arguments.exp_dir, predictor, target, images.pixels, write_card, dtype)
+        write_text(stage / CARD, card)
     print_line(f"hub: {target / WEIGHTS} and its card, {target / CARD}")
-    print_line(f"scores differ by at most {difference:.1e} on {len(images.pixels)} {images.kind}")
+    print_line(f"scores differ by {compared}")
     if not arguments.licence:
         print_line("note: the card names no licence: pass --licence, such as --licence apache-2.0")
 
 
-def export_published(arguments) -> None:
+def export_published(arguments, target: Path) -> None:
     from lib.common.console import print_line
     from lib.experiment.loading import load_experiment
-    from lib.export import published as export
+    from lib.export import published
 
-    if arguments.images:
-        raise UserError("--images: nothing is compared with --format published; leave it out")
     loaded = load_experiment(arguments.exp_dir)
-    target = arguments.save_dir or loaded.experiment.path / arguments.format
-    export.export_published(loaded, target)
+    published.export_published(loaded, target)
     print_line(f"published form: {target}")
-    for caveat in export.caveats(loaded, target):
+    for caveat in published.caveats(loaded, target):
         print_line(f"note: {caveat}")
 
 
-def export_program(arguments) -> None:
+def export_program(arguments, target: Path) -> None:
     from lib.common.console import print_line
-    from lib.export.graph import FORMATS, export_graph, require_packages
+    from lib.export.graph import FORMATS, export_graph
     from lib.predictor import Predictor
 
-    require_packages(FORMATS[arguments.format].packages, f"--format {arguments.format}")
     predictor = Predictor(arguments.exp_dir, device="cpu")
-    images = compared_images(arguments, predictor)
-    target = arguments.save_dir or predictor.experiment.path / arguments.format
-    difference = export_graph(predictor, arguments.format, target, images.pixels)
+    images, kind = compared_images(arguments, predictor)
+    difference = export_graph(predictor, arguments.format, target, images)
     print_line(f"{arguments.format}: {target / FORMATS[arguments.format].file}")
-    compared = f"{len(images.pixels)} {images.kind}"
-    print_line(f"differs from PyTorch by at most {difference:.1e} on {compared}")
+    print_line(f"differs from PyTorch by at most {difference:.1e} on {len(images)} {kind}")
     if predictor.config.amp:
         print_line(
             "note: the scores are those of float32; evaluate.py's are of --amp, as in training"
         )
 
 
-class Compared(NamedTuple):
+def compared_images(arguments, predictor) -> tuple["np.ndarray", str]:
     """What an export is tried on: pixels (B, S, S, 3), and what they are."""
-
-    pixels: "np.ndarray"
-    kind: str
-
-
-def compared_images(arguments, predictor) -> Compared:
+    from lib.data.folder import DataFolder
     from lib.export.graph import noise, pictures
     from lib.inference.infer import find_images
 
-    paths = find_images(arguments.images).paths if arguments.images else test_images(predictor)
-    if paths:
-        return Compared(pictures(predictor, paths), "images")
-    kind = "made-up images, as no test image is at hand (see --images)"
-    return Compared(noise(predictor, COMPARED), kind)
-
-
-def test_images(predictor) -> list[str]:
-    """The first images of the experiment's test split; none where it is not at hand."""
-    from lib.data.folder import DataFolder
-
+    if arguments.images:
+        return pictures(predictor, find_images(arguments.images)[0]), "images"
     try:
-        return DataFolder.open(predictor.config.data).split("test").paths[:COMPARED]
+        paths = DataFolder.open(predictor.config.data).split("test").paths[:COMPARED]
     except UserError:
-        return []
+        made_up = "made-up images, as no test image is at hand (see --images)"
+        return noise(predictor, COMPARED), made_up
+    return pictures(predictor, paths), "images"
 
 
 if __name__ == "__main__":

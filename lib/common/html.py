@@ -1,4 +1,5 @@
-"""The pages that a run is looked at with: HTML that opens from the disk and needs no network.
+"""The pages that a run is looked at with: HTML that opens from the disk and needs no network; and
+the card of a model, in Markdown.
 
 Every page extends `templates/base.html`, which has the blocks style, navigation, main and scripts.
 """
@@ -22,7 +23,7 @@ def write_page(file: Path, template: str, *, title: str, facts: str, **values: A
 
 
 def render(template: str, **values: Any) -> str:
-    """The HTML of `template` with `values`, in which all text is escaped."""
+    """The text of `template` with `values`, which are escaped unless it says otherwise."""
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError, writing
+from lib.common.failures import quoted
 from lib.common.files import file_digest, staged_folder
 from lib.data.augment import resize
 from lib.data.dataset import read_image
@@ -32,9 +33,8 @@ from models.classifier import Classifier
 TOLERANCE = 1e-4
 ONE_FILE = 1.8e9  # bytes of weights from which an ONNX file, at most 2 GB, keeps them beside it
 TOGETHER = 8  # images on which a program is tried at once
-INPUT, SCORES = "images", "scores"
 
-RunProgram = Callable[[np.ndarray], dict[str, np.ndarray]]
+RunProgram = Callable[[np.ndarray], Sequence[np.ndarray]]  # images -> scores and heatmaps
 
 
 class Program(nn.Module):
@@ -47,11 +47,6 @@ class Program(nn.Module):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
-
-    @property
-    def outputs(self) -> list[str]:
-        """The names of what `forward` gives."""
-        return [SCORES, *self.model.maps]
 
     def forward(self, images: Tensor) -> tuple[Tensor, ...]:
         """Images, uint8 (B, S, S, 3) -> scores (B, C) and heatmaps (B, C, H, W), float32."""
@@ -67,41 +62,43 @@ class Format(NamedTuple):
     file: str
     packages: tuple[str, ...]
     write: Callable[[Program, Tensor, Path, dict[str, str]], None]
-    load: Callable[[Path, Program], RunProgram]
+    load: Callable[[Path], RunProgram]
 
 
-def export_graph(
-    predictor: Predictor, form: str, target: Path, images: np.ndarray, flag: str | None = None
-) -> float:
+def export_graph(predictor: Predictor, form: str, target: Path, images: np.ndarray) -> float:
     """Write the program of `predictor`, on the CPU, as `form` ("onnx" or "torch_export") to the
     folder `target`.
 
     What is written is loaded and run on `images` (B, S, S, 3), a few at once and the first one
     alone; gives the largest difference from the predictor's float32 scores and heatmaps. Raises
-    `UserError` where that is more than 1e-4, where the network cannot be exported, or `target`
-    exists; nothing is written then. Errors name the `flag` that asked for it (default: --format).
+    `UserError` where that is more than 1e-4, where the network cannot be exported, or where a
+    package is missing; nothing is written then.
     """
-    chosen, flag = FORMATS[form], flag or f"--format {form}"
-    require_packages(chosen.packages, flag)
-    if target.exists():
-        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
-    config = predictor.config
+    chosen, config = FORMATS[form], predictor.config
+    _require_packages(form)
     pixels = registry.normalization(config.normalization, registry.find_arch(config.arch))
     program = Program(predictor.model, *pixels).eval()
     with staged_folder(target) as stage:
         file = stage / chosen.file
         example = torch.zeros(2, config.img_size, config.img_size, 3, dtype=torch.uint8)
-        with writing(target), _quiet(), torch.no_grad():
+        with writing(target), _silent_exporters(), torch.no_grad():
             try:
                 chosen.write(program, example, file, metadata(predictor))
             except OSError:
                 raise
             except Exception as error:  # the exporters fail in many ways
-                reason = " ".join(str(error).split())[:300]
                 network = f"{config.model} on {config.arch}"
-                raise UserError(f"{flag}: {network} cannot be exported: {reason}") from error
+                raise UserError(
+                    f"--format {form}: {network} cannot be exported: {quoted(error)}"
+                ) from error
         predictor.amp = False
-        return _compare(predictor, chosen.load(file, program), images, flag)
+        largest = _largest_difference(predictor, chosen.load(file), images)
+        if not largest <= TOLERANCE:
+            raise UserError(
+                f"--format {form}: the exported program differs from PyTorch's scores or heatmaps "
+                f"by {largest:.2g}, more than {TOLERANCE:g}; nothing was written"
+            )
+    return largest
 
 
 def pictures(predictor: Predictor, paths: Sequence[str]) -> np.ndarray:
@@ -116,60 +113,50 @@ def noise(predictor: Predictor, count: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), np.uint8)
 
 
-def require_packages(names: Sequence[str], flag: str) -> None:
-    """Raise `UserError`, which names the `flag`, where one of these packages cannot be imported."""
-    for name in names:
-        try:
-            importlib.import_module(name)
-        except (ImportError, OSError) as error:  # OSError: of a library in it
-            needed, reason = " ".join(names), " ".join(str(error).split())
-            raise UserError(
-                f"{flag}: needs the package {name}: pip install {needed} ({reason})"
-            ) from error
-
-
 def metadata(predictor: Predictor) -> dict[str, str]:
     """What a user of the file must know: text, lists as JSON."""
-    config, tuning = predictor.config, predictor.tuning()
-    thresholds = predictor.cutoffs().values.astype(float).tolist()
+    config, tuning = predictor.config, predictor.tuning
+    turned = ", turned upright by EXIF before" if config.exif == UPRIGHT else ""
     facts: dict[str, Any] = {
         "checkpoint": file_digest(predictor.experiment.best_checkpoint),
         "labels": predictor.labels,
-        "thresholds": thresholds,
+        "thresholds": predictor.cutoffs().values.astype(float).tolist(),
         "criterion": tuning.criterion if tuning else "fixed",
         "temperature": tuning.temperature if tuning else 1.0,
         "image_size": config.img_size,
         "arch": config.arch,
+        "input": "RGB, uint8, resized to image_size x image_size (bilinear, aspect ignored)"
+        + turned,
     }
-    texts = {
+    return {
         name: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
         for name, value in facts.items()
     }
-    texts["input"] = "RGB, uint8, resized to image_size x image_size (bilinear, aspect ignored)"
-    if config.exif == UPRIGHT:
-        texts["input"] += ", turned upright by EXIF before"
-    return texts
 
 
-def _compare(predictor: Predictor, run: RunProgram, images: np.ndarray, flag: str) -> float:
-    largest, names = 0.0, predictor.model.maps
+def _require_packages(form: str) -> None:
+    packages = FORMATS[form].packages
+    for name in packages:
+        try:
+            importlib.import_module(name)
+        except (ImportError, OSError) as error:  # OSError: of a library in it
+            raise UserError(
+                f"--format {form}: needs the package {name}: pip install {' '.join(packages)} "
+                f"({quoted(error)})"
+            ) from error
+
+
+def _largest_difference(predictor: Predictor, run: RunProgram, images: np.ndarray) -> float:
+    """Of the program's scores and heatmaps from the predictor's; infinite for other shapes."""
+    differences = []
     groups = (images[start : start + TOGETHER] for start in range(0, len(images), TOGETHER))
     for part in (images[:1], *groups):
-        found = run(part)
-        scores, heatmaps = predictor.score(list(part), names)
-        for name, expected in zip(
-            (SCORES, *names), (scores, *heatmaps.swapaxes(0, 1)), strict=True
-        ):
-            one = found[name]
-            if one.shape != expected.shape:
-                raise UserError(f"{flag}: gives {one.shape}, expected {expected.shape}")
-            largest = max(largest, float(np.abs(one - expected).max()))
-    if not largest <= TOLERANCE:
-        raise UserError(
-            f"{flag}: the exported program differs from PyTorch's scores or heatmaps by "
-            f"{largest:.2g}, more than {TOLERANCE:g}; nothing was written"
-        )
-    return largest
+        scores, heatmaps = predictor.score(list(part), predictor.model.maps)
+        expected = (scores, *heatmaps.swapaxes(0, 1))
+        for one, other in zip(run(part), expected, strict=True):
+            same = one.shape == other.shape
+            differences.append(np.abs(one - other).max() if same else np.inf)
+    return float(np.max(differences))  # nan if one of them is
 
 
 def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:
@@ -179,8 +166,8 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
     exported = torch.onnx.export(
         program,
         (example,),
-        input_names=[INPUT],
-        output_names=program.outputs,
+        input_names=["images"],
+        output_names=["scores", *program.model.maps],
         dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         verbose=False,
@@ -191,23 +178,13 @@ def _write_onnx(program: Program, example: Tensor, file: Path, facts: dict[str, 
     onnx.checker.check_model(str(file))
 
 
-def onnx_session(file: Path) -> Any:
-    """ONNX Runtime's session of an exported program, with as many threads as PyTorch has."""
+def _load_onnx(file: Path) -> RunProgram:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    return onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
-
-
-def onnx_run(session: Any) -> RunProgram:
-    """The program of `onnx_session` as a function."""
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {INPUT: images}), strict=True))
-
-
-def _load_onnx(file: Path, program: Program) -> RunProgram:
-    return onnx_run(onnx_session(file))
+    session = onnxruntime.InferenceSession(str(file), options, ["CPUExecutionProvider"])
+    return lambda images: session.run(None, {"images": images})
 
 
 def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str, str]) -> None:
@@ -216,30 +193,25 @@ def _write_torch(program: Program, example: Tensor, file: Path, facts: dict[str,
     torch.export.save(exported, str(file), extra_files={"metadata.json": json.dumps(facts)})
 
 
-def _load_torch(file: Path, program: Program) -> RunProgram:
+def _load_torch(file: Path) -> RunProgram:
     module = torch.export.load(str(file)).module()
 
-    def run(images: np.ndarray) -> dict[str, np.ndarray]:
+    def run(images: np.ndarray) -> list[np.ndarray]:
         with torch.inference_mode():
-            outputs = module(torch.from_numpy(images))
-        return {name: one.numpy() for name, one in zip(program.outputs, outputs, strict=True)}
+            return [output.numpy() for output in module(torch.from_numpy(images))]
 
     return run
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The exporters tell of their own affairs."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "onnxscript")]
-    levels = [logger.level for logger in loggers]
+def _silent_exporters() -> Iterator[None]:
+    """Silence the exporters' logs, prints and warnings."""
     with warnings.catch_warnings(action="ignore"), contextlib.redirect_stdout(None):
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+        logging.disable(logging.WARNING)
         try:
             yield
         finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
+            logging.disable(logging.NOTSET)
 
 
 FORMATS = {

@@ -1,6 +1,5 @@
 """Exports an experiment in the published form, for the published code and for this one."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +19,10 @@ def export_published(loaded: LoadedExperiment, target: Path) -> None:
     """Write `config.yaml` and `checkpoints/best_ema_model.pth` in the published form to `target`.
 
     The published form takes labels and fixed label embeddings from the data folder; they are
-    written too, below `target/data/<name>/`. Raises `UserError` where `target` exists.
+    written too, below `target/data/<name>/`. Raises `UserError` for another network than the
+    method's.
     """
     model = _of_the_method(loaded)
-    if target.exists():
-        raise UserError(f"{target}: exists; remove it, or pass another --save-dir")
     data = folder_of(loaded.config.data)
     with staged_folder(target) as stage:
         write_text(stage / "config.yaml", _config_text(loaded, data, target))
@@ -48,29 +46,25 @@ def _of_the_method(loaded: LoadedExperiment) -> Classifier:
     )
 
 
-def caveats(loaded: LoadedExperiment, target: Path) -> Iterator[str]:
+def caveats(loaded: LoadedExperiment, target: Path) -> list[str]:
     """Why the files at `target` may not give the scores of the experiment."""
-    config, data = loaded.config, folder_of(loaded.config.data)
-    if not _in_its_data_folder(loaded):
-        yield (
-            f"labels and label embeddings are read from {data}, which does not hold those of "
-            f"the experiment: put the files of {target / 'data' / data.name} there"
-        )
-    if config.arch not in registry.ARCHS:
-        yield f"the published code has no --arch {config.arch}"
-    if config.embed_type == "text":
-        yield "the published code has no --embed-type text"
-    if config.output_stride:
-        yield f"the published code has no --output-stride {config.output_stride}"
-    if _pixels(config) == "weights":
-        yield "the published code cannot normalise by what the weights expect"
-    if config.exif == UPRIGHT:
-        yield (
-            "the published code does not turn images by EXIF and ignores transparency: the scores "
-            "of such images differ there"
-        )
-    if loaded.model.backbone.prefix_tokens and config.pos:
-        yield "the published code has no position code for a class token, which this model keeps"
+    config, data, code = loaded.config, folder_of(loaded.config.data), "the published code"
+    notes = {
+        f"labels and label embeddings are read from {data}, which does not hold those of the "
+        f"experiment: put the files of {target / 'data' / data.name} there": not (
+            _in_its_data_folder(loaded)
+        ),
+        f"{code} has no --arch {config.arch}": config.arch not in registry.ARCHS,
+        f"{code} has no --embed-type text": config.embed_type == "text",
+        f"{code} has no --output-stride {config.output_stride}": bool(config.output_stride),
+        f"{code} cannot normalise by what the weights expect": _pixels(config) == "weights",
+        f"{code} does not turn images by EXIF and ignores transparency: the scores of such images "
+        "differ there": config.exif == UPRIGHT,
+        f"{code} has no position code for a class token, which this model keeps": (
+            loaded.model.backbone.prefix_tokens > 0 and config.pos
+        ),
+    }
+    return [note for note, holds in notes.items() if holds]
 
 
 def _config_text(loaded: LoadedExperiment, data: Path, target: Path) -> str:
@@ -103,13 +97,14 @@ def _pixels(config: Config) -> str:
 
 
 def _in_its_data_folder(loaded: LoadedExperiment) -> bool:
+    kind = loaded.config.embed_type
     try:
         data = DataFolder.open(loaded.config.data)
-        if loaded.config.embed_type == "random":
-            return data.labels == loaded.labels
-        embeddings = data.label_embeddings(loaded.config.embed_type)
+        return data.labels == loaded.labels and (
+            kind == "random"
+            or np.array_equal(
+                data.label_embeddings(kind), _of_the_method(loaded).head.label_embeddings.numpy()
+            )
+        )
     except UserError:
         return False
-    return data.labels == loaded.labels and np.array_equal(
-        embeddings, _of_the_method(loaded).head.label_embeddings.numpy()
-    )

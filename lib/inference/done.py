@@ -1,9 +1,7 @@
 """`infer.py --skip-done`: the images that earlier runs have tagged, in `done.jsonl`."""
 
-import collections
 import os
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -12,14 +10,10 @@ import msgspec
 from lib.common.errors import UserError, writing
 from lib.common.locks import lock_file
 from lib.common.text import escape_controls
-from lib.data.bad_images import Unreadable
-from lib.inference.visualize import Shown
 from lib.runtime.world import World
 
-DONE = "done.jsonl"
+FILE = "done.jsonl"
 TAGS = "tags"  # the output without a --format: lines of predictions.jsonl
-FIRST_PART = 256  # images; a part that takes less than the following makes the next twice as large
-PART_SECONDS = 30
 
 
 class Record(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,36 +32,37 @@ class Record(msgspec.Struct, frozen=True, omit_defaults=True):
 Key = tuple[str, int, int]
 
 
-class Done:
+class DoneImages:
     """Which of `paths` were tagged by `model` for `output`, and have not changed since.
 
     The main process of `world` reads and writes `folder`/done.jsonl, and locks it while it lives.
-    `missing` are the other places in `paths`, and `count` the number of those that are done, on
-    all ranks; `is_new`: nothing was recorded for `output` before. Raises `UserError` on all ranks
-    if the file is damaged, or another process writes to it.
+    `missing` are the indices of the other `paths`, and `count` the number of those that are done,
+    on all ranks; `is_new`: nothing was recorded for `output` before. Raises `UserError` on all
+    ranks if the file is damaged, or another process writes to it.
     """
 
     def __init__(
         self, world: World, folder: Path, paths: Sequence[str], model: str, output: str
     ) -> None:
-        self.file, self.paths, self.model, self.output = folder / DONE, paths, model, output
+        self.file, self.paths, self.model, self.output = folder / FILE, paths, model, output
         self._keys: dict[str, Key | None] = {}
-        self._predicted: dict[str, list[dict[str, Any]] | None] = {}
+        self._predicted: dict[Key | None, list[dict[str, Any]] | None] = {}
         self.is_new = True
         self.missing = world.broadcast_from_main(self._read)
         self.count = len(paths) - len(self.missing)
 
     def _read(self) -> list[int]:
         self._keys = {path: _key(path) for path in self.paths}
-        by_key = collections.defaultdict(list)
-        for path, key in self._keys.items():
-            by_key[key].append(path)
         for record in self._records():
             self.is_new &= record.output != self.output
             if (record.model, record.output) == (self.model, self.output):
-                for path in by_key[record.path, record.bytes, record.modified_ns]:
-                    self._predicted[path] = record.predicted
-        return [place for place, path in enumerate(self.paths) if path not in self._predicted]
+                key = record.path, record.bytes, record.modified_ns
+                self._predicted[key] = record.predicted
+        return [
+            index
+            for index, path in enumerate(self.paths)
+            if self._keys[path] not in self._predicted
+        ]
 
     def _records(self) -> Iterator[Record]:
         """Open and lock the file; its records, without a last line that was cut off."""
@@ -98,7 +93,7 @@ class Done:
         if key is None:  # it was not there when the run began
             return
         kept = predicted if self.output == TAGS else None
-        self._predicted[path] = kept
+        self._predicted[key] = kept
         record = Record(*key, self.model, self.output, kept)
         with writing(self.file):  # not append_line, which would close the file and end its lock
             self._open.write(msgspec.json.encode(record) + b"\n")
@@ -107,30 +102,12 @@ class Done:
     def lines(self) -> Iterator[dict[str, Any]]:
         """What is known of `paths`, in their order, as lines of `predictions.jsonl`."""
         for path in self.paths:
-            if path in self._predicted:
-                yield {"path": path, "predicted": self._predicted[path]}
-
-
-def draw_in_parts(
-    draw: Callable[..., Shown], images: int, limit: int | None, world: World
-) -> Shown:
-    """`draw(rows, limit=...)` the rows of `images` part by part, so that each is recorded soon,
-    until `limit` of them could be read."""
-    pictures, unreadable, verdicts = 0, [], collections.Counter[str]()
-    start, size, began = 0, FIRST_PART, world.broadcast_from_main(time.monotonic)
-    while start < images and pictures != limit:
-        left = None if limit is None else limit - pictures
-        shown = draw(range(images)[start : start + size], limit=left)
-        pictures += shown.pictures
-        verdicts += shown.verdicts
-        unreadable += [Unreadable(start + row, reason) for row, reason in shown.unreadable]
-        start, ended = start + size, world.broadcast_from_main(time.monotonic)
-        size, began = size * (2 if ended - began < PART_SECONDS else 1), ended
-    return Shown(pictures, verdicts, unreadable)
+            if self._keys[path] in self._predicted:
+                yield {"path": path, "predicted": self._predicted[self._keys[path]]}
 
 
 def _key(path: str) -> Key | None:
-    """What tells a file from others, and from what it was before a change; None if it is gone."""
+    """Identifies a file and its version; None if it is gone."""
     try:
         found = os.stat(path)
     except OSError:

@@ -3,7 +3,6 @@
 Shapes: M maps, H x W patches.
 """
 
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -14,20 +13,10 @@ from PIL import Image, ImageDraw, ImageFont
 from lib.common.cli import UPRIGHT
 from lib.common.errors import writing
 from lib.common.text import escape_controls
-from lib.data.dataset import open_image, orientation, to_rgb, turn_upright
+from lib.data.dataset import TURNS, open_image, orientation, to_rgb, turn_upright
 
 COLOR_MAP = "inferno"  # perceptually uniform
 MAX_SIDE, THUMBNAIL, MIN_SIDE, GAP = 640, 240, 8, 6  # pixels
-# EXIF orientations -> turns of an array's last two axes, as a picture is turned upright
-GRID_TURNS: dict[int, Callable[[np.ndarray], np.ndarray]] = {
-    2: lambda grid: grid[..., ::-1],
-    3: lambda grid: grid[..., ::-1, ::-1],
-    4: lambda grid: grid[..., ::-1, :],
-    5: lambda grid: grid.swapaxes(-2, -1),
-    6: lambda grid: np.rot90(grid, -1, axes=(-2, -1)),
-    7: lambda grid: grid.swapaxes(-2, -1)[..., ::-1, ::-1],
-    8: lambda grid: np.rot90(grid, 1, axes=(-2, -1)),
-}
 
 
 def read_upright(path: str | Path, exif: str) -> tuple[Image.Image, int]:
@@ -44,8 +33,13 @@ def read_upright(path: str | Path, exif: str) -> tuple[Image.Image, int]:
 
 
 def turn_grids(grids: np.ndarray, orientation: int) -> np.ndarray:
-    """Heatmaps (..., H, W) turned as EXIF's `orientation` asks."""
-    return GRID_TURNS[orientation](grids) if orientation in GRID_TURNS else grids
+    """Heatmaps (M, C, H, W) turned as EXIF's `orientation` asks."""
+    if orientation not in TURNS:
+        return grids
+    turn = TURNS[orientation]
+    return np.array(
+        [[Image.fromarray(grid).transpose(turn) for grid in of_map] for of_map in grids]
+    )
 
 
 def display_size(image: Image.Image, most: int = MAX_SIDE) -> Image.Image:

@@ -44,13 +44,20 @@ from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate
 from models.output import MEANINGS
 
-HOST = "127.0.0.1"
+LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50 * 10**6
 KEPT = 16  # pictures whose heatmaps can still be asked for
 QUEUE = 16  # requests that wait for the model at once
 FORM = "multipart/form-data"
 SECONDS = 60  # of silence after which a connection is closed
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' blob: data:; "
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
+    "form-action 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
 URLS = Map(
     [
         Rule("/", endpoint="page", methods=["GET"]),
@@ -61,14 +68,14 @@ URLS = Map(
 )
 
 
-class Upload(Request):
+class LocalRequest(Request):
     """A request to this machine under one of its own names."""
 
-    trusted_hosts = [HOST, "localhost"]  # or a page elsewhere could use a name of its own for it
+    trusted_hosts = [*LOCAL[:2]]  # or a page elsewhere could use a name of its own for it
 
 
-class Seen(NamedTuple):
-    """A scored image, as it is shown, and its heatmaps (M, C, H, W)."""
+class ScoredImage(NamedTuple):
+    """An image as it is shown, and its heatmaps (M, C, H, W)."""
 
     image: Image.Image
     heatmaps: np.ndarray
@@ -86,39 +93,35 @@ class App:
         self, predictor: Predictor, threshold: float | str | None = None, *, public: bool = False
     ) -> None:
         self.predictor, self.threshold = predictor, threshold
-        self.public, self.request = public, Request if public else Upload
+        self.public, self.request = public, Request if public else LocalRequest
         self.queue = threading.BoundedSemaphore(QUEUE)
         self.cutoffs = predictor.cutoffs(threshold)
-        self.tuning = predictor.tuning()
+        self.tuning = predictor.tuning
         self.lock = threading.Lock()
-        self.seen: OrderedDict[str, Seen] = OrderedDict()
+        self.recent: OrderedDict[str, ScoredImage] = OrderedDict()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
         request = self.request(environ)
         try:
-            _require_own_site(request)
+            own_site = f"http://{request.host}"  # raises where the host is not trusted
+            if request.headers.get("Origin", own_site) != own_site:
+                raise Forbidden("only the page itself may ask")
             endpoint, values = URLS.bind_to_environ(environ).match()
             response = getattr(self, endpoint)(request, **values)
         except HTTPException as error:
             _drain(request)
             response = _json({"error": error.description}, error.code)
-        response.headers["Content-Security-Policy"] = (
-            "default-src 'none'; img-src 'self' blob: data:; style-src 'unsafe-inline'; "
-            "script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'"
-        )
-        response.headers["X-Content-Type-Options"] = "nosniff"
-        response.headers["Cache-Control"] = "no-store"
+        response.headers.update(HEADERS)
         return response(environ, start_response)
 
     def page(self, request: Request) -> Response:
         values = self.cutoffs.values
         html = render(
             "serve.html",
-            experiment=str(self.predictor.experiment.path),
+            predictor=self.predictor,
             words=self.cutoffs.words,
             own=len(set(values.tolist())) > 1,
             start=f"{float(values.mean()):.2f}",
-            num_labels=len(self.predictor.labels),
             maps=[(name, MEANINGS[name]) for name in self.predictor.maps],
             max_bytes=MAX_BYTES,
             address=request.host,
@@ -133,9 +136,9 @@ class App:
             scores, heatmaps = self.predictor.score([image], self.predictor.maps)
         token = secrets.token_urlsafe(12)
         with self.lock:
-            self.seen[token] = Seen(display_size(image), heatmaps[0])
-            while len(self.seen) > KEPT:
-                self.seen.popitem(last=False)
+            self.recent[token] = ScoredImage(display_size(image), heatmaps[0])
+            while len(self.recent) > KEPT:
+                self.recent.popitem(last=False)
         order = np.argsort(-scores[0], kind="stable")
         values = {"score": scores[0], "cutoff": self.cutoffs.values}
         if self.tuning:
@@ -164,16 +167,39 @@ class App:
             (found,) = self.predictor.predict([image], top=top, threshold=threshold)
         return _json({**found, "size": list(image.size)}, 200)
 
+    def heatmap(self, request: Request, token: str, column: int) -> Response:
+        """The overlay of a label, as infer.py draws it."""
+        with self.lock:
+            scored = self.recent.get(token)
+        if scored is None or column >= len(self.predictor.labels):
+            raise NotFound("no heatmap of this image any more: drop it again")
+        buffer = io.BytesIO()
+        overlay = overlay_heatmaps(scored.image, scored.heatmaps[:, column])
+        overlay.save(buffer, "JPEG", quality=88)
+        return Response(buffer.getvalue(), mimetype="image/jpeg")
+
     def _image(self, request: Request) -> Image.Image:
+        """The RGB image in a request, read like any file of a data set."""
         if request.content_length is None:
-            raise LengthRequired("say how long the image is (Content-Length)")
+            raise LengthRequired("send the size of the image (Content-Length)")
         if request.content_length > MAX_BYTES:
-            raise RequestEntityTooLarge(
-                f"more than {MAX_BYTES // 2**20} MB: make the image smaller first"
-            )
+            raise _too_large(f"{MAX_BYTES // 2**20} MB")
         # other types that a sender names, as curl's urlencoded, are not looked at
         content = _first_file(request) if request.mimetype == FORM else request.get_data()
-        return _read(content, self.predictor.config.exif)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "upload"
+            file.write_bytes(content)
+            try:
+                with open_image(file) as image:
+                    width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise _too_large(f"{MAX_PIXELS // 10**6} million pixels")
+                return read_image(file, self.predictor.config.exif)
+            except UserError as error:
+                if isinstance(error.__cause__, Image.DecompressionBombError):
+                    raise _too_large(f"{MAX_PIXELS // 10**6} million pixels") from error
+                reason = str(error).removeprefix(f"{file}: ")
+                raise UnsupportedMediaType(f"no image that can be read: {reason}") from error
 
     @contextlib.contextmanager
     def _model(self) -> Iterator[None]:
@@ -186,16 +212,6 @@ class App:
         finally:
             self.queue.release()
 
-    def heatmap(self, request: Request, token: str, column: int) -> Response:
-        """The overlay of a label, as infer.py draws it."""
-        with self.lock:
-            seen = self.seen.get(token)
-        if seen is None or column >= len(self.predictor.labels):
-            raise NotFound("no heatmap of this image any more: drop it again")
-        buffer = io.BytesIO()
-        overlay_heatmaps(seen.image, seen.heatmaps[:, column]).save(buffer, "JPEG", quality=88)
-        return Response(buffer.getvalue(), mimetype="image/jpeg")
-
 
 class _Handler(WSGIRequestHandler):
     timeout = SECONDS
@@ -204,44 +220,35 @@ class _Handler(WSGIRequestHandler):
         """Print nothing for requests and silent connections; tracebacks are printed elsewhere."""
 
 
-def serve(
-    exp_dir: str | Path,
-    device: str,
-    port: int,
-    threshold: float | str | None,
-    map: str | None = None,
-    precision: str | None = None,
-    host: str | None = None,
-) -> NoReturn:
-    """Serve the page of an experiment at `port` (0: a free one) until Ctrl-C: for this machine
-    alone, or for all that reach its address `host`."""
+def serve(flags: argparse.Namespace, host: str, port: int) -> NoReturn:
+    """Serve the page of an experiment, by the flags of infer.py, at `port` (0: a free one) of the
+    address `host` until Ctrl-C."""
     try:
-        listening = socket.create_server((host or HOST, port))
+        listening = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
-        reason = getattr(error, "strerror", None) or error
-        reason = str(reason).removeprefix("bind(): ").rstrip(".")
-        flags = f"--host {host} --port {port}" if host else f"--port {port}"
-        raise UserError(f"{flags}: cannot be used: {reason}; choose another") from error
+        reason = str(getattr(error, "strerror", None) or error).removeprefix("bind(): ").rstrip(".")
+        raise UserError(
+            f"--host {host} --port {port}: cannot be used: {reason}; choose another"
+        ) from error
     with listening:
-        predictor = Predictor(exp_dir, device=device, map=map, precision=precision)
-        public = host is not None and host not in (HOST, "localhost", "::1")
-        app = App(predictor, threshold, public=public)
+        predictor = Predictor(
+            flags.exp_dir, device=flags.device, map=flags.map, precision=flags.precision
+        )
+        public = host not in LOCAL
+        app = App(predictor, flags.threshold, public=public)
         port = listening.getsockname()[1]
         server = make_server(
-            host or HOST, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
+            host, port, app, threaded=True, request_handler=_Handler, fd=listening.fileno()
         )
         if public:
             print_note(f"--host {host}: everyone who reaches this address may send images")
-        print_line(f"drop images at http://{host or HOST}:{port}/ (Ctrl-C ends it)")
+        print_line(f"drop images at http://{host}:{port}/ (Ctrl-C ends it)")
         server.serve_forever()
     raise KeyboardInterrupt  # which the server takes for its end
 
 
-def _require_own_site(request: Request) -> None:
-    """Refuse other names of this machine, and pages of other sites."""
-    origin, host = request.headers.get("Origin"), request.host  # raises where it is not trusted
-    if origin is not None and origin != f"http://{host}":
-        raise Forbidden("only the page itself may ask")
+def _too_large(limit: str) -> RequestEntityTooLarge:
+    return RequestEntityTooLarge(f"more than {limit}: make the image smaller first")
 
 
 def _first_file(request: Request) -> bytes:
@@ -250,39 +257,12 @@ def _first_file(request: Request) -> bytes:
     raise BadRequest("the form has no file")
 
 
-def _read(content: bytes, exif: str) -> Image.Image:
-    """The RGB image of an upload, read like any file of a data set."""
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "upload"
-        file.write_bytes(content)
-        try:
-            with open_image(file) as image:
-                width, height = image.size
-            if width * height > MAX_PIXELS:
-                raise RequestEntityTooLarge(
-                    f"{width} x {height} pixels, more than {MAX_PIXELS // 10**6} million: make it "
-                    "smaller first"
-                )
-            return read_image(file, exif)
-        except UserError as error:
-            if isinstance(error.__cause__, Image.DecompressionBombError):
-                raise RequestEntityTooLarge(
-                    f"more than {MAX_PIXELS // 10**6} million pixels: make it smaller first"
-                ) from error
-            reason = str(error).removeprefix(f"{file}: ")
-            raise UnsupportedMediaType(f"no image that can be read: {reason}") from error
-
-
 def _drain(request: Request) -> None:
     """Read the rest of the request, within limits, or the browser would not read the answer."""
-    length = request.content_length or 0
-    if length <= MAX_BYTES:
-        with contextlib.suppress(ClientDisconnected):
-            request.stream.read()  # knows what has been read
-        return
-    left = min(length, 8 * MAX_BYTES)
-    while left > 0 and (part := request.environ["wsgi.input"].read(min(left, 2**16))):
-        left -= len(part)
+    left = 8 * MAX_BYTES
+    with contextlib.suppress(ClientDisconnected):
+        while left > 0 and (part := request.stream.read(2**16)):
+            left -= len(part)
 
 
 def _json(content: dict[str, Any], code: int | None) -> Response:

@@ -1,37 +1,37 @@
 """The lines that infer.py prints: of each image, at the end, and if there is nothing to show."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import collections
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from lib.common.text import escape_controls
 from lib.data.bad_images import Unreadable
 from lib.data.folder import Split
-from lib.inference.gallery import Note
-from lib.inference.tags import Selection
+from lib.inference.tags import Selection, TaggedImage
 from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
 
 MAX_LISTED = 20  # unreadable files, or endings
 
 
-def table(note: Note, labels: Sequence[str], cutoffs: Cutoffs) -> str:
+def table(image: TaggedImage, cutoffs: Cutoffs) -> str:
     """The lines of an image: its path, then its labels with their scores."""
-    rows = [(labels[column], score) for column, score, *_ in note["tags"]]
-    path = escape_controls(note["path"])
-    if not rows:
-        column, score = note["best"]
-        return (
-            f"{path}\n  none reaches {cutoffs.words}; the highest is {labels[column]} {score:.3f}"
-        )
-    width = max(len(label) for label, _ in rows)
-    return "\n".join([path, *(f"  {label:<{width}}  {score:.3f}" for label, score in rows)])
+    path = escape_controls(image.path)
+    if not image.tags:
+        label, score = image.best
+        return f"{path}\n  none reaches {cutoffs.words}; the highest is {label} {score:.3f}"
+    width = max(len(tag.label) for tag in image.tags)
+    return "\n".join([path, *(f"  {tag.label:<{width}}  {tag.score:.3f}" for tag in image.tags)])
 
 
-def passed_over(endings: Mapping[str, int]) -> str:
-    """How many files of the folders are no images, by ending; empty for none."""
+def passed_over(files: Iterable[Path]) -> Iterator[str]:
+    """A line about how many of `files`, which are no images, have each ending; none without any."""
+    endings = collections.Counter(file.suffix.lower() for file in files)
     ordered = sorted(endings.items(), key=lambda item: (-item[1], item[0]))
     counts = [f"{count} {escape_controls(ending) or 'without ending'}" for ending, count in ordered]
     more = [f"{len(counts) - MAX_LISTED} more endings"] if len(counts) > MAX_LISTED else []
-    return "passed over: " + ", ".join(counts[:MAX_LISTED] + more) if counts else ""
+    if counts:
+        yield "passed over: " + ", ".join(counts[:MAX_LISTED] + more)
 
 
 def closing(
@@ -73,7 +73,7 @@ def nothing(split: Split, selection: Selection, unreadable: Sequence[Unreadable]
             f", and {len(unreadable) - 1} more like it" if len(unreadable) > 1 else ""
         )
     what = "mistake" if selection.only_errors else "label"
-    of_these = "" if selection.columns is None else " among --labels"
+    of_these = "" if selection.only is None else " among --labels"
     return (
         f"no image to show: none of {len(split)} has a {what}{of_these}, counted from "
         f"{selection.cutoffs.words}; change --threshold or these flags"

@@ -8,11 +8,9 @@ from pathlib import Path
 from xml.dom import minidom
 from xml.parsers.expat import ExpatError
 
-from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.files import write_text
-from lib.inference.gallery import Note
-from lib.scoring.mistakes import MISSED
+from lib.inference.tags import TaggedImage
 
 RDF = "http://www.w3.org/1999/02/22-rdf-syntax-ns#"
 DC = "http://purl.org/dc/elements/1.1/"
@@ -28,33 +26,27 @@ EMPTY = f"""<?xpacket begin="\ufeff" id="W5M0MpCehiHzreSzNTczkc9d"?>
 """
 
 
-def predicted(note: Note, labels: Sequence[str]) -> list[tuple[str, float]]:
-    """The labels of an image that count as predicted, with their scores."""
-    return [(labels[column], score) for column, score, verdict, *_ in note["tags"]
-            if verdict != MISSED]  # fmt: skip
-
-
-def print_json(note: Note, labels: Sequence[str]) -> None:
+def as_json(image: TaggedImage) -> str:
     """One line of JSON for an image: its path, labels and scores."""
-    found = predicted(note, labels)
-    names, scores = [label for label, _ in found], [round(score, 6) for _, score in found]
-    print_line(json.dumps({"path": note["path"], "labels": names, "scores": scores}))
+    labels = [tag.label for tag in image.predicted]
+    scores = [round(tag.score, 6) for tag in image.predicted]
+    return json.dumps({"path": image.path, "labels": labels, "scores": scores})
 
 
-def print_csv(note: Note, labels: Sequence[str]) -> None:
+def as_csv(image: TaggedImage) -> str:
     """A row of path, label and score for each label; without labels one with the path alone."""
     text = io.StringIO()
-    rows = [(note["path"], label, f"{score:.6f}") for label, score in predicted(note, labels)]
-    csv.writer(text, lineterminator="\n").writerows(rows or [(note["path"], "", "")])
-    print_line(text.getvalue().rstrip("\n"))
+    rows = [(image.path, tag.label, f"{tag.score:.6f}") for tag in image.predicted]
+    csv.writer(text, lineterminator="\n").writerows(rows or [(image.path, "", "")])
+    return text.getvalue().rstrip("\n")
 
 
-def write_sidecar(note: Note, labels: Sequence[str]) -> None:
+def write_sidecar(image: TaggedImage) -> None:
     """Add the labels of an image to the keywords (`dc:subject`) of the XMP file beside it, which
     keeps what else it holds."""
-    file = Path(f"{note['path']}.xmp")
+    file = Path(f"{image.path}.xmp")
     text = file.read_bytes() if file.exists() else EMPTY.encode()
-    write_text(file, with_keywords(text, [label for label, _ in predicted(note, labels)], file))
+    write_text(file, with_keywords(text, [tag.label for tag in image.predicted], file))
 
 
 def with_keywords(content: bytes, keywords: Sequence[str], file: Path) -> str:
@@ -103,10 +95,6 @@ def _new_bag(document: minidom.Document, description: minidom.Element) -> minido
     return bag
 
 
-# the choices of --format: what is done with each image
-FORMATS: dict[str, Callable[[Note, Sequence[str]], None]] = {
-    "json": print_json,
-    "csv": print_csv,
-    "xmp": write_sidecar,
-}
-HEADERS = {"csv": "path,label,score"}
+# the choices of --format that are printed; the other one is XMP
+TEXTS: dict[str, Callable[[TaggedImage], str]] = {"json": as_json, "csv": as_csv}
+HEADERS = {"csv": ["path,label,score"]}

@@ -6,12 +6,12 @@ Shapes: C labels.
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from lib.common.errors import UserError
-from lib.scoring.mistakes import FALSE_ALARM, MISSED, verdicts
+from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
 
 PREDICTED = "predicted"  # the verdict if the truth is not known
@@ -23,61 +23,79 @@ class Tag(NamedTuple):
     truth is not known."""
 
     column: int
+    label: str
     score: float
     verdict: str
 
 
+class TaggedImage(NamedTuple):
+    """An image of a split with its selected tags, and the label of its highest score. `page` is its
+    entry in `data.js`, empty where no page is made."""
+
+    row: int
+    path: str
+    tags: list[Tag]
+    best: tuple[str, float]
+    page: dict[str, Any]
+
+    @property
+    def predicted(self) -> list[Tag]:
+        """The labels that count as predicted."""
+        return [tag for tag in self.tags if tag.verdict != MISSED]
+
+
 @dataclass(frozen=True)
 class Selection:
-    """Which labels of an image are shown, and which images.
+    """Which of `labels` (C,) are shown of an image, and which images.
 
-    Labels: those that reach their threshold, at most `top` of them, and those of the ground truth;
-    only those of `columns`, if given. Images: all; with `columns` those with a selected label; with
-    `only_errors` those with a selected label that is missed or a false alarm.
+    Labels: those that reach their cutoff, at most `top` of them, and those of the ground truth;
+    only those named in `only`, if given. Images: all; with `only` those with a selected label; with
+    `only_errors` those with a selected label that is missed or a false alarm. Raises `UserError`
+    for a name in `only` that is no label.
     """
 
+    labels: Sequence[str]
     cutoffs: Cutoffs
     top: int | None = None
-    columns: frozenset[int] | None = None
+    only: Sequence[str] | None = None
     only_errors: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self.only or ():
+            if name not in self.labels:
+                hint = _hint(name, self.labels)
+                raise UserError(f"--labels {name!r}: no label of this experiment; {hint}")
 
     @property
     def filters(self) -> bool:
         """Whether some images may be left out."""
-        return self.only_errors or self.columns is not None
+        return self.only_errors or self.only is not None
 
     def tags(self, scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray) -> list[Tag]:
         """The selected labels of an image, the highest score first; the arrays are (C,)."""
         found: list[Tag] = []
         left = len(scores) if self.top is None else self.top
-        judged = verdicts(scores, targets, ignore, self.cutoffs.values)
         for column in np.argsort(-scores, kind="stable").tolist():
-            if self.columns is not None and column not in self.columns:
+            if self.only is not None and self.labels[column] not in self.only:
                 continue
             predicted = bool(scores[column] >= self.cutoffs.values[column])
+            present = targets[column] == 1 and not ignore[column]
             listed = predicted and left > 0
             left -= listed
-            present = targets[column] == 1 and not ignore[column]
-            if listed or present:
-                verdict = judged.name(column) or PREDICTED
-                found.append(Tag(column, float(scores[column]), verdict))
+            if present:
+                verdict = CORRECT if predicted else MISSED
+            elif listed:
+                verdict = PREDICTED if ignore[column] else FALSE_ALARM
+            else:
+                continue
+            found.append(Tag(column, self.labels[column], float(scores[column]), verdict))
         return found
 
     def wants(self, tags: Sequence[Tag]) -> bool:
         """Whether an image with these tags is shown."""
         if self.only_errors:
             return any(tag.verdict in ERRORS for tag in tags)
-        return bool(tags) or self.columns is None
-
-
-def columns_of(names: Sequence[str], labels: Sequence[str]) -> frozenset[int]:
-    """The columns of the labels `names`. Raises `UserError` with close names for an unknown one."""
-    for name in names:
-        if name not in labels:
-            raise UserError(
-                f"--labels {name!r}: no label of this experiment; {_hint(name, labels)}"
-            )
-    return frozenset(labels.index(name) for name in names)
+        return bool(tags) or self.only is None
 
 
 def _hint(name: str, labels: Sequence[str]) -> str:

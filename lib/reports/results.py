@@ -14,13 +14,11 @@ from lib.common.errors import UserError
 from lib.common.files import file_digest
 from lib.common.readers import read_json
 from lib.config import Config
-from lib.scoring.metrics import summarize
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
 MAPS = ("evidence", "attention")
 MAP_MEASURES = ("pointing_accuracy", "energy_in_box", "discrimination", "same_peak")
-THRESHOLD, TOPK = 0.5, 3  # of an experiment without a config.yaml
 
 
 class Scores(NamedTuple):
@@ -38,10 +36,6 @@ class Scores(NamedTuple):
         """Scores, targets and ignore, as the metrics take them."""
         return self.scores, self.targets, self.ignore
 
-    def summary(self, threshold: float, topk: int) -> dict[str, float]:
-        """`mAP`, `threshold_*` and `topk_*`, as evaluate.py gives them."""
-        return summarize(*self.arrays, threshold=threshold, topk=topk)
-
 
 class Evaluated(NamedTuple):
     """An evaluated experiment: its folder, scores, `results.json`, and configuration if known."""
@@ -54,43 +48,42 @@ class Evaluated(NamedTuple):
 
     @property
     def threshold(self) -> float:
-        return self.config.threshold if self.config else THRESHOLD
+        return (self.config or Config()).threshold
 
     @property
     def topk(self) -> int:
-        return self.config.topk if self.config else TOPK
+        return (self.config or Config()).topk
+
+    @property
+    def localization(self) -> dict[str, dict[str, float]]:
+        """The measures of each heatmap by name; empty where none was measured."""
+        return self.results.get("localization") or {}
 
     @property
     def further(self) -> dict[str, float]:
-        """What evaluate.py measured besides what scores alone and `of_maps` give."""
-        # where the maps are known, the single values are those of one of them
-        single = MAP_MEASURES if self.results.get("localization") else ()
-        return {
+        """What evaluate.py measured besides what scores alone give; of each map of the head, how
+        well it points, and tells labels apart."""
+        of_maps = {
+            f"{map_}_{name}": float(self.localization[map_][name])
+            for map_ in MAPS
+            for name in MAP_MEASURES
+            if name in self.localization.get(map_, {})
+        }
+        single = MAP_MEASURES if of_maps else ()  # these are those of one of the maps
+        of_model = {
             name: float(value)
             for name, value in self.results.items()
             if isinstance(value, (int, float))
             and name not in ("mAP", *single)
             and not name.startswith(("threshold_", "topk_"))
         }
-
-    @property
-    def of_maps(self) -> dict[str, float]:
-        """How well each map points, and tells labels apart; empty where that was not measured."""
-        localization = self.results.get("localization") or {}
-        return {
-            f"{map_}_{name}": float(localization[map_][name])
-            for map_ in MAPS
-            for name in MAP_MEASURES
-            if name in localization.get(map_, {})
-        }
+        return of_model | of_maps
 
     def require_checkpoint(self, again: str) -> None:
-        """Raise `UserError`, with the remedy `again`, unless results.json has notes of its
-        `evaluation`, and is of the present checkpoint."""
-        found = self.results.get("evaluation")
-        if not isinstance(found, dict) or "checkpoint_sha256" not in found:
-            raise UserError(f"{self.path / 'results.json'}: of an earlier version; {again} again")
-        if found["checkpoint_sha256"] != file_digest(self.checkpoint):
+        """Raise `UserError`, with the remedy `again`, unless results.json says by its `evaluation`
+        that it is of the present checkpoint."""
+        found = self.results.get("evaluation") or {}
+        if found.get("checkpoint_sha256") != file_digest(self.checkpoint):
             raise UserError(f"{self.path / 'results.json'}: of other weights; {again} again")
 
     def tuning(self) -> Tuning | None:
@@ -138,22 +131,28 @@ def run_again(exp_dir: Path) -> str:
 
 
 def read_scores(file: Path, again: str) -> Scores:
-    """Read `scores.npz`, never a pickle; a `UserError`, with the remedy `again`, if it is damaged.
-
-    `ignore` may be missing, as in files of other tools: then nothing is ignored.
-    """
+    """Read `scores.npz`, never a pickle; a `UserError`, with the remedy `again`, if it is damaged
+    or its parts do not fit each other."""
     try:
         with np.load(file, allow_pickle=False) as content:
-            parts = {name: content[name] for name in PARTS if name in content}
+            scores, targets, ignore, paths, labels = (content[name] for name in PARTS)
     except Exception as error:  # bytes from elsewhere can fail the reader in any way
         raise UserError(f"{file}: a damaged file, or no scores; {again} again") from error
-    if "scores" in parts:
-        parts.setdefault("ignore", np.zeros(parts["scores"].shape, bool))
-    if missing := [name for name in PARTS if name not in parts]:
-        raise UserError(f"{file}: lacks {', '.join(missing)}; {again} again")
-    scores, targets, ignore, paths, labels = (parts[name] for name in PARTS)
-    if flaw := _flaw(scores, targets, ignore, paths, labels):
-        raise UserError(f"{file}: {flaw}; {again} again")
+    fits = (
+        scores.ndim == 2
+        and scores.size > 0
+        and scores.shape == targets.shape == ignore.shape == (*paths.shape, *labels.shape)
+        and paths.dtype.kind == labels.dtype.kind == "U"
+        and len(set(labels.tolist())) == labels.size
+        and scores.dtype.kind == "f"
+        and bool(((scores >= 0) & (scores <= 1)).all())
+        and bool(np.isin(targets, (0, 1)).all() and np.isin(ignore, (0, 1)).all())
+    )
+    if not fits:
+        raise UserError(
+            f"{file}: expected scores (images, labels) in [0, 1], targets and ignore of 0 and 1 in "
+            f"the same shape, the images' paths, and labels without duplicates; {again} again"
+        )
     arrays = scores.astype(np.float32), targets.astype(np.uint8), ignore == 1
     return Scores(*arrays, paths.tolist(), labels.tolist())
 
@@ -174,23 +173,3 @@ def require_same_images(runs: Sequence[Evaluated]) -> None:
                     f"{other.path}: was evaluated on other {what} than {first.path}: such runs "
                     "cannot be compared; leave one out, or evaluate both on the same data"
                 )
-
-
-def _flaw(scores, targets, ignore, paths, labels) -> str | None:
-    """What is wrong with the parts of `scores.npz`; None where they fit each other."""
-    if scores.ndim != 2 or not scores.size:
-        return f"scores have the shape {scores.shape}, not (images, labels)"
-    if not (scores.shape == targets.shape == ignore.shape):
-        shapes = f"{scores.shape}, {targets.shape} and {ignore.shape}"
-        return f"scores, targets and ignore have different shapes: {shapes}"
-    if (paths.shape, labels.shape) != ((len(scores),), (scores.shape[1],)):
-        return f"{paths.size} paths and {labels.size} labels for scores of {scores.shape}"
-    if paths.dtype.kind != "U" or labels.dtype.kind != "U":
-        return "paths or labels are not text"
-    if len(set(labels.tolist())) != labels.size:
-        return "a label is a duplicate"
-    if scores.dtype.kind != "f" or not ((scores >= 0) & (scores <= 1)).all():
-        return "holds scores outside [0, 1]"
-    if not (np.isin(targets, (0, 1)).all() and np.isin(ignore, (0, 1)).all()):
-        return "targets or ignore hold other values than 0 and 1"
-    return None

@@ -9,7 +9,7 @@ LEVEL = 0.95
 
 
 def resample_counts(images: int, resamples: int, seed: int) -> np.ndarray:
-    """How often each image stands in each resample: uint16 (images, resamples).
+    """How often each resample contains each image: uint16 (images, resamples).
 
     A resample draws as many images as there are, each independently with replacement. The same
     arguments give the same counts, so that runs on the same images can be compared in pairs.
@@ -22,21 +22,20 @@ def resample_counts(images: int, resamples: int, seed: int) -> np.ndarray:
 
 
 def resampled_average_precision(
-    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None, counts: np.ndarray
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray, counts: np.ndarray
 ) -> np.ndarray:
     """Average precision of each label in each resample: (C, R); nan where it has no positives.
 
-    Equals `average_precision` of the images repeated as `counts` (N, R) says, each image's copies
-    standing together in file order. Within a positive image's copies precision can only rise, so
-    the interpolated curve needs it at their end alone: with w the counts in order of score and
-    y the targets, precision is `cumsum(w y) / cumsum(w)` at each positive, made non-increasing
+    Equals `average_precision` of the images repeated by `counts` (N, R), with the copies of an
+    image next to each other, in file order. Within a positive image's copies precision can only
+    rise, so the interpolated curve needs it only at their end: with w the counts in order of score
+    and y the targets, precision is `cumsum(w y) / cumsum(w)` at each positive, made non-increasing
     from the right, and AP is its mean over positives weighted by w. Sorts once per label.
     """
     results = np.full((scores.shape[1], counts.shape[1]), np.nan)
     for column, result in enumerate(results):
         order = np.argsort(-scores[:, column], kind="stable")
-        if ignore is not None:
-            order = order[np.asarray(ignore)[order, column] != 1]
+        order = order[ignore[order, column] == 0]
         places = np.flatnonzero(targets[order, column] == 1)
         if not len(places):
             continue
@@ -56,7 +55,7 @@ def resampled_average_precision(
 def resampled_mean(precisions: np.ndarray) -> np.ndarray:
     """mAP of each resample (R,) from `resampled_average_precision` (C, R).
 
-    The mean over the labels that have positives in the resample, times the share of labels that
+    The mean over the labels that have positives in the resample, times the fraction of labels that
     have any in the test split: a label without positives counts 0, as in mAP, and one whose rare
     positives were just not drawn is left out of that resample.
     """
@@ -66,18 +65,18 @@ def resampled_mean(precisions: np.ndarray) -> np.ndarray:
 
 
 def interval(
-    values: np.ndarray, estimate: float, bounds: tuple[float, float] = (0, 1), level: float = LEVEL
+    values: np.ndarray, estimate: float, bounds: tuple[float, float] = (0, 1)
 ) -> tuple[float, float]:
-    """The interval of an `estimate` whose `values` in resamples are given; nan is left out.
+    """The 95 % interval of an `estimate` whose `values` in resamples are given; nan is left out.
 
-    Reverse percentiles: `2 * estimate - q` for the quantiles q that hold the middle `level` of the
-    values, cut at `bounds`. AP is larger on few images than on many, and on resamples, where
-    copies of an image stand together, once more by as much: this takes it back, while plain
-    percentiles would often lie above what they are to hold. nan without values.
+    Reverse percentiles: `2 * estimate - q` for the quantiles q that hold the middle 95 % of the
+    values, cut at `bounds`. AP is larger on few images than on many, and on resamples, which repeat
+    images, by as much again: reverse percentiles correct for this, while plain ones would often lie
+    above the true value. nan without values.
     """
     values = values[~np.isnan(values)]
     if not len(values):
         return float("nan"), float("nan")
-    high, low = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    high, low = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     low, high = np.clip([2 * estimate - low, 2 * estimate - high], *bounds)
     return float(low), float(high)

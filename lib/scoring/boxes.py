@@ -9,6 +9,8 @@ from functools import cache
 
 import numpy as np
 import scipy  # its parts are imported where they are used first
+import torch
+from torchvision.ops import box_iou
 
 FINE = 8  # cells of a patch's side, between whose middles the heatmap is interpolated
 SHARE_OF_MAXIMUM = 0.5
@@ -37,15 +39,6 @@ def _interpolation(patches: int) -> np.ndarray:
 
 
 def best_overlap(box: np.ndarray, boxes: np.ndarray) -> float:
-    """The largest intersection over union (IoU) of `box` (4,) with one of `boxes` (K, 4)."""
-    inner = np.concatenate(
-        [np.maximum(box[:2], boxes[:, :2]), np.minimum(box[2:], boxes[:, 2:])], 1
-    )
-    common = _area(inner)
-    union = _area(box[None]) + _area(boxes) - common
-    return float(np.divide(common, union, out=np.zeros_like(common), where=union > 0).max())
-
-
-def _area(boxes: np.ndarray) -> np.ndarray:
-    """Areas (K,), 0 where a side is not positive."""
-    return np.clip(boxes[:, 2:] - boxes[:, :2], 0, None).prod(axis=1)
+    """The largest intersection over union (IoU) of `box` (4,), which has an area, with one of
+    `boxes` (K, 4)."""
+    return float(box_iou(torch.from_numpy(box[None]), torch.from_numpy(boxes)).max())

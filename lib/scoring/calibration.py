@@ -28,19 +28,9 @@ class Bins(NamedTuple):
     positive: np.ndarray
     score_sum: np.ndarray
 
-    @property
-    def negative(self) -> np.ndarray:
-        return self.num_entries - self.positive
-
-    @property
-    def mean_score(self) -> np.ndarray:
-        """Mean score of each bin; nan where it is empty."""
-        return ratio(self.score_sum, self.num_entries, np.nan)
-
-    @property
-    def positive_share(self) -> np.ndarray:
-        """Share of each bin's entries that are positive; nan where it is empty."""
-        return ratio(self.positive, self.num_entries, np.nan)
+    def of_label(self, column: int) -> "Bins":
+        """The bins (K,) of one label."""
+        return Bins(*(array[column] for array in self))
 
     @property
     def pooled(self) -> "Bins":
@@ -48,16 +38,14 @@ class Bins(NamedTuple):
         return Bins(*(array.sum(axis=0) for array in self))
 
 
-def bin_scores(
-    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None = None, *, bins: int
-) -> Bins:
+def bin_scores(scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray, *, bins: int) -> Bins:
     """Sort the entries of each label into `bins` bins of equal width."""
     columns = scores.shape[1]
-    kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
+    kept = ignore == 0
     values = np.asarray(scores, np.float64)[kept]
     cell = np.minimum((values * bins).astype(np.int64), bins - 1)
     cell += np.broadcast_to(np.arange(columns) * bins, scores.shape)[kept]
-    weights = (None, np.asarray(targets)[kept] == 1, values)
+    weights = (None, targets[kept] == 1, values)
     arrays = (np.bincount(cell, weight, columns * bins) for weight in weights)
     return Bins(*(array.reshape(columns, bins) for array in arrays))
 

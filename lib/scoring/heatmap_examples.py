@@ -3,7 +3,7 @@
 evaluate.py writes it, reports draw it. Boxes are in shares of the image, as `--exif` reads it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,7 @@ FILE = "heatmaps.json"
 MOST = 6  # of either kind
 
 
-class Place(msgspec.Struct):
+class LabelHeatmaps(msgspec.Struct):
     """A label of an image: its true boxes (K, 4), and its heatmaps (H, W) by name."""
 
     label: str
@@ -32,7 +32,7 @@ class HeatmapExample(msgspec.Struct):
 
     path: str
     discrimination: dict[str, float]
-    labels: list[Place]
+    labels: list[LabelHeatmaps]
 
 
 class HeatmapExamples(msgspec.Struct):
@@ -43,36 +43,39 @@ class HeatmapExamples(msgspec.Struct):
     worst: list[HeatmapExample]
 
 
-def choose_rows(localization: Localization, ignore: np.ndarray) -> tuple[list[int], list[int]]:
-    """The best and the worst rows, of those that can be read; none is among both."""
-    ranked = localization.ranked(ignore)
-    best = min(MOST, (len(ranked) + 1) // 2)
-    worst = min(MOST, len(ranked) - best)
-    return ranked[:best], ranked[: len(ranked) - worst - 1 : -1]
-
-
-def make_examples(
+def choose_examples(
     localization: Localization,
-    labels: Sequence[str],
-    rows: tuple[Sequence[int], Sequence[int]],
-    heatmaps: Mapping[int, np.ndarray],
-) -> HeatmapExamples:
-    """The examples of the best and the worst `rows`, whose `heatmaps` are (M, C, H, W)."""
+    ignore: np.ndarray,
+    heatmaps_of: Callable[[list[str]], np.ndarray],
+) -> HeatmapExamples | None:
+    """The best and the worst of the images with boxes of two labels, without those that `ignore`
+    (N, C) marks throughout; none is among both. None if there is no such image.
 
-    def example(row: int) -> HeatmapExample:
-        maps = dict(zip(localization.maps, heatmaps[row], strict=True))
-        places = [
-            Place(
-                labels[column],
-                [tuple(box) for box in boxes.tolist()],
-                {name: grids[column].tolist() for name, grids in maps.items()},
-            )
-            for column, boxes in localization.shares(row).items()
-        ]
-        return HeatmapExample(localization.paths[row], localization.discrimination(row), places)
-
-    best, worst = ([example(row) for row in part] for part in rows)
-    return HeatmapExamples(localization.exif, best, worst)
+    `heatmaps_of` gives the heatmaps (B, M, C, H, W) of paths.
+    """
+    ranked = localization.ranked(ignore)
+    best = ranked[: min(MOST, (len(ranked) + 1) // 2)]
+    worst = ranked[: len(best) - 1 : -1][:MOST]
+    if not ranked:
+        return None
+    rows = [*best, *worst]
+    heatmaps = heatmaps_of([localization.paths[row] for row in rows])
+    examples = [
+        HeatmapExample(
+            localization.paths[row],
+            localization.discrimination(row),
+            [
+                LabelHeatmaps(
+                    localization.labels[column],
+                    [tuple(box) for box in boxes.tolist()],
+                    dict(zip(localization.maps, maps[:, column].tolist(), strict=True)),
+                )
+                for column, boxes in localization.relative_boxes(row).items()
+            ],
+        )
+        for row, maps in zip(rows, heatmaps, strict=True)
+    ]
+    return HeatmapExamples(localization.exif, examples[: len(best)], examples[len(best) :])
 
 
 def load_examples(folder: Path) -> HeatmapExamples | None:

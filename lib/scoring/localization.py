@@ -24,21 +24,19 @@ from lib.data.pictures import read_header
 from lib.data.preparation.boxes import leaves
 from lib.scoring.boxes import best_overlap, box_around
 
-# what a reader compares with: the same map for all labels, either even, or the mean of the maps of
-# an image's labels
-EVEN, BLIND = "even", "label-blind"
+# baselines, the same for all labels of an image: the uniform map, and the mean of their maps
+UNIFORM, MEAN = "even", "label-blind"
 OF_LABELS = ("pointing_accuracy", "energy_in_box", "box_iou", "corloc")
 CORRECT = 0.5  # IoU from which a box counts
-OF_PAIRS = ("discrimination", "same_peak")
 
 
 class Localization:
-    """The pairs of a split, and what is found of them, batch by batch, in each of `maps`.
+    """Measures the heatmaps of a split, batch by batch, against the boxes of its labels.
 
-    `of_labels` (M', 4, N, C) holds `OF_LABELS` of each label, `of_pairs` (M', 3, N) the sums of
-    `OF_PAIRS` and of the masses' differences over an image's pairs of labels, for `names`: the M
-    maps, each label-blind, and the even map. A rank fills the rows of its own images, the others
-    are 0. Raises `UserError` if `boxes` has none for any pair.
+    `measured` holds for each image with boxes, by row, `OF_LABELS` of its labels (M', 4, L), and
+    what `_compare` sums over its pairs of labels (M', 3), for `names`: the M maps, the mean over
+    the labels of each, and the uniform map. Each rank measures its own images. Raises `UserError`
+    if no label of an image has a box.
     """
 
     def __init__(
@@ -52,7 +50,8 @@ class Localization:
     ) -> None:
         self.paths, self.labels, self.grid = split.paths, list(labels), grid
         self.exif, self.maps = exif, tuple(maps)
-        self.names = (*self.maps, *(f"{name}, {BLIND}" for name in self.maps), EVEN)
+        self.names = (*self.maps, *(f"{name}, {MEAN}" for name in self.maps), UNIFORM)
+        self.measured: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         self.boxes: dict[int, dict[int, np.ndarray]] = {}
         for row, path in enumerate(split.paths):
             by_label = _boxes_by_label(boxes.get(path, ()))
@@ -65,43 +64,33 @@ class Localization:
                 f"boxes.json has no box for any label of the images in {split.name}.txt: write "
                 "their paths as in that file, or remove boxes.json"
             )
-        images, columns = split.targets.shape
-        kinds = len(self.names)
-        self.of_labels = np.zeros((kinds, len(OF_LABELS), images, columns), np.float32)
-        self.of_pairs = np.zeros((kinds, len(OF_PAIRS) + 1, images), np.float32)
 
     def measure(self, rows: np.ndarray, heatmaps: Mapping[str, Tensor]) -> None:
         """Measure the maps (B, C, H * W) of the images `rows` (B,), by name."""
-        kept = [(place, row) for place, row in enumerate(rows.tolist()) if row in self.boxes]
-        if not kept:
-            return
-        places = [(place, column) for place, row in kept for column in self.boxes[row]]
-        batch, columns = map(list, zip(*places, strict=True))
-        ends = np.cumsum([len(self.boxes[row]) for _, row in kept])[:-1]
-        # from the device at once, then image by image
-        grids = [heatmaps[name][batch, columns].cpu().double().numpy() for name in self.maps]
-        images = zip(*(np.split(grid, ends) for grid in grids), strict=True)
-        for (_, row), maps in zip(kept, images, strict=True):
-            self._measure_image(row, [map_.reshape(-1, *self.grid) for map_ in maps])
+        for place, row in enumerate(rows.tolist()):
+            if row in self.boxes:
+                columns = list(self.boxes[row])
+                maps = [heatmaps[name][place, columns].cpu().double() for name in self.maps]
+                grids = [map_.numpy().reshape(-1, *self.grid) for map_ in maps]
+                self.measured[row] = self._measure_image(row, grids)
 
-    def _measure_image(self, row: int, maps: Sequence[np.ndarray]) -> None:
-        """Measure the maps, each (L, H, W), of one image."""
-        columns = list(self.boxes[row])
-        boxes = list(self.shares(row).values())
+    def _measure_image(self, row: int, maps: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+        """What `measured` holds of the maps, each (L, H, W), of one image."""
+        boxes = list(self.relative_boxes(row).values())
         inside = np.stack([covered(self.grid, one).ravel() for one in boxes])
-        blind = [_shares(map_).mean(axis=0, keepdims=True) for map_ in maps]
-        even = np.ones((1, *self.grid))
-        for index, grids in enumerate((*maps, *blind, even)):  # as in `names`
-            around = [box_around(grid) for grid in grids] * (len(columns) // len(grids))
-            grids = np.broadcast_to(grids, (len(columns), *self.grid))
+        means = [_normalized(map_).mean(axis=0, keepdims=True) for map_ in maps]
+        of_labels, of_pairs = [], []
+        for grids in (*maps, *means, np.ones((1, *self.grid))):  # as in `names`
+            around = [box_around(grid) for grid in grids] * (len(boxes) // len(grids))
+            grids = np.broadcast_to(grids, (len(boxes), *self.grid))
             hits = [points_at(grid, truth) for grid, truth in zip(grids, boxes, strict=True)]
-            masses = _shares(grids).reshape(len(grids), -1) @ inside.T  # of map, in boxes
+            masses = _normalized(grids).reshape(len(grids), -1) @ inside.T  # of map, in boxes
             overlaps = np.array([*map(best_overlap, around, boxes)])
-            found = np.stack([hits, masses.diagonal(), overlaps, overlaps >= CORRECT], axis=-1)
-            self.of_labels[index, :, row, columns] = found
-            self.of_pairs[index, :, row] = _compare(masses, grids)
+            of_labels.append([hits, masses.diagonal(), overlaps, overlaps >= CORRECT])
+            of_pairs.append(_compare(masses, grids))
+        return np.array(of_labels, np.float32), np.array(of_pairs, np.float32)
 
-    def shares(self, row: int) -> dict[int, np.ndarray]:
+    def relative_boxes(self, row: int) -> dict[int, np.ndarray]:
         """The boxes (K, 4) of an image by label, in shares of its width and height. Raises
         `UserError` for boxes that lie outside, as those of another size of the picture, or that
         end before they begin."""
@@ -120,45 +109,44 @@ class Localization:
     def ranked(self, ignore: np.ndarray) -> list[int]:
         """The rows with two labels or more, without those that `results` leaves out, from the best
         to the worst: by the discrimination of the first map, then by the difference of masses."""
-        rows = [row for row in self._known(ignore) if len(self.boxes[row]) > 1]
-        means = {row: self.of_pairs[0, :, row] / self._pairs(row) for row in rows}
+        _, rows = self._measured_rows(ignore)
+        means = {row: self.measured[row][1][0] / self._pairs(row) for row in rows}
         return sorted(rows, key=lambda row: (-means[row][0], -means[row][-1], row))
 
     def discrimination(self, row: int) -> dict[str, float]:
         """Of each of `maps`, on one image with two labels or more."""
-        sums = self.of_pairs[: len(self.maps), 0, row].astype(float) / self._pairs(row)
+        sums = self.measured[row][1][: len(self.maps), 0].astype(float) / self._pairs(row)
         return dict(zip(self.maps, sums.tolist(), strict=True))
-
-    def _pairs(self, row: int) -> int:
-        return len(self.boxes[row]) * (len(self.boxes[row]) - 1)
-
-    def _known(self, ignore: np.ndarray) -> list[int]:
-        return [row for row in self.boxes if not ignore[row].all()]
 
     def results(self, ignore: np.ndarray) -> dict[str, dict[str, float]]:
         """Of each of `names`: `OF_LABELS`, the same over images with two labels or more, and
-        `OF_PAIRS`; without the images all of whose entries `ignore` (N, C) marks, as those that
-        could not be read. Measures of nothing are left out.
+        discrimination and same peak; without the images all of whose entries `ignore` (N, C) marks,
+        as those that could not be read. Measures of nothing are left out.
 
-        Once the rows of all processes are there.
+        Once `measured` has the rows of all ranks.
         """
-        rows = self._known(ignore)
-        several = [row for row in rows if len(self.boxes[row]) > 1]
-        pairs = sum(map(self._pairs, several))
-        found: dict[str, dict[str, float]] = {}
-        for index, name in enumerate(self.names):
-            measured: dict[str, float] = {}
-            for kept, ending in ((rows, ""), (several, "_several_labels")):
-                labels = [(row, column) for row in kept for column in self.boxes[row]]
-                if labels:
-                    values = self.of_labels[index][:, *np.array(labels).T].astype(np.float64)
-                    means = values.mean(axis=1).tolist()
-                    measured |= {f"{n}{ending}": v for n, v in zip(OF_LABELS, means, strict=True)}
-            if pairs:
-                sums = self.of_pairs[index][: len(OF_PAIRS), several].astype(np.float64).sum(axis=1)
-                measured |= dict(zip(OF_PAIRS, (sums / pairs).tolist(), strict=True))
-            found[name] = measured
-        return found if rows else {}
+        rows, several = self._measured_rows(ignore)
+        found: dict[str, dict[str, float]] = {name: {} for name in self.names if rows}
+        for kept, ending in ((rows, ""), (several, "_several_labels")):
+            if kept:
+                of_labels = np.concatenate([self.measured[row][0] for row in kept], axis=2)
+                averages = of_labels.astype(np.float64).mean(axis=2).tolist()
+                for measures, means in zip(found.values(), averages, strict=True):
+                    measures |= {f"{n}{ending}": v for n, v in zip(OF_LABELS, means, strict=True)}
+        if several:
+            of_pairs = np.array([self.measured[row][1] for row in several], np.float64).sum(axis=0)
+            shares = of_pairs / sum(map(self._pairs, several))
+            for measures, (wins, same, _) in zip(found.values(), shares.tolist(), strict=True):
+                measures |= {"discrimination": wins, "same_peak": same}
+        return found
+
+    def _measured_rows(self, ignore: np.ndarray) -> tuple[list[int], list[int]]:
+        """The images with a known label, and those of them with boxes of two labels or more."""
+        rows = [row for row in sorted(self.measured) if not ignore[row].all()]
+        return rows, [row for row in rows if len(self.boxes[row]) > 1]
+
+    def _pairs(self, row: int) -> int:
+        return len(self.boxes[row]) * (len(self.boxes[row]) - 1)
 
 
 def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float, float]:
@@ -174,7 +162,7 @@ def _compare(masses: np.ndarray, maps: np.ndarray) -> tuple[float, float, float]
     return wins, same, margins
 
 
-def _shares(maps: np.ndarray) -> np.ndarray:
+def _normalized(maps: np.ndarray) -> np.ndarray:
     """Maps (L, H, W) that sum to 1, or are 0."""
     totals = maps.sum(axis=(1, 2), keepdims=True)
     return np.divide(maps, totals, out=np.zeros_like(maps), where=totals > 0)

@@ -30,8 +30,8 @@ def average_precision(
 ) -> np.ndarray:
     """Average precision per label (C,): the area under the interpolated precision-recall curve.
 
-    Samples stand in descending order of score, ties in file order; precision is made
-    non-increasing from the right. A label without positives counts 0.
+    Samples are sorted by descending score, ties in file order; precision is made non-increasing
+    from the right. A label without positives counts 0.
     """
     scores, positive, kept = _prepared(scores, targets, ignore)
     order = np.argsort(np.where(kept, -scores, np.inf), axis=0, kind="stable")
@@ -53,42 +53,32 @@ def mean_average_precision(
 EPOCH_METRICS = {"mAP": mean_average_precision}
 
 
-def present_labels(targets: np.ndarray, ignore: np.ndarray | None = None) -> np.ndarray:
-    """Marks (C,) of the labels that have a positive among the entries that count."""
-    _, positive, _ = _prepared(targets, targets, ignore)
-    return np.asarray(positive.any(axis=0))
-
-
-def threshold_f1(
+def f1_scores(
     scores: np.ndarray,
     targets: np.ndarray,
     ignore: np.ndarray | None = None,
     *,
     threshold: float | np.ndarray = 0.5,
+    topk: int | None = None,
 ) -> F1Scores:
     """Precision, recall and F1 where `score >= threshold` predicts a label; (C,) for one each.
 
-    CP and CR average over labels, 0/0 (a label never predicted, or never present) counting 1; OP
-    and OR pool the counts, 0/0 giving 0; CF1 and OF1 are their harmonic means.
+    With `topk`, only each sample's k highest scores may predict a label: chosen over all labels,
+    before `ignore` is applied. CP and CR average over labels, 0/0 (a label never predicted, or
+    never present) counting 1; OP and OR pool the counts, 0/0 giving 0; CF1 and OF1 are their
+    harmonic means.
     """
     scores, positive, kept = _prepared(scores, targets, ignore)
-    return _f1((scores >= threshold) & kept, positive)
-
-
-def topk_f1(
-    scores: np.ndarray,
-    targets: np.ndarray,
-    ignore: np.ndarray | None = None,
-    *,
-    k: int = 3,
-    threshold: float = 0.5,
-) -> F1Scores:
-    """As `threshold_f1`, where only each sample's k highest scores may predict a label.
-
-    The k are chosen over all labels, before `ignore` is applied; ties go to the earlier label.
-    """
-    scores, positive, kept = _prepared(scores, targets, ignore)
-    return _f1((scores >= threshold) & kept & top_labels(scores, k), positive)
+    predicted = (scores >= threshold) & kept
+    if topk is not None:
+        predicted &= top_labels(scores, topk)
+    hits = (predicted & positive).sum(axis=0)
+    predictions, positives = predicted.sum(axis=0), positive.sum(axis=0)
+    cp = float(ratio(hits, predictions, empty=1.0).mean())
+    cr = float(ratio(hits, positives, empty=1.0).mean())
+    op = float(ratio(hits.sum(), predictions.sum(), empty=0.0))
+    orec = float(ratio(hits.sum(), positives.sum(), empty=0.0))
+    return F1Scores(cp, cr, _harmonic(cp, cr), op, orec, _harmonic(op, orec))
 
 
 def summarize(
@@ -103,8 +93,8 @@ def summarize(
     arrays = (scores, targets, ignore)
     return {
         **{name: metric(*arrays) for name, metric in EPOCH_METRICS.items()},
-        **threshold_f1(*arrays, threshold=threshold).as_dict("threshold"),
-        **topk_f1(*arrays, k=topk, threshold=threshold).as_dict("topk"),
+        **f1_scores(*arrays, threshold=threshold).as_dict("threshold"),
+        **f1_scores(*arrays, threshold=threshold, topk=topk).as_dict("topk"),
     }
 
 
@@ -121,16 +111,6 @@ def _prepared(scores, targets, ignore) -> tuple[np.ndarray, np.ndarray, np.ndarr
     scores, positive = np.asarray(scores), np.asarray(targets) == 1
     kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
     return scores, positive & kept, kept
-
-
-def _f1(predicted: np.ndarray, positive: np.ndarray) -> F1Scores:
-    hits = (predicted & positive).sum(axis=0)
-    predictions, positives = predicted.sum(axis=0), positive.sum(axis=0)
-    cp = float(ratio(hits, predictions, empty=1.0).mean())
-    cr = float(ratio(hits, positives, empty=1.0).mean())
-    op = float(ratio(hits.sum(), predictions.sum(), empty=0.0))
-    orec = float(ratio(hits.sum(), positives.sum(), empty=0.0))
-    return F1Scores(cp, cr, _harmonic(cp, cr), op, orec, _harmonic(op, orec))
 
 
 def _harmonic(precision: float, recall: float) -> float:

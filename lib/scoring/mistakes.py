@@ -3,7 +3,6 @@
 Shapes: N images, C labels.
 """
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -18,12 +17,6 @@ class Verdicts(NamedTuple):
     missed: np.ndarray
     false_alarm: np.ndarray
 
-    def name(self, entry: int) -> str | None:
-        """The verdict on one of the entries (C,); None if it is ignored, or negative and not
-        predicted."""
-        names = (CORRECT, MISSED, FALSE_ALARM)
-        return next((name for name, marks in zip(names, self, strict=True) if marks[entry]), None)
-
 
 class Pair(NamedTuple):
     """Two labels that are mistaken in the same images: in how many, and in how many they would
@@ -35,23 +28,11 @@ class Pair(NamedTuple):
     expected: float
 
 
-class Entry(NamedTuple):
-    """One image and one label, with the score."""
-
-    row: int
-    column: int
-    score: float
-
-
 def verdicts(
-    scores: np.ndarray,
-    targets: np.ndarray,
-    ignore: np.ndarray | None,
-    threshold: float | np.ndarray,
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray, thresholds: np.ndarray | float
 ) -> Verdicts:
-    """Compare predictions, `score >= threshold` (one, or (C,)), with targets (N, C) or (C,)."""
-    kept = np.ones(scores.shape, bool) if ignore is None else np.asarray(ignore) != 1
-    predicted, positive = scores >= threshold, np.asarray(targets) == 1
+    """Compare predictions, `score >= threshold` (one, or (C,)), with targets (N, C)."""
+    predicted, positive, kept = scores >= thresholds, targets == 1, ignore == 0
     return Verdicts(
         predicted & positive & kept, ~predicted & positive & kept, predicted & ~positive & kept
     )
@@ -88,21 +69,12 @@ def pairs(first: np.ndarray, second: np.ndarray, limit: int) -> list[Pair]:
     ]
 
 
-def worst_false_alarms(scores: np.ndarray, false_alarm: np.ndarray) -> Iterator[Entry]:
-    """False alarms, the highest score first, each image once; ties in file and label order."""
-    return _once_an_image(np.where(false_alarm, -scores, np.inf), scores)
-
-
-def worst_missed(scores: np.ndarray, missed: np.ndarray) -> Iterator[Entry]:
-    """Missed positives, the lowest score first, each image once; ties in file and label order."""
-    return _once_an_image(np.where(missed, scores, np.inf), scores)
-
-
-def _once_an_image(badness: np.ndarray, scores: np.ndarray) -> Iterator[Entry]:
-    """Each image's entry of least `badness` (N, C), the least first; infinite ones are no entry."""
+def worst_entries(scores: np.ndarray, marks: np.ndarray, highest: bool) -> list[tuple[int, int]]:
+    """The marked entries (row, column), each image's worst alone: those of the `highest` scores
+    first, as of false alarms, or of the lowest, as of missed labels; ties in file and label order.
+    """
+    badness = np.where(marks, -scores if highest else scores, np.inf)
     columns = badness.argmin(axis=1)
     least = badness[np.arange(len(badness)), columns]
-    for row in np.argsort(least, kind="stable"):
-        if np.isinf(least[row]):
-            return
-        yield Entry(int(row), int(columns[row]), float(scores[row, columns[row]]))
+    rows = np.argsort(least, kind="stable")[: np.isfinite(least).sum()]
+    return list(zip(rows.tolist(), columns[rows].tolist(), strict=True))

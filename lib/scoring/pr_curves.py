@@ -9,30 +9,25 @@ import numpy as np
 
 
 def interpolated_precision(
-    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray | None = None
+    scores: np.ndarray, targets: np.ndarray, ignore: np.ndarray
 ) -> np.ndarray:
     """The curve of one label, or of all entries pooled, from arrays of any equal shape: (P,).
 
-    Entry p - 1 is the precision at recall p / P: entries stand in descending order of score, ties
-    in file order, and precision is made non-increasing from the right. The curve is constant on
+    Entry p - 1 is the precision at recall p / P: entries are sorted by descending score, ties in
+    file order, and precision is made non-increasing from the right. The curve is constant on
     ((p - 1) / P, p / P], and its mean is the average precision. Empty without positives.
     """
-    scores, positive = np.ravel(scores), np.ravel(targets) == 1
-    if ignore is not None:
-        kept = np.ravel(ignore) != 1
-        scores, positive = scores[kept], positive[kept]
+    scores, positive = scores[ignore == 0], targets[ignore == 0] == 1
     ranks = np.flatnonzero(positive[np.argsort(-scores, kind="stable")]) + 1
     precision = np.arange(1, len(ranks) + 1) / ranks
     return np.maximum.accumulate(precision[::-1])[::-1]
 
 
 def at_levels(precision: np.ndarray, levels: int = 100) -> np.ndarray:
-    """A curve (P,) at the recalls 0, 1 / levels, ..., 1: (levels + 1,).
+    """A curve (P,) of one positive or more at the recalls 0, 1 / levels, ..., 1: (levels + 1,).
 
-    At recall 0 stands the value to its right. Raises `ValueError` for a curve without positives.
+    The value at recall 0 is the one to its right.
     """
-    if not len(precision):
-        raise ValueError("no curve without positives")
     steps = np.arange(levels + 1) * len(precision)
     return precision[np.maximum(-(-steps // levels), 1) - 1]  # whole numbers: no rounding
 

@@ -4,6 +4,7 @@ Shapes: N images, C labels. `scores` (N, C), `targets` (N, C) in {0, 1}, `ignore
 entries that are left out.
 """
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -23,31 +24,19 @@ class Criterion(NamedTuple):
     @classmethod
     def parse(cls, text: str) -> "Criterion":
         """Read `f1`, `precision@0.9` or `recall@0.9`."""
-        name, at, level = text.partition("@")
+        name, _, level = text.partition("@")
         if text == "f1":
-            return cls("f1")
-        try:
-            value = float(level)
-        except ValueError:
-            value = -1.0
-        if name not in ("precision", "recall") or not at or not 0 < value <= 1:
-            raise UserError(
-                f"--tune-thresholds {text}: choose f1, precision@X or recall@X, X more than 0 and "
-                "at most 1, as in precision@0.9"
-            )
-        return cls(name, value)
+            return cls(text)
+        with contextlib.suppress(ValueError):
+            if name in ("precision", "recall") and 0 < float(level) <= 1:
+                return cls(name, float(level))
+        raise UserError(
+            f"--tune-thresholds {text}: choose f1, precision@X or recall@X, X more than 0 and at "
+            "most 1, as in precision@0.9"
+        )
 
     def __str__(self) -> str:
         return self.name if self.level is None else f"{self.name}@{self.level:g}"
-
-
-class Thresholds(NamedTuple):
-    """`values` (C,); `overall` is that of all labels pooled, which the columns in `fallbacks` take,
-    each with its reason."""
-
-    values: np.ndarray
-    overall: float
-    fallbacks: dict[int, str]
 
 
 def tune_thresholds(
@@ -57,30 +46,29 @@ def tune_thresholds(
     criterion: Criterion,
     *,
     default: float,
-) -> Thresholds:
-    """The best threshold of each label by `criterion`; `default` if even all labels pooled have
-    none.
+) -> tuple[np.ndarray, float, dict[int, str]]:
+    """The best threshold of each label by `criterion` (C,), that of all labels pooled, and the
+    columns that take the pooled one, each with its reason.
 
-    Labels with fewer than 5 positives or negatives, and those that never reach the required
-    precision, take that of all labels pooled.
+    These are labels with fewer than 5 positives or negatives, and those that never reach the
+    required precision. Where even all labels pooled have no threshold, theirs is `default`.
     """
     values = best_thresholds(scores, targets, ignore, criterion)
-    scores_pooled, targets_pooled, ignore_pooled = (
-        array.reshape(-1, 1) for array in (scores, targets, ignore)
-    )
-    overall = float(best_thresholds(scores_pooled, targets_pooled, ignore_pooled, criterion)[0])
+    pooled, truth, ignored = (array.reshape(-1, 1) for array in (scores, targets, ignore))
+    overall = float(best_thresholds(pooled, truth, ignored, criterion)[0])
     overall = default if np.isnan(overall) else overall
-    positive, kept = (targets == 1) & ~ignore, ~ignore
-    counts = {"positive": positive.sum(axis=0), "negative": (kept & ~positive).sum(axis=0)}
+    positives = ((targets == 1) & ~ignore).sum(axis=0)
+    negatives = (~ignore).sum(axis=0) - positives
     fallbacks: dict[int, str] = {}
-    for column in range(scores.shape[1]):
-        for kind, count in counts.items():
-            if count[column] < MIN_EXAMPLES:
-                fallbacks.setdefault(column, f"{count[column]} {kind}, fewer than {MIN_EXAMPLES}")
-        if np.isnan(values[column]):
-            fallbacks.setdefault(column, f"never reaches {criterion}")
+    for column, value in enumerate(values):
+        if positives[column] < MIN_EXAMPLES:
+            fallbacks[column] = f"{positives[column]} positive, fewer than {MIN_EXAMPLES}"
+        elif negatives[column] < MIN_EXAMPLES:
+            fallbacks[column] = f"{negatives[column]} negative, fewer than {MIN_EXAMPLES}"
+        elif np.isnan(value):
+            fallbacks[column] = f"never reaches {criterion}"
     values[list(fallbacks)] = overall
-    return Thresholds(values, overall, fallbacks)
+    return values, overall, fallbacks
 
 
 def best_thresholds(

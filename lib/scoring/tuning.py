@@ -5,13 +5,14 @@ Shapes: N images, C labels.
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
+import msgspec
 import numpy as np
 
 from lib.common.errors import UserError
 from lib.common.files import file_digest
-from lib.common.readers import read_json
+from lib.common.readers import decode_json
 from lib.data.folder import DataFolder, Split, labels_hash
 from lib.scoring.calibration import calibrate, calibration_error, fit_temperature
 from lib.scoring.thresholds import MIN_EXAMPLES, Criterion, tune_thresholds
@@ -21,33 +22,34 @@ TUNED = "tuned"  # the --threshold that asks for them
 COMMAND = "python evaluate.py --tune-thresholds f1"
 MAX_LISTED = 8
 
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 
-class Tuning(NamedTuple):
-    """`thresholds` (C,) are float32, as the raw scores that they apply to. `overall` stands in for
-    the labels that `fallbacks` names, each with its reason. `ece` and `ece_calibrated` are those of
-    the images that it was learned on."""
+
+class Tuning(msgspec.Struct, rename={"overall": "global"}):
+    """The content of `thresholds.json`. `thresholds` are those of the raw scores, exact in float32,
+    in the order of the labels. `overall` is the threshold of the labels in `fallbacks`, each with
+    its reason. `ece` and `ece_calibrated` are those of the images that it was learned on. The
+    hashes are those of the labels and of the checkpoint that it belongs to."""
 
     criterion: str
-    thresholds: np.ndarray
-    overall: float
+    overall: Share
+    thresholds: dict[str, Share]
     fallbacks: dict[str, str]
-    temperature: float
-    ece: float
-    ece_calibrated: float
+    temperature: Annotated[float, msgspec.Meta(gt=0, lt=1e6)]
+    ece: Share
+    ece_calibrated: Share
+    labels_sha256: str
+    checkpoint_sha256: str
 
-    def to_dict(self, labels: Sequence[str], checkpoint: Path) -> dict[str, Any]:
-        """The content of `thresholds.json`, with what it belongs to."""
-        return {
-            "criterion": self.criterion,
-            "global": self.overall,
-            "thresholds": dict(zip(labels, self.thresholds.tolist(), strict=True)),
-            "fallbacks": self.fallbacks,
-            "temperature": self.temperature,
-            "ece": self.ece,
-            "ece_calibrated": self.ece_calibrated,
-            "labels_sha256": labels_hash(labels),
-            "checkpoint_sha256": file_digest(checkpoint),
-        }
+    @property
+    def cutoffs(self) -> "Cutoffs":
+        """The thresholds as the score from which each label counts as predicted."""
+        values = np.array(list(self.thresholds.values()), np.float32)
+        return Cutoffs(values, f"tuned thresholds ({self.criterion})")
+
+    def to_dict(self, checkpoint: Path) -> dict[str, Any]:
+        """The content of the file, for the model in the file `checkpoint`."""
+        return msgspec.to_builtins(self) | {"checkpoint_sha256": file_digest(checkpoint)}
 
     def describe_fallbacks(self) -> str:
         """The labels without a threshold of their own, in words; empty where there is none."""
@@ -59,6 +61,12 @@ class Tuning(NamedTuple):
             f"{len(named)} of {len(self.thresholds)} labels take the threshold of all, "
             f"{self.overall:.3f}: {', '.join(named[:MAX_LISTED])}{more}"
         )
+
+
+class Settings(msgspec.Struct):
+    """The part of an exported model's `config.json` that is about thresholds."""
+
+    tuning: Tuning | None = None
 
 
 class Cutoffs(NamedTuple):
@@ -88,7 +96,7 @@ def validation_split(data: DataFolder) -> Split:
         shared = set(split.paths) & set(data.split(name).paths)
         if shared:
             raise UserError(
-                f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} stand in "
+                f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} are in "
                 f"{name}.txt too, {min(shared)} among them: thresholds are learned on others; "
                 f"leave them in one of the files"
             )
@@ -100,34 +108,35 @@ def learn(
     split: Split,
     labels: Sequence[str],
     criterion: Criterion,
+    checkpoint: Path,
     *,
     default: float,
 ) -> Tuning:
-    """Thresholds and temperature from the `scores` (N, C) of held-out images.
+    """Thresholds and temperature from the `scores` (N, C) that a checkpoint gives held-out images.
 
     Raises `UserError` where all labels together have too few positives or negatives for one.
     """
     arrays = (scores, split.targets, split.ignore)
     positives = int(split.targets[~split.ignore].sum())
-    for kind, count in (
-        ("positives", positives),
-        ("negatives", int((~split.ignore).sum()) - positives),
-    ):
+    negatives = int((~split.ignore).sum()) - positives
+    for kind, count in (("positives", positives), ("negatives", negatives)):
         if count < MIN_EXAMPLES:
             raise UserError(
                 f"--tune-thresholds: {count} {kind} in val.txt, fewer than {MIN_EXAMPLES}: too few "
                 "to learn from: move more of train.txt there, and train again"
             )
-    found = tune_thresholds(*arrays, criterion, default=default)
+    values, overall, fallbacks = tune_thresholds(*arrays, criterion, default=default)
     temperature = fit_temperature(*arrays)
     return Tuning(
         criterion=str(criterion),
-        thresholds=found.values.astype(np.float32),
-        overall=found.overall,
-        fallbacks={labels[column]: reason for column, reason in found.fallbacks.items()},
+        overall=overall,
+        thresholds=dict(zip(labels, values.astype(np.float32).tolist(), strict=True)),
+        fallbacks={labels[column]: reason for column, reason in fallbacks.items()},
         temperature=temperature,
         ece=calibration_error(*arrays),
         ece_calibrated=calibration_error(calibrate(scores, temperature), *arrays[1:]),
+        labels_sha256=labels_hash(labels),
+        checkpoint_sha256=file_digest(checkpoint),
     )
 
 
@@ -137,49 +146,29 @@ def load_tuning(folder: Path, labels: Sequence[str], checkpoint: Path) -> Tuning
 
     Raises `UserError` for one of other labels or another checkpoint, or that holds something else.
     """
-    file = folder / FILE
-    if file.is_file():
-        content: Any = read_json(file)
-    elif checkpoint.suffix == ".safetensors":
-        file = checkpoint.with_name("config.json")
-        content = read_json(file).get("tuning")
-    else:
-        content = None
-    if content is None:
+    file, tuning = folder / FILE, None
+    try:
+        if file.is_file():
+            tuning = decode_json(file, Tuning)
+        elif checkpoint.suffix == ".safetensors":
+            file = checkpoint.with_name("config.json")
+            tuning = decode_json(file, Settings).tuning
+    except UserError as error:
+        raise UserError(
+            f"{error}; learn it again ({COMMAND}), or export the model again"
+        ) from error
+    if tuning is None:
         return None
-    if not isinstance(content, dict):
-        raise UserError(f"{file}: tuning is no object: export the model again")
-    for name, own in (
-        ("labels_sha256", labels_hash(labels)),
-        ("checkpoint_sha256", file_digest(checkpoint)),
+    for other, same in (
+        ("labels", list(tuning.thresholds) == list(labels)),
+        ("checkpoint", tuning.checkpoint_sha256 == file_digest(checkpoint)),
     ):
-        if content.get(name) != own:
+        if not same:
             raise UserError(
-                f"{file}: was learned for other {name.partition('_')[0]} than {checkpoint} has; "
-                f"learn it again ({COMMAND}), or remove it"
+                f"{file}: was learned for other {other} than {checkpoint} has; learn it again "
+                f"({COMMAND}), or remove it"
             )
-    values = content.get("thresholds")
-    numbers: list[Any] = [content.get(name) for name in ("global", "ece", "ece_calibrated")]
-    if isinstance(values, dict) and list(values) == list(labels):
-        numbers += values.values()
-    temperature: Any = content.get("temperature")
-    fallbacks = content.get("fallbacks")
-    if (
-        len(numbers) < 3 + len(labels)
-        or not all(type(number) in (int, float) and 0 <= number <= 1 for number in numbers)
-        or not (type(temperature) in (int, float) and 0 < temperature < 1e6)
-        or not isinstance(fallbacks, dict)
-    ):
-        raise UserError(f"{file}: not what evaluate.py writes; learn it again: {COMMAND}")
-    return Tuning(
-        criterion=str(content.get("criterion")),
-        thresholds=np.array(numbers[3:], np.float32),
-        overall=numbers[0],
-        fallbacks=fallbacks,
-        temperature=temperature,
-        ece=numbers[1],
-        ece_calibrated=numbers[2],
-    )
+    return tuning
 
 
 def choose_cutoffs(
@@ -195,7 +184,7 @@ def choose_cutoffs(
     """
     known = tuning() if asked is None or asked == TUNED else None
     if known is not None:
-        return Cutoffs(known.thresholds, f"tuned thresholds ({known.criterion})")
+        return known.cutoffs
     if asked == TUNED:
         raise UserError(
             f"--threshold {TUNED}: the experiment has no {FILE} yet; learn it from val.txt: "

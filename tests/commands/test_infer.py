@@ -15,9 +15,8 @@ from PIL import Image
 
 from lib.inference.infer import find_images
 from lib.inference.overlays import GAP
-from lib.inference.visualize import in_threads
 from lib.scoring.boxes import box_around
-from tests.helpers.commands import error_line, run_here
+from tests.helpers.commands import error_line, error_where, run_here
 
 LABELS = ["red", "green", "blue"]
 COMMAND = ("infer.py", "--exp-dir", "experiments/toy", "--workers", "0")
@@ -36,7 +35,7 @@ def infer(toy, monkeypatch, capsys):
         return result.out, [json.loads(line) for line in lines]
 
     succeed.folder = folder
-    succeed.fail = lambda *flags: error_line(run_here(monkeypatch, capsys, *COMMAND, *flags))
+    succeed.run = lambda *flags: run_here(monkeypatch, capsys, *COMMAND, *flags)
     return succeed
 
 
@@ -50,13 +49,6 @@ def pictures(folder):
 def scores_of(folder, name):
     with np.load(folder / name, allow_pickle=False) as stored:
         return stored["scores"]
-
-
-def test_a_picture_that_is_named_twice_is_shown_once(tmp_path):
-    names = [str(tmp_path / name) for name in ("b.png", "a.png")]
-    for name in names:
-        open(name, "wb").close()
-    assert find_images([names[0], str(tmp_path)]).paths == names
 
 
 def test_tags_of_pictures(infer):
@@ -87,26 +79,23 @@ def test_tags_of_pictures(infer):
     ]
     assert lines[2]["error"].startswith(f"{names[1]}: not a readable image")
     assert rows[9].startswith("heatmaps: ") and len(rows) == 10
-
-
-def test_a_picture_in_which_nothing_is_found_shows_its_best(infer):
-    out, lines = infer("--images", "data/colors/images/test0.png", "--threshold", "1")
+    out, lines = infer("--images", names[0], "--threshold", "1")
     assert "none reaches a score of 1; the highest is " in out and lines[0]["predicted"] == []
     assert pictures(infer.folder)[0]["tags"] == []
 
 
-def literal(folder, threshold):
-    """Of each test image: its path, and {label: verdict} by the rule as written."""
+def literal(folder):
+    """Of each test image: its path, and {label: verdict} at 0.5 by the rule as written."""
     found = {}
     names = {one["path"]: one["name"] for one in pictures(folder)}
     for line in open("data/colors/test.txt"):
         path, present = line.rstrip("\n").split("\t")
-        scores = scores_of(folder, f"grids/{names[path]}.npz")
         found[path] = {}
+        scores = scores_of(folder, f"grids/{names[path]}.npz")
         for label, score in zip(LABELS, scores, strict=True):
             if label in present.split(","):
-                found[path][label] = "correct" if score >= threshold else "missed"
-            elif score >= threshold:
+                found[path][label] = "correct" if score >= 0.5 else "missed"
+            elif score >= 0.5:
                 found[path][label] = "false alarm"
     return found
 
@@ -118,16 +107,16 @@ def shown(folder):
 
 
 def test_filters_on_the_test_set(infer):
-    flags, folder = ("--threshold", "0.5"), infer.folder
-    out, _ = infer(*flags)
-    expected = literal(folder, 0.5)
+    folder = infer.folder
+    out, _ = infer()
+    expected = literal(folder)
     assert shown(folder) == expected
     kinds = [kind for tags in expected.values() for kind in tags.values()]
     assert kinds.count("correct") and len(kinds) > kinds.count("correct")
     said = ", ".join(f"{kinds.count(kind)} {kind}" for kind in ("correct", "missed", "false alarm"))
     assert f"9 of 9 images; labels: {said}" in out
 
-    infer(*flags, "--labels", "blue, red")
+    infer("--labels", "blue, red")
     of_two = {
         path: {label: kind for label, kind in tags.items() if label != "green"}
         for path, tags in expected.items()
@@ -135,10 +124,10 @@ def test_filters_on_the_test_set(infer):
     assert shown(folder) == {path: tags for path, tags in of_two.items() if tags}
     errors = {path: tags for path, tags in expected.items() if set(tags.values()) - {"correct"}}
     assert 2 < len(errors)
-    out, lines = infer(*flags, "--only-errors", "--limit", "2")
+    out, lines = infer("--only-errors", "--limit", "2")
     assert list(shown(folder)) == list(errors)[:2] == [line["path"] for line in lines]
     assert len(list((folder / "images").iterdir())) == 2 and "2 of 9 images; labels: " in out
-    infer(*flags, "--limit", "3")
+    infer("--limit", "3")
     assert list(shown(folder)) == list(expected)[:3]
 
 
@@ -188,39 +177,24 @@ def grids_of(folder, one):
         return stored["evidence"], stored["orientation"]
 
 
-def test_a_model_of_stored_pixels_and_a_page_of_upright_ones(infer, tmp_path):
-    """Of an experiment from before `--exif`, a note changes what is shown, no score and no grid."""
-    trained_before_exif(infer.folder.parent)
-    turned_pair(tmp_path)
-    infer("--images", "plain.png", "turned.png", "--threshold", "0")
-    plain, turned = pictures(infer.folder)
-    (grid, orientation), (turned_grid, noted) = (
-        grids_of(infer.folder, one) for one in (plain, turned)
-    )
-    assert (orientation, noted) == (1, 6)
-    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
-    assert plain["size"] == turned["size"][::-1] == [256, 213]
-    for one, other in zip(plain["tags"], turned["tags"], strict=True):
-        assert (one[0], one[2]) == (other[0], other[2])
-        assert one[1] == pytest.approx(other[1], abs=1e-6)
-    assert plain["tags"] != turned["tags"]
-
-
-def test_a_model_and_a_page_of_upright_pictures(infer, tmp_path):
-    """The note gives what the same picture, saved upright without one, gives."""
+@pytest.mark.parametrize("exif", ["stored", "upright"])
+def test_a_page_of_upright_pictures(infer, tmp_path, exif):
+    """A camera's note gives a model of upright pictures what one that was saved upright gives; one
+    from before `--exif` reads the stored pixels, of which the upright picture is shown."""
+    if exif == "stored":
+        trained_before_exif(infer.folder.parent)
     turned_pair(tmp_path).save(tmp_path / "upright.png")
     infer("--images", "upright.png", "turned.png", "plain.png", "--threshold", "0")
     upright, turned, plain = pictures(infer.folder)
-    (grid, orientation), (turned_grid, noted) = (
-        grids_of(infer.folder, one) for one in (upright, turned)
-    )
-    assert (orientation, noted) == (1, 1)
-    np.testing.assert_allclose(grid, turned_grid, rtol=1e-5)
+    twin, other = (upright, plain) if exif == "upright" else (plain, upright)
+    (grid, orientation), (same_grid, _) = (grids_of(infer.folder, one) for one in (turned, twin))
+    assert orientation == (1 if exif == "upright" else 6)
+    np.testing.assert_allclose(grid, same_grid, rtol=1e-5)
     assert upright["size"] == turned["size"] == plain["size"][::-1] == [213, 256]
-    for one, other in zip(upright["tags"], turned["tags"], strict=True):
-        assert (one[0], one[2:]) == (other[0], other[2:])
-        assert one[1] == pytest.approx(other[1], abs=1e-6)
-    assert plain["tags"] != turned["tags"]
+    for one, same in zip(turned["tags"], twin["tags"], strict=True):
+        assert (one[0], one[2]) == (same[0], same[2]) and one[1] == pytest.approx(same[1], abs=1e-6)
+        assert (one[3:] == same[3:]) is (exif == "upright")
+    assert turned["tags"] != other["tags"]
 
 
 def test_other_files_of_a_folder_are_counted(infer, tmp_path):
@@ -233,13 +207,14 @@ def test_other_files_of_a_folder_are_counted(infer, tmp_path):
         (inside / name).touch()
     out, _ = infer("--images", "phone", "phone/inside")
     assert "passed over: 3 .txt, 1 without ending, 1 .mov\n1 of 1 images\n" in out
-    out, _ = infer("--images", "phone/inside/a.png")
-    assert "passed over" not in out
+    image = "phone/inside/a.png"
+    assert find_images([image, "phone"])[0] == [image]  # named twice
+    assert "passed over" not in infer("--images", image)[0]
     (inside / "a.png").unlink()
-    line = infer.fail("--images", "phone")
-    assert "--images phone: no image in this folder; passed over: 3 .txt, 1 without end" in line
+    line = error_line(infer.run("--images", "phone"))
+    assert "--images phone: " in line and "3 .txt, 1 without ending" in line
     (tmp_path / "empty").mkdir()
-    assert "--images empty: no image in this folder; it is empty" in infer.fail("--images", "empty")
+    assert error_where(infer.run("--images", "empty")) == "--images empty"
 
 
 def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif):
@@ -255,39 +230,34 @@ def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif)
 
 
 @pytest.mark.parametrize(
-    ("flags", "says"),
+    ("flags", "where"),
     [
-        ("--labels gren", "--labels 'gren': no label of this experiment; did you mean green?"),
-        ("--labels ,", "--labels: ',': must be names joined by commas"),
-        ("--only-errors --images data", "--only-errors: the labels of --images are unknown"),
-        ("--images broken", "no image to show: broken/a.jpg: not a readable image: of no known "
-         "format, and 1 more like it"),
-        ("--images data --labels red --threshold 1", "none of 27 has a label among --labels, "
-         "counted from a score of 1"),
-        ("--top 0", "0: must be 1 or more"),
-        ("--threshold nan", "nan: must be between 0 and 1"),
-        ("--images broken/notes", "--images broken/notes: no image in this folder"),
+        ("--labels gren", "--labels 'gren'"),
+        ("--labels ,", "--labels"),
+        ("--images broken", "no image to show: broken/a.jpg"),
+        ("--images data --labels red --threshold 1", "no image to show"),
+        ("--top 0", "--top"),
+        ("--threshold nan", "--threshold"),
+        ("--images broken/notes", "--images broken/notes"),
+        ("--images gone", "--images gone"),
+        ("--only-errors --images data", "--only-errors"),
+        ("--format json", "--format"),
+        ("--tags-only --overlays", "--overlays"),
+        ("--tags-only --boxes", "--boxes"),
+        ("--tags-only --map attention", "--map"),
+        ("--format json --images data --boxes", "--boxes"),
+        ("--skip-done --tags-only", "--skip-done"),
+        ("--skip-done --images data", "--skip-done"),
+        ("--skip-done --images data --tags-only --labels red", "--labels"),
     ],
-)  # fmt: skip
-def test_nothing_to_show(infer, tmp_path, flags, says):
+)
+def test_nothing_to_show_or_flags_that_do_not_fit(infer, tmp_path, flags, where):
     (tmp_path / "broken" / "notes").mkdir(parents=True)
     for name in ("a.jpg", "b.jpg", "notes/a.txt"):
         (tmp_path / "broken" / name).write_text("no picture")
-    assert says in infer.fail(*flags.split())
+    assert f"error: {where}: " in error_line(infer.run(*flags.split()))
     assert not infer.folder.exists()
     assert not [one for one in infer.folder.parent.iterdir() if one.name.startswith(".")]
-
-
-def test_threads_keep_the_order_and_hold_few():
-    given = []
-
-    def items():
-        for item in range(50):
-            given.append(item)
-            yield item
-
-    for done, result in enumerate(in_threads(lambda item: 2 * item, items(), threads=3)):
-        assert result == 2 * done and len(given) <= done + 6
 
 
 def test_the_map_that_is_asked_for_comes_first(infer):
@@ -318,31 +288,30 @@ def test_tags_alone_are_those_of_the_page(infer):
     assert alone.splitlines()[-1] == "predictions: experiments/toy/visualization/predictions.jsonl"
 
 
-def test_tags_for_other_programs(infer, monkeypatch, capsys):
+def test_tags_for_other_programs(infer):
     """Standard output has nothing but the tags of the images, as in predictions.jsonl."""
     flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
     _, lines = infer(*flags)
     before = {file.name: file.read_bytes() for file in infer.folder.glob("*.*")}
-    for kind in ("json", "csv"):
-        out, _ = infer(*flags, "--format", kind)
-        expected = [[(one["label"], one["score"]) for one in line["predicted"]] for line in lines]
-        if kind == "json":
-            found = [json.loads(line) for line in out.splitlines()]
-            pairs = [list(zip(one["labels"], one["scores"], strict=True)) for one in found]
-            assert [one["path"] for one in found] == [line["path"] for line in lines]
-        else:
-            rows = list(csv.DictReader(io.StringIO(out)))
-            by_path = {line["path"]: [] for line in lines}
-            for row in rows:
-                by_path[row["path"]] += (
-                    [(row["label"], float(row["score"]))] if row["label"] else []
-                )
-            pairs = list(by_path.values())
-        assert pairs == expected and sum(map(len, pairs))
-        assert {file.name: file.read_bytes() for file in infer.folder.glob("*.*")} == before
+    expected = [
+        (line["path"], one["label"], one["score"]) for line in lines for one in line["predicted"]
+    ]
+    out, _ = infer(*flags, "--format", "json")
+    found = [json.loads(line) for line in out.splitlines()]
+    assert expected and expected == [
+        (one["path"], *pair)
+        for one in found
+        for pair in zip(one["labels"], one["scores"], strict=True)
+    ]
+    out, _ = infer(*flags, "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    found = [(row["path"], row["label"], float(row["score"])) for row in rows if row["label"]]
+    assert found == expected
+    assert {row["path"] for row in rows} == {line["path"] for line in lines}
+    assert {file.name: file.read_bytes() for file in infer.folder.glob("*.*")} == before
 
 
-def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
+def test_sidecars_get_keywords_and_keep_the_rest(infer):
     image = Path("data/colors/images/test0.png")
     before = image.read_bytes()
     other = Path(f"{image}.xmp")
@@ -366,15 +335,8 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer, monkeypatch, capsys):
     assert 'xmp:Label="a&#10;b"' in text
     for wrong in ("no xml", '<?xml version="1.0" encoding="gbk"?><a/>'):
         other.write_text(wrong)
-        line = error_line(run_here(monkeypatch, capsys, *COMMAND, *flags, images[0]))
-        assert "test0.png.xmp: not XML" in line and other.read_text() == wrong
-
-
-@pytest.mark.parametrize("flag", ["--overlays", "--boxes", "--map attention"])
-def test_tags_alone_have_no_heatmaps(toy, monkeypatch, capsys, flag):
-    result = run_here(monkeypatch, capsys, *COMMAND, "--tags-only", *flag.split())
-    says = f"{flag.split()[0]}: --tags-only has no heatmaps; leave one out"
-    assert says in error_line(result)
+        assert error_where(infer.run(*flags, images[0])) == str(other)
+        assert other.read_text() == wrong
 
 
 def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
@@ -403,9 +365,8 @@ def copy_images(*numbers):
         shutil.copy(f"data/colors/images/test{number}.png", f"album/{number}.png")
 
 
-def test_images_that_are_done_are_skipped(infer, monkeypatch):
+def test_images_that_are_done_are_skipped(infer):
     """New and changed images alone are tagged; predictions.jsonl has all of them, in order."""
-    monkeypatch.setattr("lib.inference.done.FIRST_PART", 2)
     flags = ("--images", "album", "--tags-only", "--threshold", "0", "--skip-done")
     copy_images(0, 1, 3)
     open("album/bad.png", "w").close()
@@ -413,7 +374,7 @@ def test_images_that_are_done_are_skipped(infer, monkeypatch):
     assert "skipped: 0 images" in out and len(first) == 4
     copy_images(2)
     shutil.copy("data/colors/images/test4.png", "album/3.png")
-    out, lines = infer(*flags, "--limit", "1")
+    out, lines = infer(*flags, "--limit", "1", "--batch-size", "2")
     assert "skipped: 2 images" in out and "1 of 3 images" in out
     assert [line["path"] for line in lines] == [f"album/{i}.png" for i in (0, 1, 2)]
     out, lines = infer(*flags)
@@ -447,41 +408,23 @@ def test_what_no_reader_got_is_not_done(infer, monkeypatch):
     closed = iter([False, True])
     with monkeypatch.context() as patch:
         patch.setattr("lib.inference.infer.stdout_is_closed", lambda: next(closed))
-        assert "standard output was closed before album/2.png" in infer.fail(*flags)
+        line = error_line(infer.run(*flags, "--batch-size", "1"))
+    assert "standard output: closed before album/2.png" in line
     out = infer(*flags, "--limit", "1")[0]
     assert [json.loads(line)["path"] for line in out.splitlines()] == ["album/2.png"]
     assert infer(*flags, "--limit", "1")[0] == ""
 
 
-def test_a_run_that_failed_goes_on(infer, monkeypatch):
-    monkeypatch.setattr("lib.inference.done.FIRST_PART", 2)
+def test_a_run_that_failed_is_continued(infer):
     flags = ("--images", "album", "--skip-done", "--format", "xmp", "--threshold", "0")
     copy_images(0, 1, 2, 3)
-    sidecar = Path("album/3.png.xmp")
+    sidecar, records = Path("album/3.png.xmp"), Path("experiments/toy/done.jsonl")
     sidecar.write_text("no xml")
-    assert "3.png.xmp: not XML" in infer.fail(*flags)
-    records = Path("experiments/toy/done.jsonl").read_text().splitlines()
-    assert len(records) == 3 and Path("album/2.png.xmp").exists()
+    assert error_where(infer.run(*flags)) == str(sidecar)
+    assert len(records.read_text().splitlines()) == 3 and Path("album/2.png.xmp").exists()
     sidecar.unlink()
     infer(*flags)
-    assert sidecar.exists()
-    assert len(Path("experiments/toy/done.jsonl").read_text().splitlines()) == 4
-    with open("experiments/toy/done.jsonl", "a") as file:
+    assert sidecar.exists() and len(records.read_text().splitlines()) == 4
+    with open(records, "a") as file:
         file.write('{"path": 3}\n')
-    assert infer.fail(*flags).endswith(
-        "done.jsonl:5: not the record of a tagged image; remove this line"
-    )
-
-
-@pytest.mark.parametrize(
-    ("flags", "says"),
-    [
-        ("--tags-only", "--skip-done: belongs to --images"),
-        ("--images data", "--skip-done: keeps no heatmaps; pass --tags-only or --format"),
-        ("--images data --tags-only --labels red", "--labels: --skip-done records all labels"),
-        ("--serve", "--skip-done cannot be combined with --serve"),
-    ],
-)
-def test_skip_done_with_flags_that_it_does_not_fit(toy, monkeypatch, capsys, flags, says):
-    result = run_here(monkeypatch, capsys, *COMMAND[:3], "--skip-done", *flags.split())
-    assert says in error_line(result)
+    assert error_where(infer.run(*flags)) == f"{records}:5"

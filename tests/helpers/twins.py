@@ -131,20 +131,6 @@ def literal_threshold(scores, targets, ignore, name, level) -> float | None:
     return best and best[1]
 
 
-def literal_calibration_error(scores, targets, ignore, bins=15) -> float:
-    """ECE bin by bin."""
-    arrays = (scores.flat, targets.flat, ignore.flat)
-    entries = [(float(s), y) for s, y, skip in zip(*arrays, strict=True) if not skip]
-    total = 0.0
-    for k in range(bins):
-        inside = [(s, y) for s, y in entries if k == min(int(s * bins), bins - 1)]
-        if inside:
-            scores_mean = sum(s for s, _ in inside) / len(inside)
-            share = sum(y for _, y in inside) / len(inside)
-            total += abs(share - scores_mean) * len(inside) / len(entries)
-    return total
-
-
 def literal_energy(heatmap, boxes) -> float:
     """Share of the mass of (H, W) inside boxes (K, 4), in shares of the square: each patch by the
     area of its cells, between all edges of boxes, whose middle lies in a box."""

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.inference.done import Done
+from lib.inference.done import DoneImages
 from lib.runtime.world import World
 from tests.helpers.commands import run
 
@@ -20,7 +20,7 @@ def opened(tmp_path, monkeypatch):
         open(name, "w").close()
 
     def open_done(*paths, model="m", output="tags"):
-        return Done(World(torch.device("cpu")), tmp_path / "exp", paths, model, output)
+        return DoneImages(World(torch.device("cpu")), tmp_path / "exp", paths, model, output)
 
     return open_done
 
@@ -60,17 +60,18 @@ def test_a_line_that_was_cut_off_is_forgotten(opened, tmp_path):
     assert opened("a.png", "b.png").missing == []
     with open(tmp_path / "exp" / "done.jsonl", "ab") as file:
         file.write(b"\xff\n")
-    with pytest.raises(UserError, match="done.jsonl:3: not the record of a tagged image"):
+    with pytest.raises(UserError) as raised:
         opened("a.png")
+    assert raised.value.where.endswith("done.jsonl:3")
 
 
 def test_two_runs_at_once_are_refused(opened, tmp_path):
     held = opened("a.png")
     code = (
         "import torch; from pathlib import Path; from lib.runtime.world import World; "
-        "from lib.inference.done import Done; "
-        f"Done(World(torch.device('cpu')), Path({str(tmp_path / 'exp')!r}), [], 'm', 'csv')"
+        "from lib.inference.done import DoneImages; "
+        f"DoneImages(World(torch.device('cpu')), Path({str(tmp_path / 'exp')!r}), [], 'm', 'csv')"
     )
     result = run("-c", code, cwd=tmp_path)
-    assert "another process tags images with it; wait for it" in result.err
+    assert f"UserError: {tmp_path / 'exp' / 'done.jsonl'}: another process" in result.err
     assert held.missing == [0]

@@ -4,50 +4,37 @@ import numpy as np
 import pytest
 
 from lib.common.errors import UserError
-from lib.inference.tags import Selection, Tag, columns_of
+from lib.inference.tags import Selection, Tag
 from lib.scoring.tuning import Cutoffs
 
+LABELS = ("ant", "bee", "cat", "dog", "elk")
 SCORES = np.array([0.1, 0.9, 0.6, 0.5, 0.2], np.float32)
-TARGETS = np.array([1, 1, 0, 0, 0])
-KNOWN = np.zeros(5, bool)
+TARGETS, IGNORE = (1, 1, 0, 0, 0), (0, 0, 0, 0, 0)
 
 
-def tags(selection, targets=TARGETS, ignore=KNOWN):
-    return [(tag.column, tag.verdict) for tag in selection.tags(SCORES, targets, ignore)]
-
-
-def test_labels_that_are_predicted_or_named():
-    """Highest first; the threshold itself counts as predicted."""
-    found = [(1, "correct"), (2, "false alarm"), (3, "false alarm"), (0, "missed")]
-    assert tags(Selection(Cutoffs.at(0.5, 5))) == found
-    assert tags(Selection(Cutoffs.at(0.51, 5))) == [*found[:2], found[3]]
-    score = Selection(Cutoffs.at(0.5, 5)).tags(SCORES, TARGETS, KNOWN)[0].score
-    assert score == pytest.approx(0.9) and isinstance(score, float)
-
-
-def test_top_bounds_what_is_predicted_only():
-    assert tags(Selection(Cutoffs.at(0.5, 5), top=2)) == [
-        (1, "correct"),
-        (2, "false alarm"),
-        (0, "missed"),
-    ]
-    named = np.array([0, 0, 0, 1, 0])  # reaches the threshold, though it is not among the highest
-    assert tags(Selection(Cutoffs.at(0.5, 5), top=1), named) == [(1, "false alarm"), (3, "correct")]
-
-
-def test_labels_of_which_nothing_is_known():
-    ignore = np.array([1, 1, 0, 0, 0], bool)
-    assert tags(Selection(Cutoffs.at(0.55, 5)), ignore=ignore) == [
-        (1, "predicted"),
-        (2, "false alarm"),
-    ]
-
-
-def test_given_labels_alone():
-    """They are chosen before the highest are counted."""
-    assert tags(Selection(Cutoffs.at(0.5, 5), top=1, columns=frozenset([2, 3, 4]))) == [
-        (2, "false alarm")
-    ]
+@pytest.mark.parametrize(
+    ("flags", "targets", "ignore", "expected"),
+    [
+        # highest first, those of the ground truth too; the threshold itself counts as predicted
+        ({}, TARGETS, IGNORE, "bee correct, cat false alarm, dog false alarm, ant missed"),
+        ({"cutoff": 0.51}, TARGETS, IGNORE, "bee correct, cat false alarm, ant missed"),
+        # `top` bounds what is predicted only
+        ({"top": 2}, TARGETS, IGNORE, "bee correct, cat false alarm, ant missed"),
+        ({"top": 1}, (0, 0, 0, 1, 0), IGNORE, "bee false alarm, dog correct"),
+        # labels of which nothing is known
+        ({"cutoff": 0.55}, TARGETS, (1, 1, 0, 0, 0), "bee predicted, cat false alarm"),
+        # given labels are chosen before the highest are counted
+        ({"top": 1, "only": ("cat", "dog")}, TARGETS, IGNORE, "cat false alarm"),
+    ],
+)
+def test_labels_that_are_predicted_or_named(flags, targets, ignore, expected):
+    cutoffs = Cutoffs.at(flags.pop("cutoff", 0.5), 5)
+    tags = Selection(LABELS, cutoffs, **flags).tags(
+        SCORES, np.array(targets), np.array(ignore, bool)
+    )
+    assert ", ".join(f"{tag.label} {tag.verdict}" for tag in tags) == expected
+    for tag in tags:
+        assert LABELS[tag.column] == tag.label and tag.score == SCORES[tag.column]
 
 
 @pytest.mark.parametrize(
@@ -60,28 +47,24 @@ def test_given_labels_alone():
     ],
 )
 def test_wanted_pictures(verdicts, all_of_them, with_labels, with_errors):
-    found = [Tag(0, 0.5, verdict) for verdict in verdicts]
-    assert Selection(Cutoffs.at(0.5, 5)).wants(found) is all_of_them
-    assert Selection(Cutoffs.at(0.5, 5), columns=frozenset([0])).wants(found) is with_labels
-    assert Selection(Cutoffs.at(0.5, 5), only_errors=True).wants(found) is with_errors
-    assert (
-        not Selection(Cutoffs.at(0.5, 5)).filters
-        and Selection(Cutoffs.at(0.5, 5), only_errors=True).filters
+    tags = [Tag(0, "ant", 0.5, verdict) for verdict in verdicts]
+    every, some, errors = (
+        Selection(LABELS, Cutoffs.at(0.5, 5), **flags)
+        for flags in ({}, {"only": ["ant"]}, {"only_errors": True})
     )
+    assert (every.wants(tags), some.wants(tags), errors.wants(tags)) == (
+        all_of_them,
+        with_labels,
+        with_errors,
+    )
+    assert (every.filters, some.filters, errors.filters) == (False, True, True)
 
 
 @pytest.mark.parametrize(
     ("name", "says"),
-    [
-        ("dgo", "did you mean dog?"),
-        ("Person", "did you mean person?"),
-        ("PERSONS", "did you mean person?"),
-        ("aeroplane", "its 3 labels are dog, person, dining table"),
-    ],
+    [("dgo", "dog?"), ("Bee", "bee?"), ("BEES", "bee?"), ("plane", "ant, bee, cat, dog, elk")],
 )
 def test_unknown_labels_are_refused_with_close_ones(name, says):
-    labels = ["dog", "person", "dining table"]
-    assert columns_of(["person", "dog"], labels) == {0, 1}
-    with pytest.raises(UserError, match=f"--labels '{name}': no label") as raised:
-        columns_of(["dog", name], labels)
-    assert says in str(raised.value)
+    with pytest.raises(UserError) as raised:
+        Selection(LABELS, Cutoffs.at(0.5, 5), only=["dog", name])
+    assert raised.value.where == f"--labels {name!r}" and str(raised.value).endswith(says)

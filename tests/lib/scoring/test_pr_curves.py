@@ -17,7 +17,8 @@ def random_case(seed, rows=40, columns=5):
 
 def test_known_answer():
     """Hits at ranks 1, 3 and 4: precision 1, 2/3, 3/4, of which the last lifts the second."""
-    curve = interpolated_precision(np.array([0.9, 0.8, 0.7, 0.6]), np.array([1, 0, 1, 1]))
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+    curve = interpolated_precision(scores, np.array([1, 0, 1, 1]), np.zeros(4))
     np.testing.assert_allclose(curve, [1, 0.75, 0.75])
     np.testing.assert_allclose(at_levels(curve, 6), [1, 1, 1, 0.75, 0.75, 0.75, 0.75])
 
@@ -46,8 +47,6 @@ def test_levels_match_the_steps(positives):
 def test_labels_without_positives_have_no_curve():
     empty = interpolated_precision(np.array([0.5, 0.4]), np.array([0, 1]), np.array([0, 1]))
     assert len(empty) == 0
-    with pytest.raises(ValueError, match="without positives"):
-        at_levels(empty)
     assert len(mean_curve([empty])) == 0
     mean = mean_curve([empty, np.array([1.0]), np.array([0.5, 0.25])], levels=4)
     np.testing.assert_allclose(mean, [0.75, 0.75, 0.75, 0.625, 0.625])
