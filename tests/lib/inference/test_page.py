@@ -171,7 +171,7 @@ def test_the_choices_of_map_are_those_of_the_models():
 
 def test_the_other_map_is_a_click_or_a_key_away(page):
     meaning = page.locator(".meaning").first
-    assert meaning.inner_text().startswith("Heatmaps show evidence. How much each patch speaks")
+    assert meaning.inner_text().startswith("Heatmaps show evidence. How much each patch")
     page.locator(".open").first.click()
     canvas = page.locator("#viewer-frame canvas")
     assert hottest(canvas)[1] > 0.5 and page.locator("#map").inner_text() == "evidence"
@@ -187,7 +187,7 @@ def test_the_other_map_is_a_click_or_a_key_away(page):
     assert hottest(canvas)[1] > 0.5
     page.keyboard.press("Escape")
     page.get_by_role("button", name="side by side").click()
-    assert meaning.inner_text().startswith("Left: evidence. How much each patch speaks")
+    assert meaning.inner_text().startswith("Left: evidence. How much each patch")
     assert " Right: attention. Where the label looked" in meaning.inner_text()
     first(page).locator(".tag").hover()
     assert first(page).locator("canvas").count() == 2

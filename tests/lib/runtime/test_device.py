@@ -75,11 +75,11 @@ def test_a_program_can_read_the_older_switches_that_it_has_set():
 
 def test_tf32_is_allowed_in_matrix_products_of_cuda_alone():
     CUDA.matmul.fp32_precision = "ieee"
-    _choose_kernels(Config(tf32=True), torch.device("cpu"))
+    _choose_kernels(torch.device("cpu"), True, False)
     assert CUDA.matmul.fp32_precision == "ieee"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CUDNN, "benchmark", False)
-        _choose_kernels(Config(tf32=True), torch.device("cuda"))
+        _choose_kernels(torch.device("cuda"), True, False)
     assert CUDA.matmul.fp32_precision == "tf32"
     # the compiler reads the older ones
     assert CUDA.matmul.allow_tf32 and torch.get_float32_matmul_precision() == "high"
@@ -110,9 +110,9 @@ def test_convolutions_are_timed_unless_they_must_be_deterministic(monkeypatch, d
         monkeypatch.setattr(CUDNN, name, False)
     monkeypatch.setattr(torch, "use_deterministic_algorithms", lambda on: None)
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    _choose_kernels(Config(deterministic=deterministic), torch.device("cpu"))
+    _choose_kernels(torch.device("cpu"), False, deterministic)
     assert not CUDNN.benchmark
-    _choose_kernels(Config(deterministic=deterministic), torch.device("cuda"))
+    _choose_kernels(torch.device("cuda"), False, deterministic)
     assert CUDNN.benchmark is not deterministic and CUDNN.deterministic is deterministic
 
 
