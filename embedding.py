@@ -3,7 +3,8 @@
 from functools import partial
 from pathlib import Path
 
-from lib.common.cli import BERT, OUT_OF_VOCABULARY, Parser, run_main
+from lib.common.arguments import BERT, OUT_OF_VOCABULARY
+from lib.common.cli import Parser, run_main
 from lib.common.errors import UserError
 
 

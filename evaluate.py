@@ -1,6 +1,7 @@
 """Score an experiment on the test split of its data folder."""
 
-from lib.common.cli import experiment_parser, non_negative_int, run_main
+from lib.common.arguments import experiment_parser
+from lib.common.cli import non_negative_int, run_main
 
 
 def main() -> None:

@@ -3,11 +3,9 @@ page."""
 
 from argparse import BooleanOptionalAction
 
+from lib.common.arguments import TAG_FORMATS, experiment_parser
 from lib.common.cli import (
-    MAPS,
-    TAG_FORMATS,
     comma_separated,
-    experiment_parser,
     fraction_or_tuned,
     non_negative_int,
     positive_int,
@@ -15,6 +13,7 @@ from lib.common.cli import (
 )
 from lib.common.errors import UserError
 from lib.common.flags import flag_name
+from models.heads import BOTH, MEANINGS
 
 HOST, PORT = "127.0.0.1", 7860
 SERVED = {"exp_dir", "device", "precision", "threshold", "map", "serve", "port", "host"}
@@ -94,7 +93,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--map",
-        choices=MAPS,
+        choices=(*MEANINGS, BOTH),
         help="heatmaps to show first, and in overlays: the patches that the score comes from, "
         "where the label looked, as published, or both (default: evidence, if the --model has it)",
     )

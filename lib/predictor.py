@@ -35,7 +35,7 @@ from lib.runtime.device import (
 from lib.runtime.world import World
 from lib.scoring.boxes import box_around
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
-from models.output import ATTENTION, BOTH, EVIDENCE
+from models.heads import ATTENTION, BOTH, EVIDENCE
 
 Picture = str | Path | Image.Image | np.ndarray
 Threshold = float | str | None

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from models.errors import ModelError
+from models import ModelError
 from models.registry import Arch, describe_sides
 from models.weights import (
     load_weights,

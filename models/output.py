@@ -8,14 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from models.heads import ATTENTION, EVIDENCE
-
-BOTH = "both"  # side by side
-# what each shows, in a sentence
-MEANINGS = {
-    EVIDENCE: "How much each patch contributes to the label's score.",
-    ATTENTION: "Where the label looked: the weights with which it gathered the patches.",
-}
+from models.heads import EVIDENCE
 
 
 class Output(NamedTuple):

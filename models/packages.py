@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from models.errors import ModelError
+from models import ModelError
 
 PUBLISHERS_FIRST = "_conv_stem.weight"  # a name that the publisher's state dict has
 OUTER_NAMES = {

@@ -22,7 +22,7 @@ from timm.layers import resample_abs_pos_embed
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from models.errors import ModelError
+from models import ModelError
 from models.packages import WeightsPackage, rename_efficientnet_lite
 from models.untrusted import is_finite, is_plain, require_honest_size
 

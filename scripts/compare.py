@@ -7,7 +7,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import Parser, add_bootstrap_flags, folder_path, fraction, run_main
+from lib.common.arguments import add_bootstrap_flags
+from lib.common.cli import Parser, folder_path, fraction, run_main
 
 
 def main() -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from lib.common.arguments import preprocess_parser
 from lib.common.cli import (
     EXIF,
     UPRIGHT,
@@ -22,7 +23,6 @@ from lib.common.cli import (
     folder_path,
     fraction,
     non_negative_int,
-    preprocess_parser,
     run_main,
 )
 from lib.common.errors import UserError

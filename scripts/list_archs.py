@@ -44,8 +44,8 @@ def describe(name: str) -> tuple[str, ...]:
     import torch
 
     from lib.common.errors import UserError
+    from models import ModelError
     from models.backbones import build_backbone
-    from models.errors import ModelError
     from models.registry import describe_sides, find_arch
 
     try:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import folder_path, preprocess_parser, run_main
+from lib.common.arguments import preprocess_parser
+from lib.common.cli import folder_path, run_main
 from lib.common.errors import UserError
 from lib.common.flags import from_arguments
 

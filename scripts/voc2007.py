@@ -10,7 +10,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import parse_with_year, preprocess_parser, run_main
+from lib.common.arguments import parse_with_year, preprocess_parser
+from lib.common.cli import run_main
 from lib.common.errors import UserError
 from lib.common.flags import from_arguments
 

@@ -1,17 +1,18 @@
 """The structure of the project: which room may import which, and what start-up costs.
 
-The table of rooms in docs/architecture.md is the rule; each room repeats its own row.
+The table of rooms in docs/architecture.md is the rule.
 """
 
 import ast
 import re
 import subprocess
 import sys
-from pathlib import Path
+from graphlib import TopologicalSorter
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[1]
+from tests.helpers.imports import FILES, ROOT, imports
+
 MAP = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 MAX_FILES = 14  # in a room
 COMMANDS = [
@@ -20,21 +21,12 @@ COMMANDS = [
     for path in sorted((ROOT / folder).glob("*.py"))
     if "run_main(" in path.read_text()
 ]
-
-
-def table_of_rooms() -> dict[str, set[str]]:
-    """Room -> the rooms that it may import, as the document says."""
-    rows = re.findall(r"^\| `([\w.]+)/?` \|.*\| ([^|]*) \|$", MAP, re.MULTILINE)
-    assert len(rows) == len(dict(rows))
-    return {room: set(re.findall(r"`([\w.]+)`", allowed)) for room, allowed in rows}
-
-
-ROOMS = table_of_rooms()
-
-
-def module_name(file: Path) -> str:
-    parts = file.relative_to(ROOT).with_suffix("").parts
-    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+# room -> the rooms that it may import
+ROOMS = {
+    room: set(re.findall(r"`([\w.]+)`", allowed))
+    for room, allowed in re.findall(r"^\| `([\w.]+)/?` \|.*\| ([^|]*) \|$", MAP, re.MULTILINE)
+}
+ENTRY_POINTS = {name for name in FILES if "." not in name} - {"lib", "models"}
 
 
 def room_of(module: str) -> str:
@@ -43,90 +35,28 @@ def room_of(module: str) -> str:
     return rest[0] if first == "lib" and rest else first
 
 
-FILES = {
-    module_name(file): file
-    for folder in ("models", "lib", "scripts", "benchmarks")
-    for file in sorted((ROOT / folder).rglob("*.py"))
-} | {file.stem: file for file in sorted(ROOT.glob("*.py"))}
-ENTRY_POINTS = {name for name in FILES if "." not in name} - {"lib", "models"}
-
-
-def imports(file: Path) -> set[str]:
-    """The project's modules that `file` imports, anywhere in it."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file}: relative import"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    found = set()
-    for name in names:
-        while name and name not in FILES:
-            name = name.rpartition(".")[0]
-        found |= {name} - {"", "lib", "models"}
-    return found
-
-
-ARROWS = {name: imports(file) for name, file in FILES.items()}
-
-
 @pytest.mark.parametrize("name", FILES)
 def test_a_module_imports_only_what_its_room_may(name):
     room = room_of(name)
-    for other in ARROWS[name]:
+    for other in imports(FILES[name]) - {"lib"}:
         if name in ENTRY_POINTS or room in ("scripts", "benchmarks"):
             allowed = room_of(other) not in ENTRY_POINTS | {"scripts", "benchmarks"} - {room}
         else:
-            allowed = room_of(other) in ROOMS[room] | {room}
+            allowed = room == "lib" or room_of(other) in ROOMS[room] | {room}
         assert allowed, f"{name} imports {other}: not in docs/architecture.md"
 
 
-def test_no_module_imports_itself_in_a_circle():
-    done: set[str] = set()
-
-    def visit(name: str, trail: tuple[str, ...]) -> None:
-        assert name not in trail, " -> ".join([*trail, name])
-        if name not in done:
-            for other in ARROWS[name]:
-                visit(other, (*trail, name))
-            done.add(name)
-
-    for name in FILES:
-        visit(name, ())
-
-
-def test_rooms_import_each_other_in_one_direction():
-    done: set[str] = set()
-
-    def visit(room: str, trail: tuple[str, ...]) -> None:
-        assert room not in trail, " -> ".join([*trail, room])
-        if room not in done:
-            for other in ROOMS[room]:
-                visit(other, (*trail, room))
-            done.add(room)
-
-    for room in ROOMS:
-        visit(room, ())
+def test_nothing_imports_itself_in_a_circle():
+    TopologicalSorter(ROOMS).prepare()  # raises CycleError
+    TopologicalSorter({name: imports(file) for name, file in FILES.items()}).prepare()
 
 
 def test_the_rooms_of_lib():
-    folders = {path.name for path in (ROOT / "lib").iterdir() if (path / "__init__.py").exists()}
-    modules = {path.stem for path in (ROOT / "lib").glob("*.py")} - {"__init__"}
-    assert len(folders) <= 9 and modules == {"config", "predictor"}
-    assert folders | modules | {"models"} == set(ROOMS)
-    for folder in (ROOT / "lib").rglob("__init__.py"):
-        assert len(list(folder.parent.glob("*.py"))) <= MAX_FILES, folder.parent
-
-
-@pytest.mark.parametrize(
-    "room", [room for room in ROOMS if (ROOT / "lib" / room / "__init__.py").exists()]
-)
-def test_a_room_says_what_it_may_import(room):
-    text = ast.get_docstring(ast.parse((ROOT / "lib" / room / "__init__.py").read_text()))
-    said = re.fullmatch(r".+\n\nMay import: (.*)\.", text, re.DOTALL)
-    names = set(said[1].split(", ")) - {"nothing of the project"}
-    assert names == ROOMS[room]
+    files = [file.relative_to(ROOT / "lib") for file in (ROOT / "lib").rglob("*.py")]
+    rooms = {file.parts[0].removesuffix(".py") for file in files} - {"__init__"}
+    assert rooms | {"models"} == set(ROOMS) and len(rooms) <= 11
+    folders = [file.parent for file in files]
+    assert all(folders.count(folder) <= MAX_FILES for folder in folders)
 
 
 def test_models_import_nothing_of_configuration_or_losses():

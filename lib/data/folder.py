@@ -1,4 +1,4 @@
-"""Reads and checks the data folder `data/<name>/`: splits, label embeddings and boxes.
+"""Reads and checks the data folder `data/<name>/`: splits and label embeddings.
 
 Shapes: N images of a split, C labels, T text size. Image paths are relative to the working folder,
 which is the root of the repository.
@@ -10,7 +10,6 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -155,22 +154,6 @@ class DataFolder:
             raise UserError("--embed-norm center: all labels have the same embedding: leave it out")
         return (differences / scale).astype(np.float32)
 
-    def boxes(self) -> dict[str, list[dict[str, Any]]] | None:
-        """Read `boxes.json`: image path -> objects `{label, box [x0, y0, x1, y1], difficult}`.
-
-        None where there is no such file.
-        """
-        file = self.path / "boxes.json"
-        if not file.exists():
-            return None
-        boxes = read_json(file)
-        for path, objects in boxes.items():
-            if not isinstance(objects, list) or not all(map(_is_object, objects)):
-                raise UserError(
-                    f"{file}: {path}: expected a list of objects with label and box (4 numbers)"
-                )
-        return boxes
-
 
 def folder_of(data: str) -> Path:
     """`data/<data>`, or `data` itself where it is a path."""
@@ -227,17 +210,3 @@ def _how_to_make(data: str) -> str:
     close = difflib.get_close_matches(data, known, n=1)
     hint = f"did you mean {close[0]}? " if close else ""
     return f"{hint}see docs/data.md"
-
-
-def _is_object(value: Any) -> bool:
-    if not isinstance(value, dict) or not isinstance(value.get("label"), str):
-        return False
-    box = value.get("box")
-    return (
-        isinstance(box, list)
-        and len(box) == 4
-        and all(
-            isinstance(edge, (int, float)) and not isinstance(edge, bool) and abs(edge) < 1e9
-            for edge in box
-        )
-    )

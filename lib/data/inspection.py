@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from lib.common.figures import INK, PALE, saved_figure
+from lib.data.boxes import has_area, leaves, read_boxes
 from lib.data.folder import DataFolder, Split
-from lib.data.preparation.boxes import headers_of, is_outside
+from lib.data.preparation.boxes import headers_of
 from lib.data.preparation.groups import identical_files, sibling_stem
 from lib.data.preparation.label_checks import odd_labels
 from lib.data.preparation.writer import find_broken, split_line
@@ -55,9 +56,9 @@ def faults(data: DataFolder, splits: Splits, exif: str) -> Iterator[tuple[str, l
     yield f"images with an EXIF turn (read as {exif})", turned
     outside = [
         f"{path}: {one['label']} {one['box']} in {headers[path].size[0]} x {headers[path].size[1]}"
-        for path, objects in (data.boxes() or {}).items()
+        for path, objects in read_boxes(data.path).items()
         for one in objects
-        if path in headers and is_outside(one["box"], headers[path].size)
+        if path in headers and (leaves(one["box"], headers[path].size) or not has_area(one["box"]))
     ]
     yield "boxes outside their images", outside
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from lib.common.cli import BERT
+from lib.common.arguments import BERT
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
 from lib.common.files import staged_folder, write_json, write_npy

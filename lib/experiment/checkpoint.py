@@ -21,9 +21,8 @@ from lib.common.readers import read_json
 from lib.config import Config
 from lib.data.lists import check_labels
 from lib.experiment import hub
-from models import official
+from models import ModelError, official
 from models.classifier import Classifier
-from models.errors import ModelError
 from models.untrusted import is_finite, is_plain, require_honest_size
 
 SHARED_TENSORS = 4  # how many times tensors that share memory may exceed the size of their file

@@ -9,10 +9,9 @@ from torch import Tensor, nn
 from lib.common.errors import UserError
 from lib.config import Config
 from lib.runtime.device import exact_float32
-from models import registry
+from models import ModelError, registry
 from models.backbones import build_backbone
 from models.classifier import Classifier
-from models.errors import ModelError
 from models.folding import fold_norms
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from lib.common.console import print_line, print_note
 from lib.common.files import file_digest, staged_folder, write_json, write_npz, write_text
 from lib.data.bad_images import BadImages, ignore_unread
+from lib.data.boxes import read_boxes
 from lib.data.folder import DataFolder, Split
 from lib.predictor import Predictor
 from lib.runtime.world import World
@@ -23,7 +24,7 @@ from lib.scoring.localization import Localization
 from lib.scoring.metrics import average_precision, f1_scores, summarize
 from lib.scoring.thresholds import Criterion
 from lib.scoring.tuning import FILE, MAX_LISTED, Tuning, learn, validation_split
-from models.output import ATTENTION, EVIDENCE
+from models.heads import ATTENTION, EVIDENCE
 
 
 def evaluate(flags: Namespace, world: World) -> None:
@@ -45,10 +46,10 @@ def evaluate(flags: Namespace, world: World) -> None:
         config, labels = predictor.config, predictor.labels
         folder = DataFolder.open(flags.data or config.data)
         folder.require_labels(labels, str(flags.exp_dir))
-        split, boxes = folder.split("test"), folder.boxes()
+        split, boxes = folder.split("test"), read_boxes(folder.path)
         split.require_known()
         heatmaps = None
-        if boxes is not None:
+        if boxes:
             maps = predictor.model.maps
             heatmaps = Localization(split, labels, boxes, predictor.grid, config.exif, maps)
         held_out = validation_split(folder) if criterion else None

@@ -32,7 +32,7 @@ from lib.inference.overlays import (
 from lib.inference.tags import PREDICTED, TaggedImage
 from lib.scoring.boxes import box_around
 from lib.scoring.mistakes import MISSED
-from models.output import MEANINGS
+from models.heads import MEANINGS
 
 PAGE, DATA, PREDICTIONS = "index.html", "data.js", "predictions.jsonl"
 OVERLAYS = "overlays"

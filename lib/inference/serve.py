@@ -42,7 +42,7 @@ from lib.data.dataset import open_image, read_image
 from lib.inference.overlays import display_size, overlay_heatmaps
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate
-from models.output import MEANINGS
+from models.heads import MEANINGS
 
 LOCAL = ("127.0.0.1", "localhost", "::1")
 MAX_BYTES = 20 * 2**20

@@ -15,9 +15,9 @@ from lib.common.files import file_digest
 from lib.common.readers import read_json
 from lib.config import Config
 from lib.scoring.tuning import Cutoffs, Tuning, choose_cutoffs, load_tuning
+from models.heads import MEANINGS
 
 PARTS = ("scores", "targets", "ignore", "paths", "labels")
-MAPS = ("evidence", "attention")
 MAP_MEASURES = ("pointing_accuracy", "energy_in_box", "discrimination", "same_peak")
 
 
@@ -65,7 +65,7 @@ class Evaluated(NamedTuple):
         well it points, and tells labels apart."""
         of_maps = {
             f"{map_}_{name}": float(self.localization[map_][name])
-            for map_ in MAPS
+            for map_ in MEANINGS
             for name in MAP_MEASURES
             if name in self.localization.get(map_, {})
         }

@@ -19,9 +19,9 @@ import numpy as np
 from torch import Tensor
 
 from lib.common.errors import UserError
+from lib.data.boxes import leaves
 from lib.data.folder import Split
 from lib.data.pictures import read_header
-from lib.data.preparation.boxes import leaves
 from lib.scoring.boxes import best_overlap, box_around
 
 # baselines, the same for all labels of an image: the uniform map, and the mean of their maps

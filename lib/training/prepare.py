@@ -42,7 +42,7 @@ from lib.training.resume import (
 )
 from lib.training.run import Run, RunState
 from lib.training.schedules import make_schedule
-from models.errors import ModelError
+from models import ModelError
 
 STORE_KEY = "experiment"  # under which a launch keeps the path of its experiment for restarts
 

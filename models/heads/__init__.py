@@ -10,6 +10,12 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 EVIDENCE, ATTENTION = "evidence", "attention"  # maps of `models.output.Output`
+BOTH = "both"  # of them, side by side
+# what each map shows, in a sentence
+MEANINGS = {
+    EVIDENCE: "How much each patch contributes to the label's score.",
+    ATTENTION: "Where the label looked: the weights with which it gathered the patches.",
+}
 
 
 class HeadSpec(NamedTuple):

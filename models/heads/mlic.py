@@ -8,8 +8,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from models import ModelError
 from models.bilinear import BilinearAttention
-from models.errors import ModelError
 from models.layers import (
     EncoderLayer,
     IntraModalAttention,

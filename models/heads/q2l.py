@@ -6,7 +6,7 @@ Shapes: B images, C labels, N patches, P prefix tokens, D features, E hidden siz
 import torch
 from torch import Tensor, nn
 
-from models.errors import ModelError
+from models import ModelError
 from models.heads.decoder import DecoderLayer
 from models.layers import EncoderLayer, ObjectClassifier, position_code
 from models.output import Output

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.config import Config
+from lib.data.boxes import read_boxes
 from lib.data.folder import DataFolder
 from lib.experiment.loading import load_experiment
 from lib.runtime.world import World
@@ -83,7 +84,9 @@ def read_data_folder() -> None:
     data = DataFolder.open("colors")
     for name in ("train", "val", "test"):
         split = data.split(name)
-    heatmaps = Localization(split, data.labels, data.boxes() or {}, (2, 2), "upright", ["evidence"])
+    heatmaps = Localization(
+        split, data.labels, read_boxes(data.path), (2, 2), "upright", ["evidence"]
+    )
     heatmaps.measure(np.arange(len(split)), {"evidence": torch.rand(*split.targets.shape, 4)})
     heatmaps.results(split.ignore)
 

@@ -21,7 +21,7 @@ from lib.data.sources.voc import read_objects
 from lib.experiment.checkpoint import read_tensors
 from lib.experiment.loading import load_experiment
 from lib.runtime.world import World
-from models.errors import ModelError
+from models import ModelError
 from models.weights import pretrained_weights, read_weights
 from tests.helpers.commands import ROOT, TINY, run_here
 from tests.helpers.fuzzing import time_limit

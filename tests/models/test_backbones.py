@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import save_file
 from torch.nn import functional
 
+from models import ModelError
 from models.backbones import build_backbone
 from models.classifier import Classifier
-from models.errors import ModelError
 from models.official import to_published
 from models.registry import ARCHS, find_arch, normalization
 

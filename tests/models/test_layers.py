@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from models.errors import ModelError
+from models import ModelError
 from models.heads.mlic import MLICHead
 from models.layers import (
     ChannelProjection,

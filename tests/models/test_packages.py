@@ -8,9 +8,8 @@ import pytest
 import timm
 import torch
 
-from models import registry
+from models import ModelError, registry
 from models.backbones import build_backbone
-from models.errors import ModelError
 from models.packages import rename_efficientnet_lite
 
 ARCH = registry.ARCHS["efficientnet_lite0"]

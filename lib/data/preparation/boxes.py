@@ -6,10 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from lib.common.cli import STORED, UPRIGHT
 from lib.common.console import print_line, progress_bar
 from lib.common.errors import UserError
+from lib.data.boxes import has_area
 from lib.data.pictures import PictureHeader, read_header
 from lib.data.sources.annotations import AnnotatedImage
-
-TOLERANCE = 1.0  # pixels by which a box may leave its picture: VOC counts from 1
 
 
 def headers_of(paths: Sequence[str], exif: str) -> dict[str, PictureHeader]:
@@ -61,22 +60,6 @@ def place_boxes(images: Sequence[AnnotatedImage], exif: str) -> None:
         )
     before = sum(len(image.objects) for image in images)
     for image in images:
-        image.objects = [one for one in image.objects if _has_area(one["box"])]
+        image.objects = [one for one in image.objects if has_area(one["box"])]
     if dropped := before - sum(len(image.objects) for image in images):
         print_line(f"left out: {dropped} boxes without an area; their labels stay")
-
-
-def leaves(box: Sequence[float], size: tuple[int, int]) -> bool:
-    """Whether a box leaves its picture by more than `TOLERANCE`."""
-    return min(box[:2]) < -TOLERANCE or any(
-        edge > side + TOLERANCE for edge, side in zip(box[2:], size, strict=True)
-    )
-
-
-def is_outside(box: Sequence[float], size: tuple[int, int]) -> bool:
-    """Whether a box leaves its picture, or has no area."""
-    return leaves(box, size) or not _has_area(box)
-
-
-def _has_area(box: Sequence[float]) -> bool:
-    return box[0] < box[2] and box[1] < box[3]

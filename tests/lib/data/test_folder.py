@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from lib.common.errors import UserError
+from lib.data.boxes import read_boxes
 from lib.data.folder import DataFolder, labels_hash, missing_images
 from lib.data.lists import read_split
 
@@ -169,16 +170,15 @@ def test_missing_label_embeddings_say_what_to_do(folder):
 
 
 def test_boxes(folder):
-    data = DataFolder.open("pets")
-    assert data.boxes() is None
+    assert read_boxes(folder) == {}
     boxes = {"a.png": [{"label": "cat", "box": [0, 0, 1, 2.5], "difficult": False}]}
     (folder / "boxes.json").write_text(json.dumps(boxes))
-    assert data.boxes() == boxes
+    assert read_boxes(folder) == boxes
     huge = '{"a.png": [{"label": "cat", "box": [0, 0, 1, 1%s]}]}' % ("0" * 400)
     for wrong in ('{"a.png": [{"label": "cat", "box": [1]}]}', "[]", "{", '{"a.png": 3}', huge):
         (folder / "boxes.json").write_text(wrong)
         with pytest.raises(UserError, match="boxes.json"):
-            data.boxes()
+            read_boxes(folder)
 
 
 def test_experiments_of_other_labels_are_refused(folder):

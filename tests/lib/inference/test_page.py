@@ -8,12 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lib.common import cli
 from lib.common.html import TEMPLATES
 from lib.inference.gallery import Gallery, ResultsWriter
 from lib.inference.tags import Selection, TaggedImage
 from lib.scoring.tuning import Cutoffs
-from models import output
 from tests.helpers.browser import browser  # noqa: F401
 
 HOSTILE = "<script>document.title = 'broken'</script>"
@@ -162,11 +160,6 @@ def test_heatmaps_lie_where_a_person_sees_the_object(page, gallery, row, upright
     assert around["y"] > frame["y"] + 0.3 * frame["height"]
     page.keyboard.press("h")
     assert box.locator(".box").count() == 0
-
-
-def test_the_choices_of_map_are_those_of_the_models():
-    assert tuple(output.MEANINGS) == (output.EVIDENCE, output.ATTENTION)
-    assert cli.MAPS == (*output.MEANINGS, output.BOTH)
 
 
 def test_the_other_map_is_a_click_or_a_key_away(page):

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.config import Config
 from lib.runtime import device as device_module
 from lib.runtime.device import (
     computes_bfloat16,

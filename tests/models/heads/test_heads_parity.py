@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from models.heads import ATTENTION, EVIDENCE
 from models.heads import HEADS as SPECS
 from models.heads.csra import CSRAHead
 from models.heads.linear import LinearHead
 from models.heads.ml_decoder import MLDecoderHead
 from models.heads.q2l import Q2LHead
-from models.output import ATTENTION, EVIDENCE
 from tests.helpers import goldens
 
 DECODER_NAMES = {

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from lib.common.errors import UserError
+from lib.data.boxes import read_boxes
 from lib.data.folder import DataFolder
 from lib.data.lists import check_labels, check_path, read_labels, read_split
 from lib.data.preparation.splits import indicators
@@ -57,7 +58,7 @@ def test_writes_the_contract(pictures, capsys):
     data = DataFolder.open("mine")
     split = data.split("test")
     assert split.targets.tolist() == [[0, 0, 1]] and split.ignore.tolist() == [[0, 1, 0]]
-    assert data.boxes() == {"0.png": [], "1.png": [], odd: [box]}
+    assert read_boxes(data.path) == {"0.png": [], "1.png": [], odd: [box]}
     out = capsys.readouterr().out
     for line in (
         "train: 2 images, 1.00 labels an image (at most 2), 1 without labels",

@@ -1,1 +1,0 @@
-"""From annotations to a data folder: labels, image files, boxes and splits."""

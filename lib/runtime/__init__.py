@@ -1,4 +1,0 @@
-"""The device a run computes on, and the processes it runs in.
-
-May import: common.
-"""

@@ -1,4 +1,0 @@
-"""Scores, thresholds and localisation, as functions of arrays.
-
-May import: common, data.
-"""
