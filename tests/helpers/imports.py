@@ -50,6 +50,8 @@ def reached(entry: str) -> set[str]:
         if name not in seen:
             seen.add(name)
             waiting += imports(FILES[name])
+            package = name.rpartition(".")[0]
+            waiting += [package] if package in FILES else []
             if name == "models.classifier":
                 waiting += [module for module in FILES if module.startswith("models.heads.")]
     return seen
