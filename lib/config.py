@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from lib.common.arguments import EMBEDDINGS
 from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT
 from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
@@ -121,7 +122,7 @@ class Config:
         "bert",
         "label embeddings: bert.npy, glove.npy or text.npy (of another text model) of the data "
         "folder, or learned ones",
-        choices=("bert", "glove", "text", "random"),
+        choices=(*EMBEDDINGS, "random"),
         group="network",
     )
     embed_norm: str = flag(

@@ -18,6 +18,8 @@ from lib.common.cli import (
 TAG_FORMATS = ("json", "csv", "xmp")
 PRECISIONS = ("float32", "bfloat16", "auto")
 BERT = "bert-base-uncased"  # the text model of the published label vectors
+# kinds of label embeddings, <kind>.npy of a data folder -> the flags of embedding.py that make it
+EMBEDDINGS = {"bert": "", "glove": " --glove FILE", "text": " --text-model FOLDER"}
 OUT_OF_VOCABULARY = ("error", "zero", "mean")  # what to do about words without a vector
 
 
