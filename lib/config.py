@@ -20,7 +20,7 @@ from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
 from models.heads import HEADS
 
-# flags that no number of a run depends on, if --augment is the same
+# flags that do not affect results, if --augment is the same
 RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "max_bad_images"),
     *("cache", "cache_limit", "cache_features", "validate"),
@@ -280,7 +280,7 @@ class Config:
 
     @property
     def fixed_flags(self) -> dict[str, Any]:
-        """The fields that numbers of a run depend on, by what they mean."""
+        """The flags that affect results, normalised: two ways to say the same are equal."""
         fields = self.to_dict() | {"augment": self.augmentation}
         return {name: value for name, value in fields.items() if name not in RUNTIME_FLAGS}
 
@@ -367,7 +367,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "1 or more",
         lambda v: v >= 1,
     ),
-    # the files of others set these too: no more than a machine can take
+    # bounds for untrusted configs
     (("img_size",), "2048 or less", lambda v: v <= 2048),
     (("num_layers",), "64 or less", lambda v: v <= 64),
     (("workers",), "1024 or less", lambda v: v <= 1024),

@@ -16,7 +16,7 @@ from lib.common.text import escape_controls
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
 DEVICES = ("auto", "cpu", "cuda", "mps")
-# how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
+# how EXIF orientation is applied: upright, or not at all
 EXIF = UPRIGHT, STORED = "upright", "stored"
 
 

@@ -53,7 +53,7 @@ def parameter_groups(
     backbone_lr_scale: float = 1.0,
 ) -> list[dict[str, Any]]:
     """One group of all trainable parameters; if 1-d ones are not decayed, or the backbone has its
-    own rate, one group for each kind, those of the full rate first."""
+    own rate, one group for each kind, full-rate groups first."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trained_parameters(model):
         scaled = backbone_lr_scale != 1 and name.startswith("backbone.")
