@@ -4,8 +4,7 @@ import pytest
 
 from lib.common.cli import MAX_ERROR_LENGTH, run_main
 from lib.common.errors import UserError
-from lib.common.rank_info import VARIABLES
-from tests.helpers.commands import error_where, run
+from tests.helpers.commands import environments, error_where, run
 
 
 def exit_of(main):
@@ -34,8 +33,8 @@ def failing(message="a.txt: broken", printed_by="first"):
     ],
 )
 def test_an_error_is_printed_by_one_process(monkeypatch, capsys, printed_by, local_rank, printed):
-    for name, value in zip(VARIABLES, (local_rank, 2, local_rank, 2, "host", 29500), strict=True):
-        monkeypatch.setenv(name, str(value))
+    for name, value in environments(2)[local_rank].items():
+        monkeypatch.setenv(name, value)
     assert exit_of(failing(printed_by=printed_by)) == 2
     assert ("error: a.txt: broken" in capsys.readouterr().err) == printed
 

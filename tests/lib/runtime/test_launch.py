@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from lib.common.errors import UserError
-from lib.common.rank_info import is_launched, rank_info
 from lib.runtime.launch import _require_own_gpu, processes_to_start, session
 from lib.runtime.world import World
 from tests.helpers.commands import ROOT, environments, run, run_here, run_together
@@ -57,12 +56,6 @@ def test_the_first_process_of_another_machine_prints_what_it_meets_alone(
         monkeypatch.setenv(name, value)
     result = run_here(monkeypatch, capsys, "train.py", "--lr", "-1")
     assert result.code == 2 and ("error: --lr -1.0" in result.err) == prints
-
-
-def test_a_malformed_environment_is_none(monkeypatch):
-    for name, value in (environments(2)[1] | {"RANK": "x"}).items():
-        monkeypatch.setenv(name, value)
-    assert not is_launched() and rank_info() == (0, 1, 0, 1)
 
 
 def test_errors_before_the_processes_meet_are_printed_by_the_first(tmp_path):
