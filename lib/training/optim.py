@@ -30,8 +30,9 @@ def make_optimizer(
     `model.backbone` is `backbone_lr_scale` times `lr`. Raises `KeyError` for an unknown name.
     """
     groups = parameter_groups(model, weight_decay, true_weight_decay, lr, backbone_lr_scale)
-    # one kernel for all parameters, where PyTorch has it
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    # one kernel for all parameters, where PyTorch has it; that of SGD takes its momentum from
+    # uninitialised memory if the loss scaler skips the first step
+    fused = name != "SGD" and next(model.parameters()).device.type in ("cpu", "cuda")
     return OPTIMIZERS[name](groups, lr=lr, fused=fused)
 
 
