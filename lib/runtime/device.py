@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,6 +19,7 @@ from lib.common.failures import explain, quoted
 OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator: can't allocate|STATUS_ALLOC_FAILED|Triton Error \[CUDA\]: out of memory"
 )
+warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
 # options of glibc's mallopt
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
@@ -180,10 +182,47 @@ class _Exact:
 
     def __init__(self) -> None:
         self.lock, self.threads = threading.Lock(), 0
-        self.before: list[str] = []
+        self.old: dict[str, Any] = {}
+        self.new: list[str] = []
+
+    def begin(self) -> None:
+        self.old, self.new = _older_switches(), [part.fp32_precision for part in _products()]
+        _set_older_switches(dict.fromkeys(self.old, False))
+        for part in _products():
+            part.fp32_precision = "ieee"
+
+    def end(self) -> None:
+        _set_older_switches(self.old)
+        for part, before in zip(_products(), self.new, strict=True):
+            part.fp32_precision = before
 
 
 _exact = _Exact()
+
+
+def _products() -> list[Any]:
+    """PyTorch's switches for products in float32."""
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    return [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv]
+
+
+def _older_switches() -> dict[str, Any]:
+    """PyTorch's older switches for the same. It refuses to read one that says something else than
+    the present ones; these are left out."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(RuntimeError):
+        found["convolutions"] = torch.backends.cudnn.allow_tf32
+    with contextlib.suppress(RuntimeError):
+        found["products"] = torch.get_float32_matmul_precision()
+    return found
+
+
+def _set_older_switches(values: dict[str, Any]) -> None:
+    if "convolutions" in values:
+        torch.backends.cudnn.allow_tf32 = values["convolutions"]
+    if "products" in values:
+        torch.set_float32_matmul_precision(values["products"] or "highest")
 
 
 @contextlib.contextmanager
@@ -192,17 +231,12 @@ def exact_float32() -> Iterator[None]:
     training or the program around it allows.
 
     The switches are those of the process: with several threads inside, the first changes them and
-    the last restores them.
+    the last restores them. Older and present ones say the same, or a thread that reads an older
+    one, as `torch.compile` does, would fail meanwhile.
     """
-    backends: Any = torch.backends
-    cudnn, mkldnn = backends.cudnn, backends.mkldnn
-    # cudnn.rnn too: PyTorch's older switches cannot be read where it differs from cudnn.conv
-    products = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     with _exact.lock:
         if not _exact.threads:
-            _exact.before = [product.fp32_precision for product in products]
-            for product in products:
-                product.fp32_precision = "ieee"
+            _exact.begin()
         _exact.threads += 1
     try:
         yield
@@ -210,8 +244,7 @@ def exact_float32() -> Iterator[None]:
         with _exact.lock:
             _exact.threads -= 1
             if not _exact.threads:
-                for product, before in zip(products, _exact.before, strict=True):
-                    product.fp32_precision = before
+                _exact.end()
 
 
 @contextlib.contextmanager

@@ -250,3 +250,27 @@ def test_freed_memory_is_used_again():
         for mode in ("keep", "return")
     ]
     assert counts[0] < 100 < 5 * 2**26 / 2**21 <= counts[1], counts  # pages of 2 MiB at most
+
+
+def older_switches():
+    return (
+        torch.backends.cuda.matmul.allow_tf32,
+        torch.backends.cudnn.allow_tf32,
+        torch.get_float32_matmul_precision(),
+    )
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+@pytest.mark.parametrize("convolutions", [True, False])
+def test_a_program_can_read_pytorchs_older_switches_meanwhile(precision, convolutions):
+    """As torch.compile and the profiler do; PyTorch refuses to read a mix of both kinds."""
+    torch.set_float32_matmul_precision(precision)
+    torch.backends.cudnn.allow_tf32 = convolutions
+    try:
+        before = older_switches()
+        with exact_float32():
+            assert older_switches() == (False, False, "highest")
+        assert older_switches() == before
+    finally:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = True
