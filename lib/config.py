@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from lib.common.arguments import EMBEDDINGS
-from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT
+from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT, is_device
 from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
@@ -66,7 +66,7 @@ class Config:
 
     # run
     seed: int = flag(0, "seed of weights, sampling, augmentation and dropout", group="run")
-    device: str = flag("auto", "device to compute on", choices=DEVICES)
+    device: str = flag("auto", f"device to compute on: {DEVICES}")
     workers: int | None = flag(
         None, "data loading worker processes (default: one per core, at most 16)"
     )
@@ -371,6 +371,7 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
     (("img_size",), "2048 or less", lambda v: v <= 2048),
     (("num_layers",), "64 or less", lambda v: v <= 64),
     (("workers",), "1024 or less", lambda v: v <= 1024),
+    (("device",), DEVICES, is_device),
     (("arch", "data", "weights"), "a name or a path", lambda v: bool(v.strip())),
     (("workers", "ema_epoch", "max_bad_images"), "0 or more", lambda v: v >= 0),
     (("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32),

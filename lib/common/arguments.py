@@ -9,6 +9,7 @@ from lib.common.cli import (
     HUB,
     Parser,
     at_least,
+    device_name,
     folder_path,
     fraction,
     non_negative_int,
@@ -48,7 +49,9 @@ def experiment_parser(
         type=positive_int,
         help="batch size (default: as in training, at most 64)",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="device to compute on")
+    parser.add_argument(
+        "--device", type=device_name, default="auto", help=f"device to compute on: {DEVICES}"
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

@@ -19,28 +19,35 @@ from lib.common.failures import explain, quoted
 OUT_OF_MEMORY = re.compile(
     r"DefaultCPUAllocator: can't allocate|STATUS_ALLOC_FAILED|Triton Error \[CUDA\]: out of memory"
 )
-warnings.filterwarnings("ignore", "Please use the new API settings to control TF32")
 # options of glibc's mallopt
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def select_device(name: str, local_rank: int = 0) -> torch.device:
+def select_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device of `--device`: `auto` is CUDA, MPS or the CPU, the first that is available.
 
-    The processes of a machine take its GPUs in turn. Raises `UserError` for a device that is not
-    available, and for a GPU that cannot be used: `auto` does not fall back to the CPU then.
+    `cuda` is the GPU that the program uses at present; with a `local_rank` the processes of a
+    machine take its GPUs in turn. The present GPU stays as it is. Raises `UserError` for a device
+    that is not available, and for a GPU that cannot be used: `auto` does not fall back to the CPU
+    then.
     """
-    if name in ("auto", "cuda"):
+    kind, _, number = name.partition(":")
+    if kind in ("auto", "cuda"):
         if torch.cuda.is_available():
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
-            _require_capability(torch.cuda.current_device())
-            return torch.device("cuda", torch.cuda.current_device())
+            count = torch.cuda.device_count()
+            index = torch.cuda.current_device() if local_rank is None else local_rank % count
+            if number:
+                index = int(number)
+                if index >= count:
+                    raise UserError(f"--device {name}: the last GPU here is cuda:{count - 1}")
+            _require_capability(index)
+            return torch.device("cuda", index)
         problem, hides_gpu = _why_no_cuda()
-        if name == "cuda" or hides_gpu:
+        if kind == "cuda" or hides_gpu:
             raise UserError(f"--device {name}: {problem}, or pass --device cpu")
-    if name in ("auto", "mps") and torch.backends.mps.is_available():
+    if kind in ("auto", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
-    if name == "mps":
+    if kind == "mps":
         raise UserError("--device mps: not available here; pass --device cpu or auto")
     return torch.device("cpu")
 
@@ -86,16 +93,22 @@ def _require_capability(index: int) -> None:
 
 def amp_dtype(device: torch.device) -> torch.dtype:
     """The dtype of mixed precision: bfloat16 if the device has it, else float16."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if device.type == "cuda" and not _gpu_has_bfloat16(device):
         return torch.float16
     return torch.float16 if device.type == "mps" else torch.bfloat16
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    if device.index in (None, torch.cuda.current_device()):  # which PyTorch's function asks
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether `device` computes bfloat16 itself, and not through float32, which is slower. Of CPUs,
     those with AVX-512 BF16 or AMX are known to."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return _gpu_has_bfloat16(device)
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public ones
     found = [getattr(torch.cpu, name, lambda: False)() for name in names]
     return device.type == "cpu" and any(found)
@@ -147,7 +160,9 @@ def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None
 
 def allow_tf32() -> None:
     """Allow TF32 in CUDA's matrix products, as PyTorch does in convolutions."""
-    torch.set_float32_matmul_precision("high")  # which sets the older switches and the present ones
+    with warnings.catch_warnings():  # as in _Exact
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("high")  # sets the older switches and the present ones
 
 
 def choose_fastest_convolutions() -> None:
@@ -186,8 +201,10 @@ class _Exact:
         self.new: list[str] = []
 
     def begin(self) -> None:
-        self.old, self.new = _older_switches(), [part.fp32_precision for part in _products()]
-        _set_older_switches(dict.fromkeys(self.old, False))
+        with warnings.catch_warnings():  # PyTorch's, once, that newer switches exist
+            warnings.simplefilter("ignore")
+            self.old, self.new = _older_switches(), [part.fp32_precision for part in _products()]
+            _set_older_switches(dict.fromkeys(self.old, False))
         for part in _products():
             part.fp32_precision = "ieee"
 
@@ -248,16 +265,20 @@ def exact_float32() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def memory_guard(batch_size: int | None = None) -> Iterator[None]:
+def memory_guard(
+    what: str = "for the network itself, without a batch",
+    remedy: str = "choose a smaller --arch, or free memory that other processes hold (nvidia-smi "
+    "lists those on a GPU)",
+) -> Iterator[None]:
     """Turn an out-of-memory error, and an operation that --deterministic has not, into a
-    `UserError` that says what to change. Without a `batch_size`, no batch is in memory yet."""
+    `UserError`; `what` needed the memory, and `remedy` says what to change."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(batch_size) from error
+        raise UserError(f"out of memory {what}: {remedy}") from error
     except RuntimeError as error:
         if OUT_OF_MEMORY.search(str(error)):
-            raise _out_of_memory(batch_size) from error
+            raise UserError(f"out of memory {what}: {remedy}") from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).split()[0]
@@ -265,15 +286,3 @@ def memory_guard(batch_size: int | None = None) -> Iterator[None]:
             f"--deterministic: PyTorch has no deterministic {operation}, which this --arch needs: "
             "choose another, or leave the flag out: --seed alone is equal up to rounding"
         ) from error
-
-
-def _out_of_memory(batch_size: int | None) -> UserError:
-    if batch_size is None:
-        return UserError(
-            "out of memory for the network itself, without a batch: choose a smaller --arch, or "
-            "free memory that other processes hold (nvidia-smi lists those on a GPU)"
-        )
-    return UserError(
-        f"out of memory at --batch-size {batch_size}: lower --batch-size or --img-size, or train "
-        "with --amp, --accum-steps or --grad-checkpointing"
-    )

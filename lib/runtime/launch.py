@@ -34,7 +34,14 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     """
     adopt_launcher()
     here = rank_info()
+    if here.world_size > 1 and ":" in device_name:
+        raise UserError(
+            f"--device {device_name}: the processes of a run take the GPUs in turn: pass --device "
+            "cuda, and choose among them with CUDA_VISIBLE_DEVICES"
+        )
     device = select_device(device_name, here.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     keep_freed_memory(device)
     if not is_launched():
         yield World(device)
