@@ -1,6 +1,5 @@
 """Picture files of every kind: read as the method means them, or refused in one line."""
 
-import dataclasses
 import struct
 import warnings
 import zlib
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from lib.common.errors import UserError
-from lib.config import Config
 from lib.data.augment import TRAIN_TRANSFORMS, resize
 from lib.data.dataset import read_image
 from lib.data.pictures import read_header
@@ -114,11 +112,6 @@ def test_damaged_pictures_are_read_or_named(tmp_path, ending):
             assert str(error).startswith(f"{file}: ") and "\n" not in str(error)
             refused += 1
     assert refused
-
-
-def test_the_train_transforms_are_the_choices_of_the_flag():
-    (field,) = [item for item in dataclasses.fields(Config) if item.name == "augment"]
-    assert tuple(TRAIN_TRANSFORMS) == field.metadata["choices"]
 
 
 def test_truncated_images_are_refused(split, tmp_path):
