@@ -1,12 +1,9 @@
 """Optimisers and their parameter groups."""
 
-import dataclasses
-
 import pytest
 import torch
 from torch import nn
 
-from lib.config import Config
 from lib.training.optim import OPTIMIZERS, make_optimizer, parameter_groups, trained_parameters
 
 
@@ -47,16 +44,6 @@ def test_learned_label_embeddings_are_counted_first():
     network["head"].register_parameter("label_embeddings", nn.Parameter(torch.zeros(3, 2)))
     names = [name for name, _ in trained_parameters(network)]
     assert names[:2] == ["head.label_embeddings", "backbone.weight"] and len(names) == 5
-
-
-def test_the_table_is_the_choices_of_the_flag():
-    (field,) = [item for item in dataclasses.fields(Config) if item.name == "optimizer"]
-    assert tuple(OPTIMIZERS) == field.metadata["choices"]
-
-
-def test_an_unknown_name_raises():
-    with pytest.raises(KeyError, match="Lion"):
-        make_optimizer(model(), "Lion", lr=1, weight_decay=0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
