@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import os
 import re
 import signal
 import sys
@@ -17,6 +18,11 @@ from lib.common.text import escape_controls
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
 DEVICES = "auto, cpu, cuda, cuda:1 (a GPU by its number) or mps"
+# for libgomp: rounds that a thread spins before it sleeps. By its default, some 100 ms, threads
+# that wait take the cores from other processes, and from the threads that they wait for.
+SPIN_COUNT = "1000"
+# what says it otherwise, for libgomp and for the OpenMP libraries of LLVM and Intel
+SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")
 # how EXIF orientation is applied: upright, or not at all
 EXIF = UPRIGHT, STORED = "upright", "stored"
 
@@ -46,6 +52,7 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         if sys.platform == "win32":
             raise UserError("runs on Linux and macOS; on Windows, use WSL")
         raise_open_files_limit()
+        let_waiting_threads_sleep()
         main()
     except KeyboardInterrupt:
         print(f"{program}: interrupted", file=sys.stderr)
@@ -64,6 +71,13 @@ def run_main(main: Callable[[], None]) -> NoReturn:
         sys.unraisablehook = lambda unraisable: None  # PyTorch's loader, when it was half made
         _leave(2)
     _leave(0)
+
+
+def let_waiting_threads_sleep() -> None:
+    """Have OpenMP's threads sleep soon while they wait, unless the environment says how they wait.
+    It counts where PyTorch is loaded later."""
+    if not any(name in os.environ for name in SPIN_VARIABLES):
+        os.environ["GOMP_SPINCOUNT"] = SPIN_COUNT
 
 
 def _leave(code: int) -> NoReturn:

@@ -26,8 +26,8 @@ from torch.utils.data import DataLoader, Sampler, get_worker_info
 from lib.common.console import print_note
 from lib.common.errors import UserError
 from lib.common.failures import explain
-from lib.common.rank_info import rank_info
 from lib.data.dataset import Sample, SampleKey, SplitDataset, Unreadable
+from lib.runtime.cores import available_cores
 
 MAX_WORKERS = 16  # a rank, unless --workers says more
 PREFETCH = 2  # batches that a worker has ready
@@ -227,18 +227,6 @@ def ignore_signals(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda signum, frame: signal.alarm(GRACE_SECONDS))
     signal.signal(signal.SIGALRM, lambda signum, frame: os._exit(0))
-
-
-def machine_cores() -> int:
-    """Cores of this machine that its processes may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def available_cores() -> int:
-    """Cores for this process, where the ranks of a machine divide them."""
-    return max(1, machine_cores() // rank_info().local_world_size)
 
 
 def default_workers() -> int:

@@ -10,11 +10,11 @@ import torch
 
 from lib.data.bad_images import BadImages
 from lib.data.folder import Split
-from lib.data.workers import available_cores
 from lib.experiment.predict import Prediction
 from lib.inference.gallery import Gallery
 from lib.inference.tags import Selection, TaggedImage
 from lib.predictor import Predictor
+from lib.runtime.cores import available_cores
 
 
 def tag_images(

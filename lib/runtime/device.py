@@ -14,6 +14,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.common.failures import explain, quoted
+from lib.runtime.cores import available_cores
 
 # in the texts of errors that are no `torch.OutOfMemoryError`
 OUT_OF_MEMORY = re.compile(
@@ -183,6 +184,14 @@ def keep_freed_memory(device: torch.device) -> None:
     if mallopt := getattr(ctypes.CDLL(None), "mallopt", None):
         mallopt(M_MMAP_MAX, 0)
         mallopt(M_TRIM_THRESHOLD, -1)
+
+
+def limit_threads() -> None:
+    """Start no more threads for an operation than there are cores for this process, which a
+    container's limit or other ranks may make fewer than it sees; unless the environment says how
+    many."""
+    if "OMP_NUM_THREADS" not in os.environ and available_cores() < torch.get_num_threads():
+        torch.set_num_threads(available_cores())
 
 
 def make_deterministic() -> None:

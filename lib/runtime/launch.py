@@ -19,7 +19,7 @@ import torch.distributed as dist
 from lib.common.errors import UserError
 from lib.common.failures import explain, is_lost_contact, quoted
 from lib.common.rank_info import adopt_launcher, is_launched, rank_info, restart_count
-from lib.runtime.device import keep_freed_memory, select_device
+from lib.runtime.device import keep_freed_memory, limit_threads, select_device
 from lib.runtime.world import RaisedOnAllRanks, World
 
 TIMEOUT = 600  # seconds
@@ -44,6 +44,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         torch.cuda.set_device(device)
     keep_freed_memory(device)
     if not is_launched():
+        limit_threads()
         yield World(device)
         return
     threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
@@ -53,6 +54,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         _require_own_gpu(world)
         hosts = world.gather(socket.gethostname())  # where the launcher does not say it
         os.environ.setdefault("LOCAL_WORLD_SIZE", str(hosts.count(socket.gethostname())))
+        limit_threads()
         yield world
     except RaisedOnAllRanks as error:
         error.printed_by = "this" if here.rank == 0 else "another"

@@ -12,8 +12,8 @@ from lib.data.cache import cached_images
 from lib.data.dataset import ImageDataset, SplitDataset
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
-from lib.data.workers import machine_cores
 from lib.experiment.features import Encoder, FeatureDataset, cached_features
+from lib.runtime.cores import machine_cores
 from lib.runtime.world import World
 from models.classifier import Classifier
 

@@ -1,10 +1,12 @@
 """Exit codes, and which process of a run prints an error."""
 
+import os
+
 import pytest
 
-from lib.common.cli import MAX_ERROR_LENGTH, run_main
+from lib.common.cli import MAX_ERROR_LENGTH, SPIN_COUNT, let_waiting_threads_sleep, run_main
 from lib.common.errors import UserError
-from tests.helpers.commands import Result, environments, error_where, run
+from tests.helpers.commands import ROOT, Result, environments, error_where, run
 
 
 def exit_of(main):
@@ -89,3 +91,30 @@ run_main(main)
 def test_what_was_half_made_adds_no_traceback(tmp_path):
     """As PyTorch's loader does when its workers cannot start."""
     assert error_where(run("-c", HALF_MADE, cwd=tmp_path)) == "a.txt"
+
+
+def test_the_environment_chooses_how_threads_wait(monkeypatch):
+    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    let_waiting_threads_sleep()
+    assert "GOMP_SPINCOUNT" not in os.environ
+    monkeypatch.delenv("OMP_WAIT_POLICY")
+    let_waiting_threads_sleep()
+    assert os.environ["GOMP_SPINCOUNT"] == SPIN_COUNT
+
+
+@pytest.mark.parametrize("command", ["train.py", "evaluate.py", "infer.py", "embedding.py"])
+def test_commands_say_how_threads_wait_before_pytorch_is_loaded(tmp_path, command):
+    code = f"""
+import runpy, sys
+sys.path.insert(0, {str(ROOT)!r})
+import lib.common.cli
+def check(function=lib.common.cli.let_waiting_threads_sleep):
+    assert "torch" not in sys.modules
+    function()
+    print("in time")
+lib.common.cli.let_waiting_threads_sleep = check
+sys.argv = [{command!r}, "--help"]
+runpy.run_path({str(ROOT / command)!r}, run_name="__main__")
+"""
+    assert run("-c", code, cwd=tmp_path, new_interpreter=True).out.startswith("in time")

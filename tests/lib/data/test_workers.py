@@ -200,8 +200,10 @@ def test_a_dead_worker_raises_only_while_a_batch_is_waited_for(dataset):
 
 @pytest.mark.parametrize("cores, ranks, expected", [(64, 1, 16), (64, 8, 8), (4, 8, 1)])
 def test_number_of_workers(monkeypatch, cores, ranks, expected):
-    monkeypatch.setattr(module, "machine_cores", lambda: cores)
-    monkeypatch.setattr(module, "rank_info", lambda: SimpleNamespace(local_world_size=ranks))
+    monkeypatch.setattr("lib.runtime.cores.machine_cores", lambda: cores)
+    monkeypatch.setattr(
+        "lib.runtime.cores.rank_info", lambda: SimpleNamespace(local_world_size=ranks)
+    )
     assert default_workers() == expected
 
 
