@@ -18,8 +18,8 @@ from lib.common.text import escape_controls
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
 DEVICES = "auto, cpu, cuda, cuda:1 (a GPU by its number) or mps"
-# for libgomp: rounds that a thread spins before it sleeps. By its default, some 100 ms, threads
-# that wait take the cores from other processes, and from the threads that they wait for.
+# for libgomp: rounds that a thread spins before it sleeps. By its default, 300,000, threads that
+# wait take the cores from other processes, and from the threads that they wait for.
 SPIN_COUNT = "1000"
 # what says it otherwise, for libgomp and for the OpenMP libraries of LLVM and Intel
 SPIN_VARIABLES = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME")

@@ -11,6 +11,7 @@ from lib.runtime import device as device_module
 from lib.runtime.device import (
     computes_bfloat16,
     exact_float32,
+    limit_threads,
     memory_guard,
     select_device,
     uses_amp,
@@ -249,3 +250,18 @@ def test_a_program_can_read_pytorchs_older_switches_meanwhile(precision, convolu
     finally:
         torch.set_float32_matmul_precision("highest")
         torch.backends.cudnn.allow_tf32 = True
+
+
+@pytest.mark.parametrize("chosen, threads", [(None, 2), ("7", 3)])
+def test_threads_within_a_containers_limit(monkeypatch, chosen, threads):
+    before = torch.get_num_threads()
+    monkeypatch.setattr("lib.runtime.cores.machine_cores", lambda: 2)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if chosen:
+        monkeypatch.setenv("OMP_NUM_THREADS", chosen)
+    torch.set_num_threads(3)
+    try:
+        limit_threads()
+        assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
