@@ -6,11 +6,14 @@ Shapes: B images, C labels, P prefix tokens, N = H * W patches, D features, S im
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from models.backbones import Backbone
 from models.heads import HEADS
 from models.output import Output
+
+HEAD_ELEMENTS = 2**28  # B x C x D of a head's largest tensors in eval mode: 1 GiB each in float32
 
 
 class Classifier(nn.Module):
@@ -40,14 +43,23 @@ class Classifier(nn.Module):
             "prefix_tokens": backbone.prefix_tokens,
             "label_embeddings": label_embeddings,
         }
-        self.name, spec = name, HEADS[name]
+        self.name, self.num_labels, spec = name, num_labels, HEADS[name]
         self.head: Any = spec.build(facts, settings or {})
         self.maps = spec.maps
         self.label_parts = tuple(f"head.{part}" for part in spec.label_parts)
 
     def forward(self, images: Tensor) -> Output:
-        """Normalised images (B, 3, S, S) -> `Output`."""
-        return self.head(self.backbone(images))
+        """Normalised images (B, 3, S, S) -> `Output`.
+
+        In eval mode the head takes as many images at a time as `HEAD_ELEMENTS` allows.
+        """
+        tokens = self.backbone(images)
+        if self.training or torch.compiler.is_exporting() or torch.onnx.is_in_onnx_export():
+            return self.head(tokens)
+        at_once = max(1, HEAD_ELEMENTS // (self.num_labels * tokens.shape[2]))
+        if len(tokens) <= at_once:
+            return self.head(tokens)
+        return Output.join([self.head(part) for part in tokens.split(at_once)])
 
     @property
     def grid(self) -> tuple[int, int]:

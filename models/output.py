@@ -3,7 +3,8 @@
 Shapes: B images, C labels, N = H * W patches.
 """
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -25,6 +26,14 @@ class Output(NamedTuple):
     object_logits: Tensor | None
     attention: Tensor | None
     evidence: Tensor | None
+
+    @classmethod
+    def join(cls, parts: Sequence["Output"]) -> "Output":
+        """The output of all images from those of a few each, at least one."""
+        columns: list[Any] = [
+            None if some[0] is None else torch.cat(some) for some in zip(*parts, strict=True)
+        ]
+        return cls(*columns)
 
     def heatmaps(self, name: str) -> Tensor:
         """A map to look at (B, C, N), float32, which sums to 1: attention as it is, of evidence

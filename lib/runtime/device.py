@@ -273,6 +273,13 @@ def exact_float32() -> Iterator[None]:
                 _exact.end()
 
 
+def total_memory(device: torch.device) -> int:
+    """The memory of a GPU, or of this machine, in bytes."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 @contextlib.contextmanager
 def memory_guard(
     what: str = "for the network itself, without a batch",

@@ -5,9 +5,10 @@ from pathlib import Path
 
 from lib.experiment.hub import is_hub_name
 from lib.experiment.network import kernel_note
-from lib.runtime.device import emulates_bfloat16
+from lib.runtime.device import emulates_bfloat16, total_memory
 from lib.training.run import Run
 from models import registry
+from models.heads import HEADS
 
 # fractions of the EMA weight left on the initial values: too much, and little
 TOO_MUCH_LEFT, LITTLE_LEFT = 0.2, 0.01
@@ -38,6 +39,15 @@ def notes_on(run: Run, steps_per_epoch: int) -> Iterator[str]:
         )
     if note := kernel_note(run.state.model, device):
         yield note
+    images = -(-config.batch_size // config.accum_steps // run.world.world_size)
+    numbers = images * len(run.labels) * run.state.model.token_shape[1]
+    needed = HEADS[config.model].label_tensors * numbers * (2 if config.amp else 4)
+    if needed > (there := total_memory(device)):
+        yield (
+            f"--model {config.model}: training needs about {needed / 2**30:.0f} GiB for the labels "
+            f"of {images} images at once, and this device has {there / 2**30:.0f}: raise "
+            "--accum-steps, or choose --model csra or ml_decoder, which need little"
+        )
     if config.tf32 and device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
     own = is_hub_name(config.weights) or Path(config.weights).is_dir()  # trained by this project

@@ -25,6 +25,8 @@ class HeadSpec(NamedTuple):
     the fields of the configuration that belong to it alone; its class gets the value of each that
     it has a parameter for. `label_parts` begin the names of those parts of its state that belong
     to the labels, and `maps` are those that it gives, the one that decides the score first.
+    `label_tensors` is about how many times (B, C, D) numbers a training step holds, as
+    `benchmarks/head.py` measures them.
     """
 
     path: str
@@ -32,6 +34,7 @@ class HeadSpec(NamedTuple):
     flags: tuple[str, ...]
     label_parts: tuple[str, ...]
     maps: tuple[str, ...]
+    label_tensors: int = 0
 
     def build(self, facts: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
         """The head, a module. Its class names as parameters what it needs of `facts`: num_features
@@ -55,6 +58,7 @@ HEADS = {
         ),
         ("object_classifier.", "patch_classifier."),
         (EVIDENCE, ATTENTION),
+        label_tensors=9,
     ),
     "linear": HeadSpec(
         "linear.LinearHead", "a linear layer on the mean patch", (), ("",), (EVIDENCE,)
@@ -70,6 +74,11 @@ HEADS = {
         "ml_decoder.MLDecoderHead", "ML-Decoder", (), ("queries", "output"), (ATTENTION,)
     ),
     "q2l": HeadSpec(
-        "q2l.Q2LHead", "Query2Label", ("hidden_dim",), ("queries", "classifier."), (ATTENTION,)
+        "q2l.Q2LHead",
+        "Query2Label",
+        ("hidden_dim",),
+        ("queries", "classifier."),
+        (ATTENTION,),
+        label_tensors=46,
     ),
 }
