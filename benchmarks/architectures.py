@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import DEVICES, Parser, positive_int, run_main
+from lib.common.cli import Parser, device_name, positive_int, run_main
 from lib.config import Config
 
 SIX = (
@@ -36,7 +36,7 @@ class Speed(NamedTuple):
 def main() -> None:
     parser = Parser(description=__doc__)
     parser.add_argument("--archs", nargs="+", default=SIX, help="(default: the method's six)")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", type=device_name, default="auto")
     parser.add_argument("--batch-size", type=positive_int, default=16)
     parser.add_argument(
         "--img-size", type=positive_int, help="(default: 448, or the most that it takes)"

@@ -4,7 +4,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-from lib.common.cli import DEVICES, Parser, positive_int
+from lib.common.cli import Parser, device_name, positive_int
 from lib.config import Config
 from models.heads import HEADS
 
@@ -17,7 +17,7 @@ def step_arguments(
     """Parse the command line, with --compile if the benchmark has it; the numbers are defaults."""
     parser = Parser(description=description)
     parser.add_argument("--arch", default="resnet101")
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", type=device_name, default="auto")
     parser.add_argument("--amp", action="store_true", help="mixed precision, but for the literal")
     if compiles:
         parser.add_argument("--compile", action="store_true", help="also the method compiled")

@@ -7,12 +7,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import DEVICES, Parser, positive_int, run_main
+from lib.common.cli import Parser, device_name, positive_int, run_main
 
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", type=device_name, default="auto")
     parser.add_argument("--batch-size", type=positive_int, default=2)
     parser.add_argument("--num-labels", type=positive_int, default=80)
     parser.add_argument("--num-patches", type=positive_int, default=196)

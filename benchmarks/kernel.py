@@ -7,7 +7,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from lib.common.cli import DEVICES, Parser, run_main
+from lib.common.cli import Parser, device_name, run_main
 
 # images, labels, patches, attention size: the usual ones, and odd ones
 SIZES = ((16, 80, 196, 1024), (3, 7, 49, 100), (2, 81, 197, 1000), (1, 1, 1, 1), (5, 500, 17, 33))
@@ -18,7 +18,7 @@ TOLERANCES = {"float32": (1e-5, 1e-4), "bfloat16": (1e-5, 4e-3)}
 
 def main() -> None:
     parser = Parser(description=__doc__)
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", type=device_name, default="auto")
     parser.add_argument("--toy", action="store_true", help="small sizes alone")
     parser.add_argument("--json", type=Path, help="write the results here too")
     arguments = parser.parse_args()

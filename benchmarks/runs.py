@@ -9,7 +9,7 @@ from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 
-from lib.common.cli import DEVICES, Parser
+from lib.common.cli import Parser, device_name
 
 ROOT = Path(__file__).resolve().parents[1]
 # the demo's training; a toy of a network in its place shows that a check itself works
@@ -27,7 +27,7 @@ TOY = (
 def run_arguments(description: str) -> Namespace:
     """The flags of a check that runs commands."""
     parser = Parser(description=description)
-    parser.add_argument("--device", choices=DEVICES, default="auto")
+    parser.add_argument("--device", type=device_name, default="auto")
     parser.add_argument(
         "--work", type=Path, required=True, help="folder with data/digits, for the experiments"
     )

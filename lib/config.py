@@ -13,13 +13,14 @@ from typing import Any
 
 import yaml
 
-from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT
+from lib.common.arguments import EMBEDDINGS
+from lib.common.cli import DEVICES, EXIF, STORED, UPRIGHT, is_device
 from lib.common.errors import UserError
 from lib.common.flags import flag, flag_name, parse_flags, read_values
 from lib.common.readers import read_settings
 from models.heads import HEADS
 
-# flags that no number of a run depends on, if --augment is the same
+# flags that do not affect results, if --augment is the same
 RUNTIME_FLAGS = (
     *("device", "workers", "resume", "save_every", "timeout", "max_bad_images"),
     *("cache", "cache_limit", "cache_features", "validate"),
@@ -65,7 +66,7 @@ class Config:
 
     # run
     seed: int = flag(0, "seed of weights, sampling, augmentation and dropout", group="run")
-    device: str = flag("auto", "device to compute on", choices=DEVICES)
+    device: str = flag("auto", f"device to compute on: {DEVICES}")
     workers: int | None = flag(
         None, "data loading worker processes (default: one per core, at most 16)"
     )
@@ -121,7 +122,7 @@ class Config:
         "bert",
         "label embeddings: bert.npy, glove.npy or text.npy (of another text model) of the data "
         "folder, or learned ones",
-        choices=("bert", "glove", "text", "random"),
+        choices=(*EMBEDDINGS, "random"),
         group="network",
     )
     embed_norm: str = flag(
@@ -279,7 +280,7 @@ class Config:
 
     @property
     def fixed_flags(self) -> dict[str, Any]:
-        """The fields that numbers of a run depend on, by what they mean."""
+        """The flags that affect results, normalised: two ways to say the same are equal."""
         fields = self.to_dict() | {"augment": self.augmentation}
         return {name: value for name, value in fields.items() if name not in RUNTIME_FLAGS}
 
@@ -366,10 +367,11 @@ RANGES: tuple[tuple[tuple[str, ...], str, Callable[[Any], bool]], ...] = (
         "1 or more",
         lambda v: v >= 1,
     ),
-    # the files of others set these too: no more than a machine can take
+    # bounds for untrusted configs
     (("img_size",), "2048 or less", lambda v: v <= 2048),
     (("num_layers",), "64 or less", lambda v: v <= 64),
     (("workers",), "1024 or less", lambda v: v <= 1024),
+    (("device",), DEVICES, is_device),
     (("arch", "data", "weights"), "a name or a path", lambda v: bool(v.strip())),
     (("workers", "ema_epoch", "max_bad_images"), "0 or more", lambda v: v >= 0),
     (("seed",), "between 0 and 2**32 - 1", lambda v: 0 <= v < 2**32),

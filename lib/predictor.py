@@ -21,7 +21,7 @@ from lib.data.dataset import ImageDataset, decode, read_image, to_pixels
 from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
 from lib.experiment.loading import load_experiment
-from lib.experiment.network import build_normalizer, prepare_for_inference
+from lib.experiment.network import build_normalizer, kernel_note, prepare_for_inference
 from lib.experiment.predict import Prediction, predict
 from lib.runtime.device import (
     amp_dtype,
@@ -44,14 +44,14 @@ Threshold = float | str | None
 class Predictor:
     """Scores images with an experiment's best EMA model.
 
-    `device` is one of `--device`'s names; `world`, instead, the ranks that divide a split among
-    them. `map` names the heatmaps that calls return, "evidence", "attention" or "both"; None takes
-    the first of these that the head has. `precision` is "float32", "bfloat16", "auto" (bfloat16
-    where the device computes it itself) or None, that of the training (but float32 on CPUs that are
-    not known to compute bfloat16). `batch_size` None is that of the training, at most 64; `workers`
-    processes read the images of `stream`. Raises `UserError` for a folder that is no experiment, or
-    whose parts do not fit together, for a map that the head does not have, and for bfloat16 on a
-    device without it.
+    `device` is one of `--device`'s names, such as "cuda:1"; `world`, instead, the ranks that
+    divide a split among them. `map` names the heatmaps that calls return, "evidence", "attention"
+    or "both"; None takes the first of these that the head has. `precision` is "float32",
+    "bfloat16", "auto" (bfloat16 where the device computes it itself) or None, that of the training
+    (but float32 on CPUs that are not known to compute bfloat16). `batch_size` None is that of the
+    training, at most 64; `workers` processes read the images of `stream`. Raises `UserError` for a
+    folder that is no experiment, or whose parts do not fit together, for a map that the head does
+    not have, and for bfloat16 on a device without it.
 
     >>> predictor = Predictor("experiments/mlic_voc2007/exp1")
     >>> predictor.predict(["a.jpg"])
@@ -92,6 +92,8 @@ class Predictor:
                 print_note(f"{reason}: float32 is used; the training had --precision bfloat16")
         with memory_guard():
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
+        if note := kernel_note(self.model, self.device):
+            print_note(note)
         self.normalize = build_normalizer(self.config, self.device)
 
     @property
@@ -179,7 +181,8 @@ class Predictor:
         size, exif = self.config.img_size, self.config.exif
         views = [to_pixels(resize(_as_image(image, exif), size)) for image in images]
         pixels = torch.from_numpy(np.stack(views))
-        with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
+        memory = memory_guard(f"with {len(pixels)} images at once", "lower batch_size")
+        with torch.inference_mode(), exact_float32(), memory:
             with autocast(self.device, self.amp):
                 output = self.model(self.normalize(pixels.to(self.device)))
             heatmaps = torch.stack([output.heatmaps(name) for name in maps], dim=1)

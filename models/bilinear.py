@@ -4,14 +4,18 @@ Shapes: B images, C labels, N patches, D features, T text size, A attention size
 """
 
 import contextlib
+import functools
 import importlib.util
+import os
 
 import torch
 from torch import Tensor, nn
 
+from models import ModelError
+
 BLOCK_ELEMENTS = 2**18  # elements per block on the CPU, which fit its cache
 GPU_BLOCK_ELEMENTS = 2**25  # elements per kernel launch, without Triton
-USE_TRITON = importlib.util.find_spec("triton") is not None
+SWITCH = "SGRE_TRITON"  # an environment variable: 0 computes without Triton
 
 
 def bilinear_attention(patches: Tensor, labels: Tensor, weight: Tensor, tau: float = 1.0) -> Tensor:
@@ -81,15 +85,17 @@ def bilinear_scores(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 def bilinear_scores_backward(
     patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of patches, labels and weight, for that of `bilinear_scores`."""
+    """Gradients of patches, labels and weight, contiguous, for that of `bilinear_scores`."""
     if _takes_triton(patches):
         from models.bilinear_triton import scores_backward
 
         return scores_backward(patches, labels, weight, gradient)
     dtypes = patches.dtype, labels.dtype, weight.dtype
     patches, labels, weight = _promoted(patches, labels, weight)
-    d_patches = torch.zeros_like(patches)
-    d_labels, d_weight = torch.zeros_like(labels), torch.zeros_like(weight)
+    d_patches, d_labels, d_weight = (
+        torch.zeros_like(one, memory_format=torch.contiguous_format)
+        for one in (patches, labels, weight)
+    )
     doubled = 2 * labels
     ones = patches.new_ones(len(patches) * patches.shape[1])  # sums rows faster than sum() does
     for images, part in _blocks(patches):
@@ -118,7 +124,8 @@ def _(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
 
 @bilinear_scores_backward.register_fake
 def _(patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor):
-    return torch.empty_like(patches), torch.empty_like(labels), torch.empty_like(weight)
+    shape_of = functools.partial(torch.empty_like, memory_format=torch.contiguous_format)
+    return shape_of(patches), shape_of(labels), shape_of(weight)
 
 
 def _keep_inputs(ctx, inputs: tuple[Tensor, Tensor, Tensor], output: Tensor) -> None:
@@ -140,8 +147,33 @@ def _without_autocast(device: torch.device) -> contextlib.AbstractContextManager
     return torch.autocast(device.type, enabled=False)
 
 
+def wants_triton() -> bool:
+    """Whether the environment leaves Triton on. Raises `ModelError` for another value than 0, 1."""
+    value = os.environ.get(SWITCH, "1")
+    if value not in ("0", "1"):
+        raise ModelError(f"{SWITCH}={value}: must be 0 or 1")
+    return value == "1"
+
+
+@functools.cache
+def triton_problem(device: torch.device) -> str | None:
+    """Why the Triton kernels cannot be used on a GPU, None if they can; tried once."""
+    if importlib.util.find_spec("triton") is None:
+        return "Triton is not installed"
+    from models.bilinear_triton import try_out
+
+    try:
+        try_out(device)
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # a compiler, driver or GPU can fail in any way
+        return f"Triton's kernels do not run here ({' '.join(str(error).split())[:300]})"
+    return None
+
+
 def _takes_triton(patches: Tensor) -> bool:
-    return USE_TRITON and patches.device.type == "cuda" and patches.dtype != torch.float64
+    gpu = patches.device.type == "cuda" and patches.dtype != torch.float64
+    return gpu and wants_triton() and triton_problem(patches.device) is None
 
 
 def _promoted(patches: Tensor, labels: Tensor, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -174,6 +206,7 @@ class BilinearAttention(nn.Module):
 
     def __init__(self, patch_size: int, text_size: int, attention_size: int, tau: float) -> None:
         super().__init__()
+        wants_triton()  # refused now, not in the first step
         self.tau = tau
         self.patch_projection = nn.Linear(patch_size, attention_size, bias=False)
         self.label_projection = nn.Linear(text_size, attention_size, bias=False)

@@ -4,6 +4,7 @@ Shapes: R = B * N rows of patches, C labels, N patches, A attention size. `TRITO
 these kernels on the CPU.
 """
 
+import contextlib
 import os
 from collections.abc import Callable
 from typing import Any
@@ -18,14 +19,15 @@ ROW_CHUNKS = 32  # partial sums of the labels' gradient, which are added in a fi
 
 
 def _tuned(*tiles: tuple[int, int, int, int]) -> Callable[[Any], Any]:
-    """Choose by time among tiles of rows, labels and attention channels, and their warps; the
-    first will do to interpret."""
+    """Choose by time among tiles of rows, labels and attention channels, and their warps, anew for
+    other numbers of labels and channels, and for a `BUCKET` of rows; the first will do to
+    interpret."""
     configs = [
         triton.Config({"ROWS": rows, "LABELS": labels, "CHANNELS": channels}, num_warps=warps)
         for rows, labels, channels, warps in (tiles[:1] if INTERPRETED else tiles)
     ]
     prune = {"early_config_prune": _prune}
-    return triton.autotune(configs, key=["C", "A"], prune_configs_by=prune)
+    return triton.autotune(configs, key=["C", "A", "BUCKET"], prune_configs_by=prune)
 
 
 def _prune(configs: list[triton.Config], *_: object, **__: object) -> list[triton.Config]:
@@ -44,9 +46,9 @@ def _tanh(x):
 
 
 @_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
-@triton.jit
+@triton.jit(do_not_specialize=["BUCKET"])
 def _forward(
-    patches, labels, weight, scores, R, N, C, A,
+    patches, labels, weight, scores, R, N, C, A, BUCKET,
     ROWS: tl.constexpr, LABELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """scores[b, c, n] = sum over a of weight_a tanh(patches_ra labels_ca), a tile of (r, c)."""
@@ -73,9 +75,9 @@ def _forward(
 
 
 @_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
-@triton.jit
+@triton.jit(do_not_specialize=["BUCKET"])
 def _backward_patches(
-    patches, labels, weight, gradient, d_patches, R, N, C, A,
+    patches, labels, weight, gradient, d_patches, R, N, C, A, BUCKET,
     ROWS: tl.constexpr, LABELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """d_patches_ra = weight_a sum over c of gradient_rc labels_ca (1 - tanh^2)."""
@@ -103,9 +105,9 @@ def _backward_patches(
 
 
 @_tuned((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4))
-@triton.jit
+@triton.jit(do_not_specialize=["BUCKET"])
 def _backward_labels(
-    patches, labels, weight, gradient, d_labels, d_weight, R, N, C, A, CHUNK,
+    patches, labels, weight, gradient, d_labels, d_weight, R, N, C, A, BUCKET, CHUNK,
     ROWS: tl.constexpr, LABELS: tl.constexpr, CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Of one chunk of rows: d_labels_ca = weight_a sum over r of gradient_rc patches_ra (1 -
@@ -145,38 +147,71 @@ def scores_forward(patches: Tensor, labels: Tensor, weight: Tensor) -> Tensor:
     rows, num_labels = images * num_patches, len(labels)
     patches, labels, weight = (each.contiguous() for each in (patches, labels, weight))
     scores = patches.new_empty(images, num_labels, num_patches, dtype=torch.float32)
+    if not scores.numel():
+        return scores
 
     def grid(tile: dict[str, int]) -> tuple[int, int]:
         return triton.cdiv(rows, tile["ROWS"]), triton.cdiv(num_labels, tile["LABELS"])
 
-    _forward[grid](patches, labels, weight, scores, rows, num_patches, num_labels, size)
+    with _on_its_device(patches):
+        _forward[grid](
+            patches, labels, weight, scores, rows, num_patches, num_labels, size, _bucket(rows)
+        )
     return scores
 
 
 def scores_backward(
     patches: Tensor, labels: Tensor, weight: Tensor, gradient: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """The gradients of patches, labels and weight, in their number types, for those of scores."""
+    """The gradients of patches, labels and weight, contiguous and in their number types, for those
+    of scores."""
     images, num_patches, size = patches.shape
     rows, num_labels = images * num_patches, len(labels)
     patches, labels, weight = (each.contiguous() for each in (patches, labels, weight))
     gradient = gradient.float().contiguous()
-    sizes = (rows, num_patches, num_labels, size)
-
+    if not gradient.numel():
+        return torch.zeros_like(patches), torch.zeros_like(labels), torch.zeros_like(weight)
+    sizes = (rows, num_patches, num_labels, size, _bucket(rows))
     d_patches = torch.empty_like(patches)
-    _backward_patches[
-        lambda tile: (triton.cdiv(rows, tile["ROWS"]), triton.cdiv(size, tile["CHANNELS"]))
-    ](patches, labels, weight, gradient, d_patches, *sizes)
-
     chunk = triton.cdiv(rows, ROW_CHUNKS)
     chunks = triton.cdiv(rows, chunk)
     partial = patches.new_empty(2, chunks, num_labels, size, dtype=torch.float32)
-    _backward_labels[
-        lambda tile: (
-            triton.cdiv(num_labels, tile["LABELS"]),
-            triton.cdiv(size, tile["CHANNELS"]),
-            chunks,
-        )
-    ](patches, labels, weight, gradient, partial[0], partial[1], *sizes, chunk)
+
+    def patches_grid(tile: dict[str, int]) -> tuple[int, int]:
+        return triton.cdiv(rows, tile["ROWS"]), triton.cdiv(size, tile["CHANNELS"])
+
+    def labels_grid(tile: dict[str, int]) -> tuple[int, int, int]:
+        parts = triton.cdiv(num_labels, tile["LABELS"]), triton.cdiv(size, tile["CHANNELS"])
+        return (*parts, chunks)
+
+    with _on_its_device(patches):
+        _backward_patches[patches_grid](patches, labels, weight, gradient, d_patches, *sizes)
+        _backward_labels[labels_grid](patches, labels, weight, gradient, *partial, *sizes, chunk)
     d_labels, d_weight = partial.sum(dim=1)
     return d_patches, d_labels.to(labels.dtype), d_weight.sum(dim=0).to(weight.dtype)
+
+
+def try_out(device: torch.device) -> None:
+    """Compile each kernel with its first tile, and run it. Raises whatever goes wrong."""
+    x, e, w = (torch.ones(shape, device=device) for shape in ((1, 16, 16), (16, 16), (16,)))
+    scores, sizes = torch.ones(1, 16, 16, device=device), (16, 16, 16, 16, 1)
+    outputs = [torch.empty(16, 16, device=device) for _ in range(3)]
+    with _on_its_device(x):
+        for kernel, grid, others in (
+            (_forward, (1, 2), (scores, *sizes)),
+            (_backward_patches, (1, 1), (scores, outputs[0], *sizes)),
+            (_backward_labels, (1, 1, 1), (scores, *outputs[1:], *sizes, 16)),
+        ):
+            tile = kernel.configs[0].all_kwargs()
+            kernel.fn[grid](x, e, w, *others, **tile)
+        outputs[0].cpu()  # an error of the device is raised by what waits for it
+
+
+def _on_its_device(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """Triton launches on the thread's present GPU, which may be another than that of `tensor`."""
+    return torch.cuda.device_of(tensor) if tensor.is_cuda else contextlib.nullcontext()
+
+
+def _bucket(rows: int) -> int:
+    """Numbers of rows of which one tile suits all: within a factor of 4."""
+    return rows.bit_length() // 2

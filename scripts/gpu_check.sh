@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Checks everything that needs a GPU on this machine's first one, in about 8 minutes, without a
+# Checks everything that needs a GPU on this machine's first one, in at most 8 minutes, without a
 # network: kernel, architectures, steps, two processes, trainings, loader, commands. Writes
 # gpu_check.md and gpu_check.json to --out (default: gpu_check). Takes the python that is active,
 # which must have the packages of requirements.txt.

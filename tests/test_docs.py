@@ -22,18 +22,10 @@ TESTS = {
 }
 
 
-def test_every_test_that_fidelity_names_exists():
-    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "fidelity.md").read_text()))
-    assert len(named) > 50 and named <= TESTS, named - TESTS
-
-
-def test_every_promise_of_security_names_its_tests():
-    lines = (ROOT / "SECURITY.md").read_text().splitlines()
-    promises = [line for line in lines if re.match(r"\d+\. (?!Not promised)", line)]
-    assert len(promises) == 7
-    for promise in promises:
-        named = set(re.findall(r"`(test_\w+)`", promise))
-        assert named and named <= TESTS, named - TESTS
+@pytest.mark.parametrize("page", ["docs/fidelity.md", "SECURITY.md"])
+def test_tests_that_pages_name_exist(page):
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / page).read_text()))
+    assert len(named) > 10 and named <= TESTS, named - TESTS
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -88,17 +80,3 @@ def test_commands_have_the_flags_that_pages_give_them(page):
         if script == "scripts/compare_heads.py":
             known = known | flags_of("train.py")
         assert named <= known, (script, named - known)
-
-
-def test_every_message_of_troubleshooting_is_one_of_the_code():
-    code = "".join(
-        path.read_text() for folder in ("lib", "models") for path in (ROOT / folder).rglob("*.py")
-    )
-    code = re.sub(r'"\s*f?"', "", code)  # literals over several lines
-    code = re.sub(r"\{[^{}]*\}", "...", code)
-    page = (ROOT / "docs" / "troubleshooting.md").read_text()
-    messages = re.findall(r"^\| `(.+?)`", page, re.MULTILINE)
-    assert len(messages) > 15
-    for message in messages:
-        for part in re.split(r"\.\.\.|\bN\b|:(?= )", message):
-            assert part.strip() in code, part

@@ -41,12 +41,12 @@ def test_a_wrong_kernel_is_found(monkeypatch, capsys):
     attend = bilinear.bilinear_attention
     monkeypatch.setattr(bilinear, "bilinear_attention", lambda *a: attend(*a) * 1.001)
     monkeypatch.setattr(sys, "argv", ["kernel.py", "--device", "cpu", "--toy"])
-    with pytest.raises(SystemExit, match="beyond tolerance: .*float32"):
+    with pytest.raises(SystemExit, match="float32"):
         kernel.main()
 
 
-def check_fakes(tmp_path, monkeypatch, capsys, aims):
-    """The output of a check of `FAKES`, the last of which finds no time."""
+def test_it_goes_on_after_a_failure_and_lists_failures_last(tmp_path, monkeypatch):
+    """Of `FAKES`, and of one for which no time is left."""
     for name, code in FAKES.items():
         (tmp_path / name).write_text(code)
     checks = [
@@ -54,41 +54,29 @@ def check_fakes(tmp_path, monkeypatch, capsys, aims):
         for name in ("bad.py", "endless.py", "good.py")
     ]
     late = Check("late", str(tmp_path / "good.py"), flags="", toy="")
-    clock, passed = time.monotonic, []
-
-    def monotonic():
-        return clock() + (1000 if len(passed) == 3 else 0)
+    clock, real, done = time.monotonic, gpu_check.run_check, []
 
     def run_check(*arguments):
-        done = gpu_check_run(*arguments)
-        passed.append(done)
-        return done
+        done.append(real(*arguments))
+        return done[-1]
 
-    gpu_check_run = gpu_check.run_check
     monkeypatch.setattr(gpu_check, "CHECKS", [*checks, late])
-    monkeypatch.setattr(gpu_check, "AIMS", aims)
+    monkeypatch.setattr(gpu_check, "AIMS", {"speed": (">=", 20.0)})
     monkeypatch.setattr(gpu_check, "run_check", run_check)
     monkeypatch.setattr(gpu_check, "_probe", lambda device: None)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-    monkeypatch.setattr(gpu_check.time, "monotonic", monotonic)
+    monkeypatch.setattr(gpu_check.time, "monotonic", lambda: clock() + 1000 * (len(done) == 3))
     monkeypatch.setattr(sys, "argv", ["gpu_check.py", "--out", str(tmp_path / "out")])
     with pytest.raises(SystemExit) as end:
         gpu_check.main()
-    return str(end.value)
-
-
-def test_it_goes_on_after_a_failure_and_lists_failures_last(tmp_path, monkeypatch, capsys):
-    said = check_fakes(tmp_path, monkeypatch, capsys, {"speed": (">=", 20.0)})
-    assert said.splitlines() == [
-        "failed:",
-        "bad.py: exit code 1: out of memory",
-        "endless.py: stopped after 2 s",
-        "late: not run: out of time",
+    failed = [line.split(": ")[:2] for line in str(end.value).splitlines()[1:]]
+    assert failed == [
+        *(["bad.py", "exit code 1"], ["endless.py", "stopped after 2 s"], ["late", "not run"])
     ]
     table = (tmp_path / "out" / "gpu_check.md").read_text()
     assert table.startswith("m; v\n") and "| ours | 0.5 |" in table
     assert "| speed | 12.5 | >= 20 | ok, aim missed |" in table
-    assert table.rstrip().endswith("- late: not run: out of time")
+    assert table.rstrip().splitlines()[-1].startswith("- late: not run")
     content = json.loads((tmp_path / "out" / "gpu_check.json").read_text())
     assert [one["name"] for one in content] == ["bad.py", "endless.py", "good.py", "late"]
     assert content[2]["result"]["figures"] == {"speed": 12.5}

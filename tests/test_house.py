@@ -57,6 +57,7 @@ def test_the_rooms_of_lib():
     assert rooms | {"models"} == set(ROOMS) and len(rooms) <= 11
     folders = [file.parent for file in files]
     assert all(folders.count(folder) <= MAX_FILES for folder in folders)
+    assert not (ROOT / "datasets" / "__init__.py").exists()
 
 
 def test_models_import_nothing_of_configuration_or_losses():
@@ -89,7 +90,3 @@ def test_help_is_there_and_imports_little(command):
     )
     assert result.returncode == 0, result.stderr
     assert "usage:" in result.stdout
-
-
-def test_datasets_is_no_package():
-    assert not (ROOT / "datasets" / "__init__.py").exists()

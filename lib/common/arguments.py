@@ -9,6 +9,7 @@ from lib.common.cli import (
     HUB,
     Parser,
     at_least,
+    device_name,
     folder_path,
     fraction,
     non_negative_int,
@@ -18,6 +19,8 @@ from lib.common.cli import (
 TAG_FORMATS = ("json", "csv", "xmp")
 PRECISIONS = ("float32", "bfloat16", "auto")
 BERT = "bert-base-uncased"  # the text model of the published label vectors
+# kinds of label embeddings, <kind>.npy of a data folder -> the flags of embedding.py that make it
+EMBEDDINGS = {"bert": "", "glove": " --glove FILE", "text": " --text-model FOLDER"}
 OUT_OF_VOCABULARY = ("error", "zero", "mean")  # what to do about words without a vector
 
 
@@ -46,7 +49,9 @@ def experiment_parser(
         type=positive_int,
         help="batch size (default: as in training, at most 64)",
     )
-    parser.add_argument("--device", choices=DEVICES, default="auto", help="device to compute on")
+    parser.add_argument(
+        "--device", type=device_name, default="auto", help=f"device to compute on: {DEVICES}"
+    )
     parser.add_argument(
         "--precision",
         choices=PRECISIONS,

@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import re
 import signal
 import sys
 from collections.abc import Callable
@@ -15,8 +16,8 @@ from lib.common.text import escape_controls
 
 MAX_ERROR_LENGTH = 2000  # characters; untrusted names in a message may be of any length
 HUB = "hf://"  # begins the name of a model on the Hugging Face Hub
-DEVICES = ("auto", "cpu", "cuda", "mps")
-# how the turn is read that a camera notes in EXIF: pictures turned by it, or pixels as stored
+DEVICES = "auto, cpu, cuda, cuda:1 (a GPU by its number) or mps"
+# how EXIF orientation is applied: upright, or not at all
 EXIF = UPRIGHT, STORED = "upright", "stored"
 
 
@@ -118,6 +119,18 @@ def comma_separated(text: str) -> list[str]:
     if not all(names):
         raise argparse.ArgumentTypeError(f"{text!r}: must be names joined by commas")
     return names
+
+
+def is_device(name: str) -> bool:
+    """Whether `name` is one of `DEVICES`."""
+    return bool(re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?|mps", name))
+
+
+def device_name(text: str) -> str:
+    """Type of a flag: one of `DEVICES`."""
+    if not is_device(text):
+        raise argparse.ArgumentTypeError(f"{text}: must be {DEVICES}")
+    return text
 
 
 def fraction_or_tuned(text: str) -> float | str:

@@ -1,5 +1,5 @@
 """Locks between processes. File systems without locks (NFS without a lock service, some FUSE and
-Lustre mounts) are used without them, and Windows has none of these."""
+Lustre mounts) are used without them; no locking on Windows."""
 
 import contextlib
 import errno

@@ -13,14 +13,13 @@ from pathlib import Path
 
 import numpy as np
 
+from lib.common.arguments import EMBEDDINGS
 from lib.common.errors import UserError
 from lib.common.readers import read_array, read_json
 from lib.data.lists import SPLIT_LINE, read_labels, read_split
 
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
-# what embedding.py needs for each --embed-type
-EMBEDDING_FLAGS = {"bert": "", "glove": " --glove FILE", "text": " --text-model FOLDER"}
 # data sets that the script of another year makes
 OTHER_YEARS = {"voc2012": "voc2007.py --year 2012", "mscoco2017": "mscoco.py --year 2017"}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
@@ -119,7 +118,7 @@ class DataFolder:
         return Split(name, paths, targets, ignore)
 
     def label_embeddings(self, kind: str, centered: bool = False) -> np.ndarray:
-        """Read `<kind>.npy` ("bert", "glove" or "text") -> float32 (C, T); if `centered`, without
+        """Read `<kind>.npy`, one of `EMBEDDINGS`, -> float32 (C, T); if `centered`, without
         their mean over the labels, and with a standard deviation of 1.
 
         Text models give the labels of a data set vectors with a large part in common, which says
@@ -129,7 +128,7 @@ class DataFolder:
         if not file.exists():
             raise UserError(
                 f"{file}: no such file; make it with: python embedding.py --data {self.path}"
-                f"{EMBEDDING_FLAGS[kind]}; or pass --embed-type random"
+                f"{EMBEDDINGS[kind]}; or pass --embed-type random"
             )
         vectors = read_array(file)
         if vectors.ndim != 2 or len(vectors) != len(self.labels) or not vectors.shape[1]:

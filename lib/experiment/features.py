@@ -22,7 +22,7 @@ from lib.data.folder import Split
 from lib.data.loader import EvaluationBatches
 from lib.data.workers import BatchLoader
 from lib.experiment.network import build_normalizer
-from lib.runtime.device import autocast, exact_float32, memory_guard
+from lib.runtime.device import amp_dtype, autocast, exact_float32, memory_guard
 from models.classifier import Classifier
 
 
@@ -36,9 +36,10 @@ class Encoder:
     def __init__(self, model: Classifier, config: Config, device: torch.device) -> None:
         self.normalizer, self.device = build_normalizer(config, device), device
         self.amp = config.amp
+        dtype = amp_dtype(device) if config.amp else torch.float32
         self.backbone = model.backbone  # frozen, and so in eval mode
         self.shape = model.token_shape
-        settings = (config.arch, config.output_stride, config.rm_cls, config.amp, self.shape)
+        settings = (config.arch, config.output_stride, config.rm_cls, str(dtype), self.shape)
         pixels = [self.normalizer.mean.flatten().tolist(), self.normalizer.std.flatten().tolist()]
         content = hashlib.sha256(repr((*settings, *pixels)).encode())
         for name, tensor in model.backbone.state_dict().items():
@@ -47,7 +48,8 @@ class Encoder:
 
     def __call__(self, pixels: Tensor) -> np.ndarray:
         """Tokens, float32."""
-        with torch.inference_mode(), exact_float32(), memory_guard(len(pixels)):
+        memory = memory_guard(f"with {len(pixels)} images at once", "lower --batch-size")
+        with torch.inference_mode(), exact_float32(), memory:
             images = self.normalizer(pixels.to(self.device, non_blocking=True))
             with autocast(self.device, self.amp):
                 return self.backbone(images).float().cpu().numpy()

@@ -11,6 +11,7 @@ from lib.config import Config
 from lib.runtime.device import exact_float32
 from models import ModelError, registry
 from models.backbones import build_backbone
+from models.bilinear import BilinearAttention, triton_problem, wants_triton
 from models.classifier import Classifier
 from models.folding import fold_norms
 
@@ -45,6 +46,15 @@ def prepare_for_inference(model: Classifier, image_size: int) -> Classifier:
     with exact_float32():
         fold_norms(model, image.contiguous(memory_format=torch.channels_last))
     return model
+
+
+def kernel_note(model: nn.Module, device: torch.device) -> str | None:
+    """Why a network's attention takes longer than it must on a GPU; None where it does not."""
+    attends = any(isinstance(module, BilinearAttention) for module in model.modules())
+    if device.type != "cuda" or not attends or not wants_triton():
+        return None
+    problem = triton_problem(device)
+    return problem and f"attention is computed without Triton, more slowly: {problem}"
 
 
 class Normalizer:

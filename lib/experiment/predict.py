@@ -3,6 +3,7 @@
 Shapes: B images, C labels, N patches, M models (raw and EMA, or one), R rows of a split.
 """
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -32,18 +33,26 @@ def predict(
     preprocess: Callable[[Tensor], Tensor],
     device: torch.device,
     amp: bool,
+    *,
+    exact: bool = True,
     description: str = "predict",
+    remedy: str = "lower --batch-size",
 ) -> Iterator[Prediction]:
     """Yield what every model predicts for each batch, over one pass of `loader`.
 
-    Raises `UserError` for scores that are not finite.
+    Outside of mixed precision products are `exact`, or as training computes them. Raises
+    `UserError` for scores that are not finite, and with the `remedy` for too little memory.
     """
     for model in models:
         model.eval()
     with progress_bar(loader, description, "batch", leave=False) as batches:
         for batch in batches:
-            # inference mode ends before the yield: it must not apply to the consumer's code
-            with torch.inference_mode(), exact_float32(), memory_guard(len(batch.rows)):
+            # these end before the yield: they must not apply to the consumer's code
+            with (
+                torch.inference_mode(),
+                exact_float32() if exact else contextlib.nullcontext(),
+                memory_guard(f"with {len(batch.rows)} images at once", remedy),
+            ):
                 images = preprocess(batch.inputs.to(device, non_blocking=True))
                 with autocast(device, amp):
                     outputs = [model(images) for model in models]

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 import threading
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,23 +23,31 @@ OUT_OF_MEMORY = re.compile(
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
-def select_device(name: str, local_rank: int = 0) -> torch.device:
+def select_device(name: str, local_rank: int | None = None) -> torch.device:
     """The device of `--device`: `auto` is CUDA, MPS or the CPU, the first that is available.
 
-    The processes of a machine take its GPUs in turn. Raises `UserError` for a device that is not
-    available, and for a GPU that cannot be used: `auto` does not fall back to the CPU then.
+    `cuda` is the GPU that the program uses at present; with a `local_rank` the processes of a
+    machine take its GPUs in turn. The present GPU stays as it is. Raises `UserError` for a device
+    that is not available, and for a GPU that cannot be used: `auto` does not fall back to the CPU
+    then.
     """
-    if name in ("auto", "cuda"):
+    kind, _, number = name.partition(":")
+    if kind in ("auto", "cuda"):
         if torch.cuda.is_available():
-            torch.cuda.set_device(local_rank % torch.cuda.device_count())
-            _require_capability(torch.cuda.current_device())
-            return torch.device("cuda", torch.cuda.current_device())
+            count = torch.cuda.device_count()
+            index = torch.cuda.current_device() if local_rank is None else local_rank % count
+            if number:
+                index = int(number)
+                if index >= count:
+                    raise UserError(f"--device {name}: the last GPU here is cuda:{count - 1}")
+            _require_capability(index)
+            return torch.device("cuda", index)
         problem, hides_gpu = _why_no_cuda()
-        if name == "cuda" or hides_gpu:
+        if kind == "cuda" or hides_gpu:
             raise UserError(f"--device {name}: {problem}, or pass --device cpu")
-    if name in ("auto", "mps") and torch.backends.mps.is_available():
+    if kind in ("auto", "mps") and torch.backends.mps.is_available():
         return torch.device("mps")
-    if name == "mps":
+    if kind == "mps":
         raise UserError("--device mps: not available here; pass --device cpu or auto")
     return torch.device("cpu")
 
@@ -84,16 +93,22 @@ def _require_capability(index: int) -> None:
 
 def amp_dtype(device: torch.device) -> torch.dtype:
     """The dtype of mixed precision: bfloat16 if the device has it, else float16."""
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if device.type == "cuda" and not _gpu_has_bfloat16(device):
         return torch.float16
     return torch.float16 if device.type == "mps" else torch.bfloat16
+
+
+def _gpu_has_bfloat16(device: torch.device) -> bool:
+    if device.index in (None, torch.cuda.current_device()):  # which PyTorch's function asks
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
 def computes_bfloat16(device: torch.device) -> bool:
     """Whether `device` computes bfloat16 itself, and not through float32, which is slower. Of CPUs,
     those with AVX-512 BF16 or AMX are known to."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return _gpu_has_bfloat16(device)
     names = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # PyTorch has no public ones
     found = [getattr(torch.cpu, name, lambda: False)() for name in names]
     return device.type == "cpu" and any(found)
@@ -145,7 +160,9 @@ def set_rng_state(device: torch.device, states: dict[str, torch.Tensor]) -> None
 
 def allow_tf32() -> None:
     """Allow TF32 in CUDA's matrix products, as PyTorch does in convolutions."""
-    torch.set_float32_matmul_precision("high")  # which sets the older switches and the present ones
+    with warnings.catch_warnings():  # as in _Exact
+        warnings.simplefilter("ignore")
+        torch.set_float32_matmul_precision("high")  # sets the older switches and the present ones
 
 
 def choose_fastest_convolutions() -> None:
@@ -180,10 +197,49 @@ class _Exact:
 
     def __init__(self) -> None:
         self.lock, self.threads = threading.Lock(), 0
-        self.before: list[str] = []
+        self.old: dict[str, Any] = {}
+        self.new: list[str] = []
+
+    def begin(self) -> None:
+        with warnings.catch_warnings():  # PyTorch's, once, that newer switches exist
+            warnings.simplefilter("ignore")
+            self.old, self.new = _older_switches(), [part.fp32_precision for part in _products()]
+            _set_older_switches(dict.fromkeys(self.old, False))
+        for part in _products():
+            part.fp32_precision = "ieee"
+
+    def end(self) -> None:
+        _set_older_switches(self.old)
+        for part, before in zip(_products(), self.new, strict=True):
+            part.fp32_precision = before
 
 
 _exact = _Exact()
+
+
+def _products() -> list[Any]:
+    """PyTorch's switches for products in float32."""
+    backends: Any = torch.backends
+    cudnn, mkldnn = backends.cudnn, backends.mkldnn
+    return [backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv]
+
+
+def _older_switches() -> dict[str, Any]:
+    """PyTorch's older switches for the same. It refuses to read one that says something else than
+    the present ones; these are left out."""
+    found: dict[str, Any] = {}
+    with contextlib.suppress(RuntimeError):
+        found["convolutions"] = torch.backends.cudnn.allow_tf32
+    with contextlib.suppress(RuntimeError):
+        found["products"] = torch.get_float32_matmul_precision()
+    return found
+
+
+def _set_older_switches(values: dict[str, Any]) -> None:
+    if "convolutions" in values:
+        torch.backends.cudnn.allow_tf32 = values["convolutions"]
+    if "products" in values:
+        torch.set_float32_matmul_precision(values["products"] or "highest")
 
 
 @contextlib.contextmanager
@@ -192,17 +248,12 @@ def exact_float32() -> Iterator[None]:
     training or the program around it allows.
 
     The switches are those of the process: with several threads inside, the first changes them and
-    the last restores them.
+    the last restores them. Older and present ones say the same, or a thread that reads an older
+    one, as `torch.compile` does, would fail meanwhile.
     """
-    backends: Any = torch.backends
-    cudnn, mkldnn = backends.cudnn, backends.mkldnn
-    # cudnn.rnn too: PyTorch's older switches cannot be read where it differs from cudnn.conv
-    products = (backends.cuda.matmul, cudnn.conv, cudnn.rnn, mkldnn.matmul, mkldnn.conv)
     with _exact.lock:
         if not _exact.threads:
-            _exact.before = [product.fp32_precision for product in products]
-            for product in products:
-                product.fp32_precision = "ieee"
+            _exact.begin()
         _exact.threads += 1
     try:
         yield
@@ -210,21 +261,24 @@ def exact_float32() -> Iterator[None]:
         with _exact.lock:
             _exact.threads -= 1
             if not _exact.threads:
-                for product, before in zip(products, _exact.before, strict=True):
-                    product.fp32_precision = before
+                _exact.end()
 
 
 @contextlib.contextmanager
-def memory_guard(batch_size: int | None = None) -> Iterator[None]:
+def memory_guard(
+    what: str = "for the network itself, without a batch",
+    remedy: str = "choose a smaller --arch, or free memory that other processes hold (nvidia-smi "
+    "lists those on a GPU)",
+) -> Iterator[None]:
     """Turn an out-of-memory error, and an operation that --deterministic has not, into a
-    `UserError` that says what to change. Without a `batch_size`, no batch is in memory yet."""
+    `UserError`; `what` needed the memory, and `remedy` says what to change."""
     try:
         yield
     except (torch.OutOfMemoryError, MemoryError) as error:
-        raise _out_of_memory(batch_size) from error
+        raise UserError(f"out of memory {what}: {remedy}") from error
     except RuntimeError as error:
         if OUT_OF_MEMORY.search(str(error)):
-            raise _out_of_memory(batch_size) from error
+            raise UserError(f"out of memory {what}: {remedy}") from error
         if "does not have a deterministic implementation" not in str(error):
             raise
         operation = str(error).split()[0]
@@ -232,15 +286,3 @@ def memory_guard(batch_size: int | None = None) -> Iterator[None]:
             f"--deterministic: PyTorch has no deterministic {operation}, which this --arch needs: "
             "choose another, or leave the flag out: --seed alone is equal up to rounding"
         ) from error
-
-
-def _out_of_memory(batch_size: int | None) -> UserError:
-    if batch_size is None:
-        return UserError(
-            "out of memory for the network itself, without a batch: choose a smaller --arch, or "
-            "free memory that other processes hold (nvidia-smi lists those on a GPU)"
-        )
-    return UserError(
-        f"out of memory at --batch-size {batch_size}: lower --batch-size or --img-size, or train "
-        "with --amp, --accum-steps or --grad-checkpointing"
-    )

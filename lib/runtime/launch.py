@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from lib.common.errors import UserError
 from lib.common.failures import explain, is_lost_contact, quoted
-from lib.common.rank_info import VARIABLES, is_launched, rank_info, restart_count
+from lib.common.rank_info import adopt_launcher, is_launched, rank_info, restart_count
 from lib.runtime.device import keep_freed_memory, select_device
 from lib.runtime.world import RaisedOnAllRanks, World
 
@@ -32,8 +32,16 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     A rank that does not answer for `timeout` seconds ends the run. A rank prints its own error;
     ranks that lose contact because of it print nothing.
     """
+    adopt_launcher()
     here = rank_info()
+    if here.world_size > 1 and ":" in device_name:
+        raise UserError(
+            f"--device {device_name}: the processes of a run take the GPUs in turn: pass --device "
+            "cuda, and choose among them with CUDA_VISIBLE_DEVICES"
+        )
     device = select_device(device_name, here.local_rank)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
     keep_freed_memory(device)
     if not is_launched():
         yield World(device)
@@ -43,6 +51,8 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
     world = World(device, here.rank, here.world_size, store)
     try:
         _require_own_gpu(world)
+        hosts = world.gather(socket.gethostname())  # where the launcher does not say it
+        os.environ.setdefault("LOCAL_WORLD_SIZE", str(hosts.count(socket.gethostname())))
         yield world
     except RaisedOnAllRanks as error:
         error.printed_by = "this" if here.rank == 0 else "another"
@@ -65,6 +75,7 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
 def processes_to_start(device_name: str) -> int:
     """How many processes to start for this machine's GPUs; 0 if a launcher has decided, or for a
     single device."""
+    adopt_launcher()
     if is_launched() or device_name not in ("auto", "cuda") or not torch.cuda.is_available():
         return 0
     number = torch.cuda.device_count()
@@ -108,7 +119,7 @@ def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
         own = dist.PrefixStore(f"attempt {restart_count()}", store)
         dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=limit)
     except (RuntimeError, ValueError) as error:
-        address = ":".join(os.environ[name] for name in VARIABLES[4:])
+        address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise explain(error) or UserError(
             f"process {here.rank} of {here.world_size}: no rendezvous with the others at {address} "
             f"within {timeout} s: check the address, the number of processes, and that all run "

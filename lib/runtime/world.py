@@ -58,13 +58,14 @@ class World:
         return values.tolist()
 
     def sum_(self, tensor: Tensor) -> Tensor:
-        """Sum `tensor` over the ranks, in place."""
+        """Sum `tensor`, numbers of any shape, over the ranks, in place; returns it."""
         if self.store:
             dist.all_reduce(tensor)
         return tensor
 
     def merge_(self, *arrays: np.ndarray) -> None:
-        """Fill the rows that other ranks have set; each row is 0 on all ranks but one."""
+        """Fill the rows of `arrays` (R, ...), numbers but no bool, that other ranks have set; each
+        row is 0 on all ranks but one."""
         for array in arrays:
             self.sum_(torch.from_numpy(array))
 

@@ -28,7 +28,12 @@ SIGNAL_ECHO_SECONDS = 5.0  # within which a launcher passes on a signal that all
 
 
 def fit(run: Run) -> Experiment:
-    """Train to the last epoch, or to the early stop; returns the experiment."""
+    """Train to the last epoch, or to the early stop; returns the experiment.
+
+    Raises `UserError` for what the user can mend: a loss that is not finite, unreadable images, a
+    full disk, no memory, another rank that is gone. Raises `SystemExit` after SIGINT and SIGTERM,
+    when the state is saved.
+    """
     config, state, experiment = run.config, run.state, run.experiment
     with (
         experiment.logging_errors(),

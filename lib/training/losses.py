@@ -38,11 +38,11 @@ def asymmetric_loss(
     gamma_neg: float = 2.0,
     clip: float = 0.0,
 ) -> LossSum:
-    """Asymmetric loss of (B, C) logits, 1000 times the mean in the literature, in float32.
+    """Asymmetric loss of (B, C) logits, scaled by 1000, as in the published code; in float32.
 
     With p = sigmoid(z) and q = min(1 - p + clip, 1): minus `y log max(p, 1e-5) + (1 - y) log
     max(q, 1e-5)`, weighted by `(1 - p y - q (1 - y)) ** (gamma_pos y + gamma_neg (1 - y))`,
-    through which no gradient flows. Entries marked in `ignore` (B, C) are left out.
+    detached. Entries marked in `ignore` (B, C) are left out.
     """
     logits, targets = logits.float(), targets.float()
     positive = logits.sigmoid()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from lib.experiment.hub import is_hub_name
+from lib.experiment.network import kernel_note
 from lib.runtime.device import emulates_bfloat16
 from lib.training.run import Run
 from models import registry
@@ -35,6 +36,8 @@ def notes_on(run: Run, steps_per_epoch: int) -> Iterator[str]:
             "--amp: this CPU is not known to compute bfloat16 itself, and is then several times "
             "slower with it"
         )
+    if note := kernel_note(run.state.model, device):
+        yield note
     if config.tf32 and device.type != "cuda":
         yield "--tf32 changes nothing, it is for CUDA"
     own = is_hub_name(config.weights) or Path(config.weights).is_dir()  # trained by this project

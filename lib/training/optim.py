@@ -30,8 +30,9 @@ def make_optimizer(
     `model.backbone` is `backbone_lr_scale` times `lr`. Raises `KeyError` for an unknown name.
     """
     groups = parameter_groups(model, weight_decay, true_weight_decay, lr, backbone_lr_scale)
-    # one kernel for all parameters, where PyTorch has it
-    fused = next(model.parameters()).device.type in ("cpu", "cuda")
+    # one kernel for all parameters, where PyTorch has it; that of SGD takes its momentum from
+    # uninitialised memory if the loss scaler skips the first step
+    fused = name != "SGD" and next(model.parameters()).device.type in ("cpu", "cuda")
     return OPTIMIZERS[name](groups, lr=lr, fused=fused)
 
 
@@ -53,7 +54,7 @@ def parameter_groups(
     backbone_lr_scale: float = 1.0,
 ) -> list[dict[str, Any]]:
     """One group of all trainable parameters; if 1-d ones are not decayed, or the backbone has its
-    own rate, one group for each kind, those of the full rate first."""
+    own rate, one group for each kind, full-rate groups first."""
     groups: dict[tuple[bool, bool], list[nn.Parameter]] = {}
     for name, parameter in trained_parameters(model):
         scaled = backbone_lr_scale != 1 and name.startswith("backbone.")

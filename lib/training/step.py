@@ -50,7 +50,13 @@ def training_steps(run: Run, shards: Iterable[Shard]) -> Iterator[Step]:
     run.state.model.train()
     for shard in shards:
         if shard.num_images:
-            with memory_guard(len(shard.batch.rows)):
+            images = -(-len(shard.batch.rows) // shard.num_micro_batches)
+            with memory_guard(
+                f"at --batch-size {run.config.batch_size}, with {images} images at once on this "
+                "device",
+                "lower --batch-size or --img-size, or train with --amp, --accum-steps or "
+                "--grad-checkpointing",
+            ):
                 step = train_step(run, shard)
             yield step
 

@@ -32,7 +32,8 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     scored = {"_ema": run.state.ema.model}  # by the suffix of its metrics
     if config.validate == "both":
         scored = {"": run.state.model} | scored
-    with memory_guard():
+    fewer = "pass --validate ema, or " if config.validate == "both" else ""
+    with memory_guard("for the copies that are validated", f"{fewer}choose a smaller --arch"):
         quick = [
             prepare_for_inference(copy.deepcopy(model), config.img_size)
             for model in scored.values()
@@ -40,7 +41,14 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
     models: list[nn.Module] = [one.head if config.cache_features else one for one in quick]
     losses = np.zeros((len(models), 2))  # sum and number of entries
     stream = predict(
-        models, run.validation_loader, run.preprocess, world.device, config.amp, "validate"
+        models,
+        run.validation_loader,
+        run.preprocess,
+        world.device,
+        config.amp,
+        exact=False,
+        description="validate",
+        remedy=f"{fewer}lower --batch-size",
     )
     stream = itertools.takewhile(lambda _: not stop.signum, _measure_losses(run, stream, losses))
     scores, read = collect_scores(stream, (len(models), *split.targets.shape))

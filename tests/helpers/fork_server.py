@@ -73,6 +73,7 @@ def _server() -> tuple[socket.socket, subprocess.Popen]:
         return own, subprocess.Popen(
             command,
             pass_fds=[other.fileno()],
+            env=os.environ | {"OMP_NUM_THREADS": "1"},  # numpy starts threads, which do not fork
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
         )

@@ -5,6 +5,15 @@ import numpy as np
 from lib.scoring.boxes import box_around
 
 
+def random_case(seed, rows=23, columns=6):
+    """Scores (N, C) with ties, targets of which the first label has none, and what is ignored."""
+    random = np.random.default_rng(seed)
+    scores = random.random((rows, columns)).round(1)
+    targets = (random.random((rows, columns)) < 0.3).astype(np.uint8)
+    targets[:, 0] = 0
+    return scores, targets, random.random((rows, columns)) < 0.2
+
+
 def literal_position(height: int, width: int, size: int) -> np.ndarray:
     """The 2-D sine code (H * W, D), one number at a time."""
     per_axis = size // 2

@@ -12,38 +12,27 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from lib.common.errors import UserError
 from lib.data.bad_images import BadImages
 from lib.data.dataset import read_image
 from lib.data.folder import DataFolder
 from lib.experiment.predict import collect_scores
 from lib.predictor import Predictor
 from lib.scoring.boxes import box_around
-from tests.helpers.commands import ROOT, TINY, make_data, make_experiment, run, run_here
+from tests.helpers.commands import ROOT, make_data, make_experiment, run_here
+from tests.helpers.refusals import refused
 from tests.lib.scoring.test_tuning import write_tuning
 
 EXPERIMENT = Path("experiments/mlic_colors/exp1")
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("trained")
-    make_data(folder)
-    flags = "--data colors --batch-size 4 --max-epochs 1 --img-size 64 --pos"
-    result = run("train.py", *TINY, *flags.split(), cwd=folder)
-    assert result.code == 0, result.err
-    return folder
-
-
 @pytest.fixture
-def make(folder, monkeypatch):
+def make(colors):
     """Predictors of a trained experiment, with its data in the working folder."""
-    monkeypatch.chdir(folder)
     return lambda **options: Predictor(EXPERIMENT, device="cpu", **options)
 
 
 def images_of(split="test"):
-    return DataFolder.open("colors").split(split).paths
+    return DataFolder.open("colors").split(split).paths[:6]
 
 
 @pytest.mark.parametrize("native", [False, True])
@@ -51,10 +40,10 @@ def images_of(split="test"):
     ("flags", "precision", "used", "says"),  # where bfloat16 is emulated
     [
         ((), None, "float32", None),
-        (("--amp",), None, "float32", "float32 is used; the training had --precision bfloat16"),
+        (("--amp",), None, "float32", "--precision bfloat16"),
         (("--amp",), "float32", "float32", None),
         (("--amp",), "auto", "float32", None),
-        ((), "bfloat16", "bfloat16", "--precision float32 is then several times as fast"),
+        ((), "bfloat16", "bfloat16", "--precision float32"),
     ],
 )
 def test_bfloat16_is_not_emulated_unasked(
@@ -74,7 +63,7 @@ def test_bfloat16_is_not_emulated_unasked(
 
 def test_call_and_stream_agree(make):
     predictor = make(workers=0)
-    split = DataFolder.open("colors").split("test")
+    split = DataFolder.open("colors").split("test").head(6)
     scores, heatmaps = predictor(split.paths)
     assert scores.shape == (6, 3) and heatmaps.shape == (6, 3, 2, 2)
     np.testing.assert_allclose(heatmaps.sum((2, 3)), 1, rtol=1e-5)
@@ -108,7 +97,7 @@ def test_precision_is_a_choice_of_the_one_who_runs_it(make, monkeypatch, capsys)
         expected = precision[1] if precision else "float32"
         assert results["evaluation"]["precision"] == expected
         stored = np.load(EXPERIMENT / "scores.npz")["scores"]
-        np.testing.assert_allclose(stored, scores[2 if precision else 0], atol=1e-6)
+        np.testing.assert_allclose(stored[:6], scores[2 if precision else 0], atol=1e-6)
 
 
 def test_what_is_found_comes_as_plain_values(make):
@@ -126,14 +115,14 @@ def test_what_is_found_comes_as_plain_values(make):
             np.testing.assert_allclose(box, expected, atol=0.06)
     assert predictor.predict([]) == []
     for single in ("photo.jpg", np.zeros((9, 9, 3), np.uint8), np.zeros((9, 9), np.uint8)):
-        with pytest.raises(UserError, match="Predictor: "):
+        with refused("Predictor"):
             predictor.predict(single)
     write_tuning(predictor.experiment.path, {"red": 1.0, "green": 1.0, "blue": 1.0})
     tuned = make()
     assert tuned.predict(paths[:1])[0]["labels"] == []
     assert len(tuned.predict(paths[:1], threshold=0)[0]["labels"]) == 3
     (predictor.experiment.path / "thresholds.json").unlink()
-    with pytest.raises(UserError, match="--threshold 7: "):
+    with refused("--threshold 7"):
         predictor.predict(paths, threshold=7)
 
 
@@ -191,11 +180,10 @@ def test_any_number_of_images(make):
     scores, attention = predictor([])
     assert scores.shape == (0, 3) and attention.shape == (0, 3, 2, 2)
     for wrong in (pictures[0] / 255, pictures[0].T, np.zeros((0, 4, 3), np.uint8)):
-        with pytest.raises(UserError, match="Predictor: "):
+        with refused("Predictor"):
             predictor([wrong])
-    for wrong in ("data/colors/images/test0.png", ["data/colors/label.txt"]):
-        with pytest.raises(UserError):
-            predictor(wrong)
+    with refused("data/colors/label.txt"):
+        predictor(["data/colors/label.txt"])
 
 
 def test_importing_it_changes_nothing(tmp_path):

@@ -12,7 +12,7 @@ from lib.training.losses import asymmetric_loss
 from lib.training.optim import make_optimizer
 from lib.training.schedules import make_schedule
 from models.classifier import Classifier
-from models.official import from_published, own_name
+from models.official import from_published, own_name, to_published
 from tests.helpers import goldens
 
 VARIANTS = {
@@ -63,6 +63,10 @@ def test_parity_head_eval(variant):
         output = model.eval()(torch.from_numpy(values["x"][0]))
     np.testing.assert_allclose(output.logits, values["eval.logits"], atol=1e-5)
     np.testing.assert_allclose(output.attention, values["eval.alpha"], atol=1e-5)
+    names = goldens.shapes(f"head_keys_{variant}")
+    assert {name: list(tensor.shape) for name, tensor in to_published(model).items()} == {
+        f"module.{name}": shape for name, shape in names.items()
+    }
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

@@ -2,10 +2,8 @@
 
 import csv
 import json
-import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -15,10 +13,11 @@ import pytest
 
 from lib.config import Config
 from scripts import compare_heads
-from tests.helpers.commands import ROOT, TINY, error_where, make_data, run_here
+from tests.helpers.commands import TINY, error_where, make_data, run_here, start
 
 FLAGS = (*TINY, *"--data colors --batch-size 4 --max-epochs 1 --pos --lamda 0.4".split())
 HEADS = ("--heads", "linear", "mlic", "mlic --lamda 0 --no-context")
+OTHERS = ("--pos", "--seed 3", "--data x")  # flags that no head may have of its own
 
 
 @pytest.fixture
@@ -58,13 +57,12 @@ def test_heads_by_one_recipe(quickly):
     assert len(trained()) == 6
     table = Path("experiments/heads_colors/heads.md").read_text()
     assert table in out
-    head, _, linear, mlic, ablation = table.splitlines()
-    names = cells(head)
-    assert names[:3] == ["head", "seeds", "mAP"] and "eval, images/s" in names
-    assert "ECE, calibrated" in names and "pointing accuracy" not in names
-    assert cells(linear)[:2] == ["linear", "2"] and " ± " in cells(mlic)[2]
-    assert " ± " not in cells(mlic)[-1]  # a speed
-    assert cells(ablation)[:2] == ["mlic --lamda 0 --no-context", "2"]
+    head, _, linear, mlic, ablation = map(cells, table.splitlines())
+    assert head[:3] == ["head", "seeds", "mAP"] and "eval, images/s" in head
+    assert "ECE, calibrated" in head and "pointing accuracy" not in head
+    assert linear[:2] == ["linear", "2"] and " ± " in mlic[2]
+    assert " ± " not in mlic[-1]  # a speed
+    assert ablation[:2] == ["mlic --lamda 0 --no-context", "2"]
     with open("experiments/heads_colors/heads.csv") as file:
         rows = list(csv.DictReader(file))
     assert [row["seed"] for row in rows] == ["0", "1"] * 3
@@ -72,14 +70,9 @@ def test_heads_by_one_recipe(quickly):
     parameters = [float(row["head_parameters"]) for row in rows]
     assert parameters[0] * 1e6 == pytest.approx(96 * 3 + 3)
     assert parameters[2] > parameters[4] > parameters[0]
-    for row in rows:
-        config = Config.load(Path(row["run"]) / "config.yaml")
-        assert (config.pos, config.lamda) == {
-            "linear": (False, 1.0),
-            "mlic": (True, 0.4),
-            "mlic --lamda 0 --no-context": (True, 0.0),
-        }[row["head"]]
-        assert config.no_context == ("--no-context" in row["head"])
+    configs = [Config.load(Path(row["run"]) / "config.yaml") for row in rows[::2]]
+    expected = [(False, 1.0, False), (True, 0.4, False), (True, 0.0, True)]
+    assert [(one.pos, one.lamda, one.no_context) for one in configs] == expected
 
 
 def test_what_is_there_is_not_made_again(quickly):
@@ -88,12 +81,11 @@ def test_what_is_there_is_not_made_again(quickly):
     quickly("--heads", "linear", "linear", "--seeds", "0", "0", *FLAGS)  # each once
     head, _, linear = Path("experiments/heads_colors/heads.md").read_text().splitlines()
     assert "ECE" not in head and cells(linear)[:2] == ["linear", "1"]
-    before = {file: file.stat().st_mtime_ns for file in Path("experiments").rglob("*.pth")}
-    results = Path("experiments/linear_colors/exp1/results.json").stat().st_mtime_ns
+    made = [*Path("experiments").rglob("*.pth"), *Path("experiments").rglob("results.json")]
+    before = {file: file.stat().st_mtime_ns for file in made}
     quickly("--heads", "linear", "csra", *FLAGS)
     assert len(trained()) == 2
-    assert all(file.stat().st_mtime_ns == time for file, time in before.items())
-    assert Path("experiments/linear_colors/exp1/results.json").stat().st_mtime_ns == results
+    assert before == {file: file.stat().st_mtime_ns for file in made}
     log = Path("experiments/linear_colors/exp1/train.log")
     log.write_text("".join(log.read_text().splitlines(keepends=True)[:-1]))
     quickly("--heads", "linear", *FLAGS)
@@ -123,14 +115,12 @@ def test_runs_on_other_data_do_not_count(quickly):
 
 def test_results_by_other_settings_are_made_again(quickly):
     quickly("--heads", "linear", *FLAGS)
-    table, folder = (
-        Path("experiments/heads_colors/heads.csv"),
-        Path("experiments/linear_colors/exp1"),
+    folder, table = map(
+        Path, ("experiments/linear_colors/exp1", "experiments/heads_colors/heads.csv")
     )
     expected = table.read_text().split(",")[:-1]  # without a speed that is measured again
+    shutil.copytree("data/colors", "data/others")
     for flags in (("--threshold", "0.9"), ("--data", "others")):
-        if not Path("data/others").exists():
-            shutil.copytree("data/colors", "data/others")
         command = ("evaluate.py", "--exp-dir", str(folder), "--tune-thresholds", "f1", *flags)
         compare_heads.run(*command)
         quickly("--heads", "linear", *FLAGS)
@@ -141,14 +131,13 @@ def test_results_by_other_settings_are_made_again(quickly):
 
 def test_a_signal_ends_the_training_too(here):
     """With SIGTERM to this process alone, as a scheduler may send it."""
-    command = (*HEADS, *FLAGS, "--max-epochs", "9999")
-    script = ROOT / "scripts" / "compare_heads.py"
-    process = subprocess.Popen([sys.executable, str(script), *command], stderr=subprocess.DEVNULL)
+    command = ("scripts/compare_heads.py", *HEADS, *FLAGS, "--max-epochs", "9999")
+    process = start(*command, cwd=Path.cwd())
     history = Path("experiments/linear_colors/exp1/history.jsonl")
     deadline = time.monotonic() + 120
     while not history.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
-    os.kill(process.pid, signal.SIGTERM)
+    process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 143
     epochs = history.read_text()
     time.sleep(1)
@@ -158,13 +147,9 @@ def test_a_signal_ends_the_training_too(here):
 @pytest.mark.parametrize(
     ("flags", "where"),
     [
-        (("--heads", "mlp"), "--heads mlp"),
-        (("--heads", ""), "--heads "),
-        (("--heads", "linear --pos"), "--pos"),
-        (("--seed", "3"), "--seed"),
-        (("--model", "csra"), "--model"),
-        (("--heads", "linear --seed 3"), "--seed"),
-        (("--heads", "linear --data x"), "--data"),
+        *((("--heads", "mlp"), "--heads mlp"), (("--heads", ""), "--heads ")),
+        *((("--seed", "3"), "--seed"), (("--model", "csra"), "--model")),
+        *((("--heads", f"linear {flag}"), flag.split()[0]) for flag in OTHERS),
         (("--heads", "linear --data 'x"), "--heads linear --data 'x"),
         (("--depth", "3"), "unrecognized arguments"),
     ],

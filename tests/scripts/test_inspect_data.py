@@ -59,11 +59,12 @@ def test_what_is_wrong_is_named(here):
 
 
 def test_many_copies_make_a_short_line(here):
+    content = (IMAGES / "train0.png").read_bytes()
     for file in IMAGES.iterdir():
-        shutil.copy(IMAGES / "train0.png", file) if file.name != "train0.png" else None
+        file.write_bytes(content)
     lines = here().out.splitlines()
-    found = [line for line in lines if f"train: {IMAGES}/train0.png = " in line]
-    assert len(found) == 1 and found[0].endswith(" and 45 more") and len(found[0]) < 200
+    (found,) = [line for line in lines if f"train: {IMAGES}/train0.png = " in line]
+    assert found.endswith(" and 45 more") and len(found) < 200
 
 
 def test_versions_of_one_picture_in_several_splits(here):

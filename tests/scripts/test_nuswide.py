@@ -10,19 +10,20 @@ from tests.helpers.commands import error_line, error_where, run_here
 SOURCE, DATA = Path("datasets/NUS-WIDE"), Path("data/nuswide")
 IMAGES = ["actor\\0002_2.jpg", "zoo\\0001_1.jpg", "actor\\0001_7.jpg", "bear\\0004_4.jpg"]
 LABELS = {"sky": "1010", "dog": "0011"}
+TRUTH, TEST = "Groundtruth/AllLabels", "ImageList/TestImagelist.txt"
 
 
 @pytest.fixture
 def here(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    for folder in ("ImageList", "Groundtruth/AllLabels"):
+    for folder in ("ImageList", TRUTH):
         (SOURCE / folder).mkdir(parents=True)
     write("Concepts81.txt", "sky \r\ndog\r\n")
     write("ImageList/Imagelist.txt", "".join(f"{image} \r\n" for image in IMAGES))
     write("ImageList/TrainImagelist.txt", f"{IMAGES[2]}\r\n{IMAGES[1]}\r\n{IMAGES[0]} \r\n")
-    write("ImageList/TestImagelist.txt", f"{IMAGES[3]}\n")
+    write(TEST, f"{IMAGES[3]}\n")
     for label, column in LABELS.items():
-        write(f"Groundtruth/AllLabels/Labels_{label}.txt", "".join(f"{bit}\r\n" for bit in column))
+        write(f"{TRUTH}/Labels_{label}.txt", "".join(f"{bit}\r\n" for bit in column))
     for image in IMAGES:
         file = SOURCE / "Flickr" / image.replace("\\", "/")
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -60,10 +61,9 @@ def test_images_in_another_folder(here):
     assert (DATA / "train.txt").read_text() == nested.replace("actor/", "")
     assert (DATA / "test.txt").read_text() == "elsewhere/0004_4.jpg\tdog\n"
     (Path("elsewhere") / "0004_4.jpg").unlink()
-    line = error_line(here("--images", "elsewhere"))
-    assert "1 of 3 images" in line and "elsewhere/bear/0004_4.jpg" in line
+    assert "elsewhere/bear/0004_4.jpg" in error_line(here("--images", "elsewhere"))
     line = error_line(here("--images", "nowhere"))
-    assert "3 of 3 images" in line and "--images" in line
+    assert "3 of 3" in line and "--images" in line
 
 
 def test_one_file_for_two_images_is_refused(here):
@@ -81,21 +81,14 @@ def test_one_file_for_two_images_is_refused(here):
 @pytest.mark.parametrize(
     ("file", "text", "where"),
     [
-        ("Groundtruth/AllLabels/Labels_dog.txt", "1\n0\n", None),
-        ("Groundtruth/AllLabels/Labels_dog.txt", "1\n0\n2\n0\n", None),
+        *((f"{TRUTH}/Labels_dog.txt", text, None) for text in ("1\n0\n", "1\n0\n2\n0\n")),
         ("ImageList/Imagelist.txt", "caf\xe9.jpg\n", None),
-        ("ImageList/TestImagelist.txt", "", None),
-        ("ImageList/TestImagelist.txt", "a.jpg\n", None),
-        ("ImageList/TestImagelist.txt", f"{IMAGES[3]}\n" * 2, None),
-        ("ImageList/TestImagelist.txt", f"{IMAGES[3]}\n{IMAGES[0]}\n", "Flickr/actor/0002_2.jpg"),
-        ("Concepts81.txt", "sky\ncat\n", "Groundtruth/AllLabels/Labels_cat.txt"),
-        ("Concepts81.txt", "sky\nsky\n", None),
-        ("Concepts81.txt", None, None),
+        *((TEST, text, None) for text in ("", "a.jpg\n", f"{IMAGES[3]}\n" * 2)),
+        (TEST, f"{IMAGES[3]}\n{IMAGES[0]}\n", "Flickr/actor/0002_2.jpg"),
+        ("Concepts81.txt", "sky\ncat\n", f"{TRUTH}/Labels_cat.txt"),
+        *(("Concepts81.txt", text, None) for text in ("sky\nsky\n", None)),
     ],
 )
 def test_bad_files_are_named(here, file, text, where):
-    here()
-    before = {path.name: path.read_bytes() for path in DATA.iterdir()}
     write(file, text) if text is not None else (SOURCE / file).unlink()
-    assert error_where(here()) == str(SOURCE / (where or file))
-    assert before == {path.name: path.read_bytes() for path in DATA.iterdir()}
+    assert error_where(here()) == str(SOURCE / (where or file)) and not DATA.exists()

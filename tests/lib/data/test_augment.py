@@ -4,11 +4,9 @@ import collections
 
 import numpy as np
 import PIL
-import pytest
 from PIL import Image
 
 from lib.data.augment import (
-    OPERATIONS,
     POLICY,
     PolicyStep,
     Rectangle,
@@ -19,19 +17,9 @@ from lib.data.augment import (
 )
 from tests.helpers import goldens
 
-SIGNED = {
-    "ShearX ShearY TranslateX TranslateY Color Contrast Brightness Sharpness": True,
-    "Rotate Posterize Solarize AutoContrast Equalize Invert": False,
-}
-
 
 def pixels(image):
     return np.asarray(image).astype(int)
-
-
-def picture(width=40, height=30):
-    random = np.random.default_rng(3)
-    return Image.fromarray(random.integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
 def test_parity_augment():
@@ -58,63 +46,12 @@ def test_parity_augment():
     assert seen == {*POLICY, "rectangle"}
 
 
-@pytest.mark.parametrize(
-    ("name", "first", "last"),
-    [
-        ("ShearX", 0.3 / 9, 0.3),
-        ("TranslateY", 150 / 331 / 9, 150 / 331),
-        ("Rotate", 30 / 9, 30),
-        ("Color", 0.1, 0.9),
-        ("Posterize", 8 - 4 / 9, 4),
-        ("Solarize", 256 - 256 / 9, 0),
-    ],
-)
-def test_magnitudes(name, first, last):
-    operation = OPERATIONS[name]
-    assert operation.value(1) == pytest.approx(first)
-    assert operation.value(9) == pytest.approx(last)
-
-
-def test_signs():
-    for names, signed in SIGNED.items():
-        for name in names.split():
-            image = picture()
-            results = [
-                pixels(apply_operation(image, PolicyStep(name, 9, s, (0, 0)))) for s in (-1, 1)
-            ]
-            assert (results[0] != results[1]).any() == signed, name
-
-
-def test_affine_operations_against_a_pixel_twin():
-    """Nearest translation, pixel by pixel: what moves out is lost, what comes in is grey 128."""
-    image, shift = picture(), 150 / 331 * 5 / 9 * 40
-    found = pixels(apply_operation(image, PolicyStep("TranslateX", 5, 1, (0, 0))))
-    source = pixels(image)
-    for x in range(40):
-        column = int(np.floor(x + 0.5 + shift))
-        expected = source[:, column] if column < 40 else np.full((30, 3), 128)
-        np.testing.assert_array_equal(found[:, x], expected)
-
-
 def test_rotation_is_counter_clockwise():
     image = Image.new("RGB", (41, 41))
     image.putpixel((40, 20), (255, 255, 255))
-    rows, columns = np.nonzero(
-        pixels(apply_operation(image, PolicyStep("Rotate", 9, 1, (0, 0)))) == 255
-    )[:2]
+    turned = pixels(apply_operation(image, PolicyStep("Rotate", 9, 1, (0, 0))))
+    rows, columns = np.nonzero(turned == 255)[:2]
     assert rows.size and rows.max() < 20 and columns.min() > 25
-
-
-@pytest.mark.parametrize(("m", "half"), [(1, 1), (4, 4), (5, 5), (9, 10)])
-def test_cutout_square(m, half):
-    image = Image.new("RGB", (40, 40))
-    rows, columns = np.nonzero(
-        (
-            pixels(apply_operation(image, PolicyStep("Cutout", m, 1, (20, 15)))) == (125, 122, 113)
-        ).all(-1)
-    )
-    assert (columns.min(), columns.max() + 1) == (20 - half, 20 + half)
-    assert (rows.min(), rows.max() + 1) == (15 - half, 15 + half)
 
 
 def test_rectangle_includes_both_ends_and_is_clipped():
@@ -158,7 +95,8 @@ def test_rectangle_draws_cover_image_and_colors():
 
 
 def test_image_is_not_changed_in_place():
-    image = picture()
+    noise = np.random.default_rng(3).integers(0, 256, (30, 40, 3), dtype=np.uint8)
+    image = Image.fromarray(noise)
     before = pixels(image).copy()
     for name in POLICY:
         apply_operation(image, PolicyStep(name, 9, -1, (5, 5)))

@@ -7,8 +7,6 @@ from lib.data.dataset import ImageDataset, SampleKey
 from lib.data.loader import EvaluationBatches
 from tests.lib.data.conftest import read_batches
 
-CPU = torch.device("cpu")
-
 
 def test_padding_is_ignored(split):
     dataset = ImageDataset(split, 8, "upright", augment="published", seed=4)
@@ -33,20 +31,10 @@ def test_an_unreadable_image_is_reported_and_replaced(split, workers):
     loader = read_batches(dataset, EvaluationBatches(7, 4), workers)
     whole, batch = list(loader)
     (error,) = batch.errors
-    assert (
-        error.row == 4
-        and error.reason.startswith(f"{split.paths[4]}: not a readable image")
-        and not whole.errors
-    )
+    assert error.row == 4 and error.reason.startswith(f"{split.paths[4]}: ") and not whole.errors
     assert batch.rows.tolist() == [-1, 5, 6] and batch.ignore[0].all()
     assert torch.equal(batch.inputs[0], batch.inputs[1])
     kept = batch.without_padding()
     assert kept.rows.tolist() == [5, 6] and torch.equal(kept.inputs, batch.inputs[1:])
-
-
-def test_padding_reports_no_error(split):
-    """The rank that has the image itself does."""
-    with open(split.paths[4], "wb") as file:
-        file.write(b"no picture")
-    dataset = ImageDataset(split, 8, "upright", augment="published", seed=4)
+    # the rank that has the image itself reports it, not one that has it as padding
     assert dataset[SampleKey(1, 4)].error and not dataset[SampleKey(1, 4, is_padding=True)].error

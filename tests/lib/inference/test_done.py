@@ -5,10 +5,10 @@ import os
 import pytest
 import torch
 
-from lib.common.errors import UserError
 from lib.inference.done import DoneImages
 from lib.runtime.world import World
 from tests.helpers.commands import run
+from tests.helpers.refusals import refused
 
 ODD = b"caf\xe9\n.png".decode("utf-8", "surrogateescape")  # no UTF-8, two lines
 
@@ -60,9 +60,8 @@ def test_a_line_that_was_cut_off_is_forgotten(opened, tmp_path):
     assert opened("a.png", "b.png").missing == []
     with open(tmp_path / "exp" / "done.jsonl", "ab") as file:
         file.write(b"\xff\n")
-    with pytest.raises(UserError) as raised:
+    with refused(tmp_path / "exp" / "done.jsonl:3"):
         opened("a.png")
-    assert raised.value.where.endswith("done.jsonl:3")
 
 
 def test_two_runs_at_once_are_refused(opened, tmp_path):

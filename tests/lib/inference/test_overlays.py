@@ -36,27 +36,8 @@ def test_heatmaps_turn_with_their_picture(tmp_path, orientation):
     expected = np.asarray(image)[2::4, 2::4, 0] + np.arange(4).reshape(2, 2, 1, 1)
     np.testing.assert_array_equal(turn_grids(grids, orientation), expected)
     assert read_image(file, "stored").size == (12, 8)  # what the model reads
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_heatmap_of_an_upright_picture_is_not_turned(tmp_path, orientation):
-    save_noted(tmp_path / "a.png", orientation, np.arange(96, dtype=np.uint8).reshape(8, 12))
-    image, found = read_upright(tmp_path / "a.png", "upright")
-    assert found == 1 and image.tobytes() == read_image(tmp_path / "a.png").tobytes()
-
-
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
-@pytest.mark.parametrize(
-    "note", [b"Exif\0\0 no such thing", b"Exif\0\0II*\0\xff\xff\xff\xff", b"x", 9]
-)
-def test_a_broken_or_unknown_note_turns_nothing(tmp_path, note):
-    if note == 9:
-        save_noted(tmp_path / "a.png", 9, np.zeros((8, 12, 3), np.uint8))
-    else:
-        Image.new("RGB", (12, 8)).save(tmp_path / "a.png", exif=note)
-    image, orientation = read_upright(tmp_path / "a.png", "stored")
-    assert image.size == (12, 8) and orientation == 1
-    assert read_image(tmp_path / "a.png", "upright").size == (12, 8)
+    upright, found = read_upright(file, "upright")  # whose heatmap is not turned
+    assert found == 1 and upright.tobytes() == read_image(file).tobytes()
 
 
 def test_a_tiff_is_turned_once(tmp_path):
@@ -89,7 +70,7 @@ def test_any_size_is_shown(size, most, shown):
 
 def test_captions_take_any_text():
     image = Image.new("RGB", (100, 50))
-    for text in ("dog 0.5", "a\nb\x1b[2J 0.5", "\U0001f600 0.5", "x" * 300):
+    for text in ("a\nb\x1b[2J 0.5", "\U0001f600 0.5", "x" * 300):
         assert add_caption(image, text).size == (100, 75)
 
 

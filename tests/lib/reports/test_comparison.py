@@ -3,17 +3,11 @@
 import numpy as np
 import pytest
 
-from lib.common.errors import UserError
 from lib.reports.comparison import compare, markdown, mean_and_deviation, spread_text
 from lib.reports.results import open_evaluated
-from lib.scoring.bootstrap import (
-    interval,
-    resample_counts,
-    resampled_average_precision,
-    resampled_mean,
-)
 from lib.scoring.metrics import summarize
 from tests.helpers.evaluated import make_evaluated
+from tests.helpers.refusals import refused
 
 
 def runs(folder, *flags, **shape):
@@ -32,13 +26,8 @@ def summary(run, threshold):
 
 
 def test_seeds_form_a_group_and_other_flags_do_not(tmp_path):
-    given = runs(
-        tmp_path,
-        {"seed": 0},
-        {"lamda": 0.1},
-        {"seed": 7, "workers": 3},
-        {"pos": True, "lamda": 0.1},
-    )
+    own = {"lamda": 0.1}, {"seed": 7, "workers": 3}, {"pos": True, "lamda": 0.1}
+    given = runs(tmp_path, {"seed": 0}, *own)
     groups = compared(given)
     names = [[row["run"].rpartition("/")[2] for row in rows] for rows in groups]
     assert names == [["exp1", "exp3", "mean of 2"], ["exp2"], ["exp4"]]
@@ -82,12 +71,6 @@ def test_differences_are_paired(tmp_path):
     assert high - low < 0.3 * (first["mAP high"] - first["mAP low"])
     _, (turned,) = compared([better, worse], resamples=200)
     assert turned["difference low"] < turned["difference high"] < 0
-    counts = resample_counts(200, 200, 0)
-    both = [
-        resampled_mean(resampled_average_precision(*run.stored.arrays, counts))
-        for run in (worse, better)
-    ]
-    assert (low, high) == pytest.approx(interval(both[1] - both[0], moved))
 
 
 def test_the_threshold_is_that_of_training_or_the_one_asked_for(tmp_path):
@@ -114,6 +97,5 @@ def test_runs_that_cannot_be_told_apart_are_refused(tmp_path):
         ([one, other, again], again.path),
         ([one._replace(config=None)], one.path / "config.yaml"),
     ):
-        with pytest.raises(UserError) as raised:
+        with refused(where):
             compared(given)
-        assert raised.value.where == str(where)

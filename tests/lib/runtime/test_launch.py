@@ -5,11 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lib.common.errors import UserError
-from lib.common.rank_info import is_launched, rank_info
 from lib.runtime.launch import _require_own_gpu, processes_to_start, session
 from lib.runtime.world import World
 from tests.helpers.commands import ROOT, environments, run, run_here, run_together
+from tests.helpers.refusals import refused
 
 FAILURES = """
 import os, signal, sys
@@ -32,12 +31,12 @@ run_main(main)
     "failure, code, line",
     [
         ("raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", -9, "lost contact with another one"),
-        ("1 / 0", 1, "ZeroDivisionError: division by zero"),
+        ("os.kill(os.getpid(), signal.SIGKILL)", -9, "lost contact"),
+        ("1 / 0", 1, "ZeroDivisionError: "),
         (
             "raise RuntimeError('DataLoader worker (pid 7) is killed by signal: Killed. ')",
             2,
-            "error: DataLoader worker (pid 7) is killed by signal: Killed: a data loading worker",
+            "error: DataLoader worker (pid 7) is killed by signal: ",
         ),
     ],
     ids=["bad input", "killed", "bug", "environment"],
@@ -56,36 +55,22 @@ def test_the_first_process_of_another_machine_prints_what_it_meets_alone(
     for name, value in (environments(4)[2] | {"LOCAL_RANK": str(local_rank)}).items():
         monkeypatch.setenv(name, value)
     result = run_here(monkeypatch, capsys, "train.py", "--lr", "-1")
-    assert result.code == 2 and ("error: --lr -1.0" in result.err) == prints
-
-
-def test_a_malformed_environment_is_none(monkeypatch):
-    for name, value in (environments(2)[1] | {"RANK": "x"}).items():
-        monkeypatch.setenv(name, value)
-    assert not is_launched() and rank_info() == (0, 1, 0, 1)
+    assert result.code == 2 and ("--lr -1.0: " in result.err) == prints
 
 
 def test_errors_before_the_processes_meet_are_printed_by_the_first(tmp_path):
     # interpreters that have not loaded Triton, which may tell of its own affairs at their end
     results = run_together(2, "train.py", "--lr", "-1", cwd=tmp_path, new_interpreter=True)
     assert [result.code for result in results] == [2, 2]
-    assert "error: --lr -1.0: must be more than 0" in results[0].err and not results[1].err
+    assert "--lr -1.0: " in results[0].err and not results[1].err
 
 
-def test_a_rendezvous_that_never_answers(monkeypatch):
-    for name, value in environments(2)[1].items():
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_rendezvous_that_not_all_reach(monkeypatch, rank):
+    for name, value in environments(2)[rank].items():
         monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="process 1 of 2: no rendezvous with the others at 127.0"):
-        with session("cpu", timeout=1):
-            pass
-
-
-def test_a_rendezvous_to_which_not_all_come(monkeypatch):
-    for name, value in environments(2)[0].items():
-        monkeypatch.setenv(name, value)
-    with pytest.raises(UserError, match="process 0 of 2: no rendezvous .* within 1 s: check"):
-        with session("cpu", timeout=1):
-            pass
+    with refused(f"process {rank} of 2", "127.0"), session("cpu", timeout=1):
+        pass
 
 
 LAUNCHER = """
@@ -125,15 +110,15 @@ def test_number_of_processes(monkeypatch):
     assert processes_to_start("cuda") == 0
 
 
-@pytest.mark.parametrize("uuids, refused", [(("a", "b"), False), (("a", "a"), True)])
-def test_fewer_gpus_than_processes(monkeypatch, uuids, refused):
+@pytest.mark.parametrize("other", ["a", "b"])
+def test_fewer_gpus_than_processes(monkeypatch, other):
     """Whether all processes see all GPUs, or each its own as device 0."""
-    properties = SimpleNamespace(uuid=uuids[0])
+    properties = SimpleNamespace(uuid="a")
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: properties)
     world = World(torch.device("cuda", 0), 0, 2)
-    monkeypatch.setattr(world, "gather", lambda own: [own, (own[0], uuids[1])])
-    if refused:
-        with pytest.raises(UserError, match="2 processes have only 1 GPUs: start one process"):
+    monkeypatch.setattr(world, "gather", lambda own: [own, (own[0], other)])
+    if other == "a":
+        with refused(None, "2 processes", "1 GPUs"):
             _require_own_gpu(world)
         monkeypatch.setenv("SGRE_SHARE_GPUS", "1")
     _require_own_gpu(world)

@@ -85,14 +85,6 @@ def test_errors_match_the_twin(seed):
     assert fit_temperature(other, hidden, ignore) == fit_temperature(scores, targets, ignore)
 
 
-def test_true_probabilities_are_calibrated_and_doubled_odds_are_not():
-    random = np.random.default_rng(0)
-    scores = random.random((200_000, 1))
-    targets, ignore = random.random(scores.shape) < scores, np.zeros(scores.shape)
-    assert calibration_error(scores, targets, ignore) < 0.005
-    assert calibration_error(np.sqrt(scores), targets, ignore) == pytest.approx(1 / 6, abs=0.01)
-
-
 def test_ignored_and_empty():
     scores, targets = np.array([[0.9, 0.5], [0.2, 0.5]]), np.array([[0, 1], [0, 1]])
     bins = bin_scores(scores, targets, np.array([[1, 1], [0, 1]]), bins=5)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from lib.common.errors import UserError
 from lib.scoring.thresholds import Criterion, best_thresholds, tune_thresholds
+from tests.helpers.refusals import refused
 from tests.helpers.twins import literal_threshold
 
 CRITERIA = ["f1", "precision@0.6", "precision@1", "recall@0.5", "recall@1"]
@@ -52,11 +52,9 @@ def test_few_examples_take_the_threshold_of_all():
     )
     pooled = literal_threshold(scores.ravel(), targets.ravel(), ignore.ravel(), "f1", None)
     assert overall == pooled
-    assert fallbacks == {
-        0: "0 positive, fewer than 5",
-        1: "4 positive, fewer than 5",
-        2: "3 negative, fewer than 5",
-    }
+    expected = {0: ("0 positive", "5"), 1: ("4 positive", "5"), 2: ("3 negative", "5")}
+    assert list(fallbacks) == list(expected)
+    assert all(part in fallbacks[c] for c, parts in expected.items() for part in parts)
     assert (values[:3] == pooled).all()
     own = best_thresholds(scores, targets, ignore, Criterion("f1"))
     np.testing.assert_array_equal(values[3:], own[3:])
@@ -69,7 +67,7 @@ def test_a_precision_out_of_reach_takes_the_default_in_the_end():
     values, overall, fallbacks = tune_thresholds(
         scores, targets, np.zeros((20, 2), bool), Criterion("precision", 0.9), default=0.25
     )
-    assert fallbacks == dict.fromkeys((0, 1), "never reaches precision@0.9")
+    assert list(fallbacks) == [0, 1] and "precision@0.9" in fallbacks[0]
     assert overall == 0.25 and values.tolist() == [0.25, 0.25]
 
 
@@ -77,9 +75,8 @@ def test_a_precision_out_of_reach_takes_the_default_in_the_end():
     "text", ["", "f2", "f1@0.5", "precision", "recall@", "recall@0", "precision@90", "recall@nan"]
 )
 def test_other_criteria_are_refused(text):
-    with pytest.raises(UserError) as raised:
+    with refused(f"--tune-thresholds {text}"):
         Criterion.parse(text)
-    assert raised.value.where == f"--tune-thresholds {text}"
 
 
 def test_criteria_are_printed_as_they_are_read():

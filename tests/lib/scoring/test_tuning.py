@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 
-from lib.common.errors import UserError
 from lib.data.folder import DataFolder, Split
 from lib.inference.evaluate import compute_results
 from lib.predictor import Predictor
@@ -14,6 +13,7 @@ from lib.scoring.metrics import average_precision, f1_scores
 from lib.scoring.thresholds import Criterion, best_thresholds
 from lib.scoring.tuning import Tuning, learn, load_tuning, validation_split
 from tests.helpers.commands import error_line, error_where, run_here
+from tests.helpers.refusals import refused
 
 LABELS = ["red", "green", "blue"]
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -103,9 +103,8 @@ def write_tuning(colors, thresholds, **change):
 def test_what_was_learned_for_something_else_is_refused(colors, here, thresholds, change):
     file = colors / "thresholds.json"
     write_tuning(colors, thresholds, **change)
-    with pytest.raises(UserError) as raised:
+    with refused(file, "--tune-thresholds"):
         load_tuning(colors, LABELS, colors / "checkpoints" / "best_ema_model.pth")
-    assert raised.value.where == str(file) and "--tune-thresholds" in str(raised.value)
     if change.get("ece"):
         assert error_where(here(*INFER)) == f"{EXPERIMENT}/thresholds.json"
         file.write_text("{")
@@ -119,7 +118,7 @@ def test_images_to_tune_on_are_held_out(colors, here):
     for name in ("train", "test"):
         text = (data / f"{name}.txt").read_text()
         (data / f"{name}.txt").write_text(text + own[0])
-        with pytest.raises(UserError, match=f"--tune-thresholds: 1 of .*val.txt .*{name}.txt"):
+        with refused("--tune-thresholds", "1 of", "val.txt", f"{name}.txt"):
             validation_split(DataFolder.open("colors"))
         (data / f"{name}.txt").write_text(text)
     (data / "val.txt").unlink()
@@ -127,11 +126,12 @@ def test_images_to_tune_on_are_held_out(colors, here):
     for kind, labels in (("positives", "?red,?green,?blue"), ("negatives", "red,green,blue")):
         lines = (f"{line.split(chr(9))[0]}\t{labels}\n" for line in own)
         (data / "val.txt").write_text("".join(lines))
-        assert f"--tune-thresholds: 0 {kind} in val.txt" in error_line(here(*command, "f1"))
+        line = error_line(here(*command, "f1"))
+        assert "--tune-thresholds: " in line and f"0 {kind}" in line
     assert not (colors / "thresholds.json").exists() and not (colors / "results.json").exists()
     (data / "val.txt").write_text("".join(own[:4]))
     said = here(*command, "f1")
-    assert said.code == 0 and "note: 3 of 3 labels take the threshold of all, 0." in said.err
+    assert said.code == 0 and "note: 3 of 3 labels" in said.err
     content = stored(colors)
     assert set(content["thresholds"].values()) == {content["global"]}
     assert sorted(content["fallbacks"]) == ["blue", "green", "red"]

@@ -1,12 +1,9 @@
 """Learning rate schedules."""
 
-import dataclasses
-
 import numpy as np
 import pytest
 import torch
 
-from lib.config import Config
 from lib.training.optim import make_optimizer
 from lib.training.schedules import SCHEDULES, make_schedule
 from tests.helpers import goldens
@@ -68,7 +65,7 @@ def test_plateau_waits_one_epoch_for_a_better_score():
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1])
 
 
-@pytest.mark.parametrize("name", ["OneCycleLR", "StepLR", "ReduceLROnPlateau"])
+@pytest.mark.parametrize("name", SCHEDULES)
 def test_schedules_resume_from_their_state(name, tmp_path):
     def make():
         optimizer = make_optimizer(model(), "SGD", lr=1.0, weight_decay=0)
@@ -90,7 +87,7 @@ def test_schedules_resume_from_their_state(name, tmp_path):
     assert second.lr == first.lr
 
 
-@pytest.mark.parametrize("name", ["OneCycleLR", "StepLR", "ReduceLROnPlateau"])
+@pytest.mark.parametrize("name", SCHEDULES)
 @pytest.mark.parametrize("true_weight_decay", [False, True])
 def test_the_backbones_rate_keeps_its_ratio(name, true_weight_decay):
     one = with_backbone()
@@ -115,14 +112,3 @@ def test_the_backbones_rate_keeps_its_ratio(name, true_weight_decay):
             plan.after_step()
         plan.after_epoch(0.5 - epoch)
     assert max(rates) == pytest.approx(1e-3) and min(rates) < 2e-4
-
-
-def test_the_table_is_the_choices_of_the_flag():
-    (field,) = [item for item in dataclasses.fields(Config) if item.name == "lr_scheduler"]
-    assert tuple(SCHEDULES) == field.metadata["choices"]
-
-
-def test_an_unknown_name_raises():
-    optimizer = make_optimizer(model(), "SGD", lr=1, weight_decay=0)
-    with pytest.raises(KeyError, match="Cosine"):
-        schedule("Cosine", optimizer)

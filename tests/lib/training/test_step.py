@@ -6,7 +6,6 @@ import pytest
 import timm
 import torch
 
-from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.loader import Shard
@@ -21,6 +20,7 @@ from lib.training.prepare import build_run
 from lib.training.run import Run, RunState
 from lib.training.schedules import make_schedule
 from lib.training.step import train_step, training_steps
+from tests.helpers.refusals import refused
 from tests.helpers.small_model import SmallModel
 
 CPU = torch.device("cpu")
@@ -107,12 +107,6 @@ def test_loss_scaling_lives_as_long_as_the_run():
     assert scaler.get_scale() == 8.0
 
 
-def test_a_batch_of_unknown_labels_gives_no_loss():
-    one = Learner()
-    data = batch()._replace(ignore=torch.ones(4, 2, dtype=torch.bool))
-    assert step(one, data, epoch=0) == (0.0, 0)
-
-
 @pytest.mark.parametrize("accum_steps", [1, 3])
 def test_what_is_unknown_moves_nothing(accum_steps):
     """Unknown entries, unevenly spread over the parts of a batch: their targets do not matter, and
@@ -132,6 +126,7 @@ def test_what_is_unknown_moves_nothing(accum_steps):
     whole, data = Learner(), batch(7)._replace(ignore=ignore)
     step(whole, data, epoch=0)
     torch.testing.assert_close(whole.model.main.weight, moved[0][1]["main.weight"])
+    assert step(whole, data._replace(ignore=torch.ones(7, 2).bool()), epoch=0) == (0.0, 0)
 
 
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole():
@@ -240,5 +235,5 @@ def test_gradient_checkpointing_keeps_the_statistics_of_sync_batch_norm(monkeypa
 
 def test_gradient_checkpointing_is_refused_where_it_is_not_supported(monkeypatch):
     monkeypatch.delattr("timm.models.resnet.ResNet.set_grad_checkpointing")
-    with pytest.raises(UserError, match="--grad-checkpointing: test_resnet does not support"):
+    with refused("--grad-checkpointing", "test_resnet"):
         trained(grad_checkpointing=True)

@@ -5,11 +5,11 @@ import math
 import pytest
 import torch
 
-from lib.common.errors import UserError
 from lib.runtime.world import World
 from lib.training.run import RunState
 from lib.training.step import Step
 from lib.training.step_log import MAX_SKIPPED_IN_A_ROW, READ_EVERY, StepLog
+from tests.helpers.refusals import refused
 
 WORLD = World(torch.device("cpu"))
 PATHS = [f"{row}.jpg" for row in range(9)]
@@ -52,27 +52,17 @@ def test_steps_are_read_together_and_in_order():
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_not_finite_names_the_first_step_and_its_images(value):
+def test_a_loss_or_gradient_that_is_not_finite_names_the_first_step_and_its_images(value):
     log = make_log()
     log.add(step(6))
     log.add(step(7, loss_sum=value))
     log.add(step(8, loss_sum=value, rows=(0,)))
-    place = rf"the loss is {value} in epoch 2, step 7 \(lr 1.00e-03\).*: 3.jpg, 5.jpg$"
-    with pytest.raises(UserError, match=place):
+    with refused(None, f"loss is {value} in epoch 2, step 7 (lr 1.00e-03)", ": 3.jpg, 5.jpg"):
         log.read()
-
-
-def test_many_images_are_not_all_named():
     log = make_log()
-    log.add(step(7, loss_sum=math.nan, rows=range(9)))
-    with pytest.raises(UserError, match="0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 4 more$"):
-        log.read()
-
-
-def test_a_gradient_that_is_not_finite_stops_too():
-    log = make_log()
-    log.add(step(2, norm=math.inf))
-    with pytest.raises(UserError, match="the gradient's norm is inf in epoch 2, step 2"):
+    log.add(step(2, norm=value, rows=range(9)))
+    images = "0.jpg, 1.jpg, 2.jpg, 3.jpg, 4.jpg and 4 more"
+    with refused(None, f"norm is {value} in epoch 2, step 2 ", images):
         log.read()
 
 
@@ -88,8 +78,6 @@ def test_what_loss_scaling_skips_is_counted():
 
 def test_steps_that_are_all_skipped_end_the_run():
     log = make_log(scaled=True)
-    with pytest.raises(
-        UserError, match=f"norm is nan in epoch 2, step {MAX_SKIPPED_IN_A_ROW + 1} "
-    ):
+    with refused(None, f"norm is nan in epoch 2, step {MAX_SKIPPED_IN_A_ROW + 1} "):
         for number in range(MAX_SKIPPED_IN_A_ROW + READ_EVERY):
             log.add(step(number, norm=1.0 if number == 1 else math.nan))

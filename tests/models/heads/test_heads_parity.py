@@ -91,6 +91,8 @@ def test_logits_and_gradients_of_the_golden_values(tag):
     np.testing.assert_allclose(output.logits.detach(), values[f"{tag}.logits"], atol=1e-5)
     np.testing.assert_allclose(x.grad, values[f"{tag}.grad_x"], atol=1e-5)
     assert output.object_logits is None
+    for name, parameter in head.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
     for name in (EVIDENCE, ATTENTION):
         assert (getattr(output, name) is not None) is (name in SPECS[tag.split(".")[0]].maps)
     for name in SPECS[tag.split(".")[0]].maps:
@@ -139,13 +141,6 @@ def test_maps_of_csra_written_out():
     output = head(x)
     torch.testing.assert_close(output.attention[0], expected)
     torch.testing.assert_close(output.evidence[0], evidence)
-
-
-def test_heatmap_of_a_group_is_that_of_its_labels():
-    head, seed = golden_head("ml_decoder.4")
-    attention = head(normal(seed, (1, 9, 24))).attention[0]
-    assert torch.equal(attention[0], attention[1]) and torch.equal(attention[4], attention[5])
-    assert not torch.equal(attention[1], attention[2])
 
 
 def literal_attention(layer, queries, keys):
@@ -199,13 +194,3 @@ def test_dropout_of_ml_decoders_queries_is_that_of_each_image():
     head.decoder.register_forward_pre_hook(lambda decoder, given: seen.append(given[0]))
     head(torch.randn(2, 9, 24))
     assert seen[0].shape == (2, 6, 32) and not torch.allclose(*seen[0])
-
-
-@pytest.mark.parametrize("tag", HEADS)
-def test_heads_train(tag):
-    """Every parameter gets a gradient."""
-    head = HEADS[tag]().train()
-    output = head(torch.randn(2, 9, 24))
-    output.logits.square().sum().backward()
-    for name, parameter in head.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
