@@ -10,7 +10,7 @@ import torch
 
 from lib.common.errors import UserError
 from lib.experiment.loading import REQUIRED_KEYS
-from tests.helpers.commands import RUN, TRAIN
+from tests.helpers.commands import ROOT, RUN, TRAIN, error_line, run
 from tests.helpers.damage import cut, gone, put, refused, saved, swap, text
 
 SHORT = f"{TRAIN} --batch-size 4 --max-epochs 1"
@@ -114,6 +114,7 @@ COUNT, FOURTH = torch.tensor([1]), torch.zeros(4)
 OTHER_KINDS = (torch.int64, torch.complex64)
 NOT_PLAIN = [torch.zeros(3).to_sparse(), torch.zeros(3, device="meta"), FLOAT8]
 BOX = json.dumps({"other.png": [{"label": "red", "box": [0, 0, 1, 1], "difficult": False}]})
+WEIGHTS = ({}, {"conv1.weight": torch.tensor([torch.nan])})
 UNKNOWN = f"{DATA}/images/%s0.png\t?red,?green,?blue\n"
 
 # file, damage, command, and what the line begins with, where that is not the file
@@ -149,6 +150,10 @@ FILES = [
     (BEST, put([*"abcd"], "labels"), INFER, ""),
     (BEST, put(["a\nb", "c", "d"], "labels"), INFER, f"{BEST}: labels[0]"),
     (BEST, put(["a"] * 3, "labels"), INFER, f"{BEST}: labels[1]"),
+    # weight files
+    *(("a.pth", saved(one), f"{SHORT} --weights a.pth", "--weights a.pth") for one in WEIGHTS),
+    ("a.npz", lambda file: np.savez(file, x=np.zeros(2)), f"{SHORT} --weights a.npz")
+    + ("--weights a.npz",),
     # states of runs
     (LAST, cut(0.5), RESUME, ""),
     (LAST, gone, RESUME, ""),
@@ -232,3 +237,43 @@ def test_failures_of_the_machine_are_named(home, monkeypatch, function, error, c
 
     monkeypatch.setattr(function, fail)
     refused(home.run, where, command, begun=True)
+
+
+DYING = """
+import os, runpy, sys
+from pathlib import Path
+import lib.data.dataset as dataset
+read_image = dataset.read_image
+
+def killed_once_saved(path, exif):
+    if "train" in path and Path("experiments/mlic_colors/exp2/checkpoints/last.pth").exists():
+        os.kill(os.getpid(), 9)
+    return read_image(path, exif)
+
+dataset.read_image = killed_once_saved
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
+
+def test_a_worker_that_dies_ends_the_run(home):
+    """Killed in the second epoch: the first one is saved, and train.log ends with the reason."""
+    script, *flags = f"{SHORT} --max-epochs 2 --workers 1".split()
+    line = error_line(run("-c", DYING, ROOT / script, *flags, cwd=Path.cwd()))
+    experiment = Path("experiments/mlic_colors/exp2")
+    assert line.partition("error: ")[2] in (experiment / "train.log").read_text().splitlines()[-1]
+    assert torch.load(experiment / "checkpoints" / "last.pth")["epoch"] == 1
+
+
+def test_what_ends_a_run_is_noted(home):
+    line = home.refused(
+        "the loss is inf in epoch 1, step 1", f"{SHORT} --gamma-neg 0 --lamda 1e300"
+    )
+    log = Path("experiments/mlic_colors/exp2/train.log").read_text()
+    assert f"error: {line}" in log
+
+
+def test_a_bug_keeps_its_traceback(home, monkeypatch):
+    monkeypatch.setattr("lib.config.Config.flags", lambda: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        home.run("train.py")

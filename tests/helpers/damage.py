@@ -16,7 +16,7 @@ from lib.common.errors import UserError
 from tests.helpers.commands import Result, refusal
 
 Damage = Callable[[Path], object]
-LOGS = ("config.yaml", "train.log", "checkpoint.txt", "history.jsonl", "events")
+LOGS = ("config.yaml", "train.log", "checkpoint.txt", "history.jsonl", "events", "curves.png")
 SECONDS = 20  # that one case may take
 TOKENS = [
     *(b"\0", b"\xff", b"\xef\xbb\xbf", b"\n", b"\r", b"\r\n", b"\t", b",", b";", b"|", b'"', b"'"),
