@@ -2,6 +2,7 @@
 and nothing half-written. `test_messages.py` has the whole lines that users meet most."""
 
 import json
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,7 @@ FLAGS = [
     (RESUME, "--accum-steps 3", "--accum-steps 3"),
     *(("train.py", f"--resume {name}", f"--resume {name}") for name in ("gone", "data")),
     ("train.py", f"--resume {DATA}/label.txt", f"--resume {DATA}/label.txt"),
+    ("train.py", f"--resume {RUN}/published", f"{RUN}/published/config.yaml"),
     (f"evaluate.py --exp-dir {RUN}/published/checkpoints/best_ema_model.pth",)
     + ("", f"{RUN}/published/checkpoints/best_ema_model.pth"),
     ("infer.py", "--exp-dir gone", "--exp-dir gone"),
@@ -173,6 +175,8 @@ EXPORT = f"scripts/export.py --format published --save-dir new --exp-dir {PUBLIS
 FILES += [
     *((FLAT, damage, SCORE, "") for damage in (text(""), cut(0.5), cut(0.99), saved({}))),
     *((FLAT, saved(one), SCORE, "") for one in ({3: FOURTH}, {"module.a": Harm()}, b"text")),
+    (FLAT, text(pickle.dumps({"module.x": Harm()})), SCORE, ""),
+    (FLAT, torch.jit.script(torch.nn.Linear(2, 2)).save, SCORE, ""),
     (FLAT, put("text", "module.fc.bias"), SCORE, ""),
     (FLAT, put(..., "module.fc.bias"), EXPORT, ""),
     (FLAT, put(..., "module.fc.bias"), f"infer.py --exp-dir {PUBLISHED}", ""),
