@@ -12,7 +12,7 @@ import torch
 from lib.common.errors import UserError
 from lib.experiment.loading import REQUIRED_KEYS
 from tests.helpers.commands import ROOT, RUN, TRAIN, error_line, run
-from tests.helpers.damage import cut, gone, put, refused, saved, swap, text
+from tests.helpers.damage import Harm, cut, gone, put, refused, saved, swap, text
 
 SHORT = f"{TRAIN} --batch-size 4 --max-epochs 1"
 HEAD = SHORT.replace("--embed-type random", "")  # for any --model
@@ -100,13 +100,6 @@ def test_wrong_flags_are_named(home, command, flags, where):
 @pytest.mark.parametrize("folder", ["", "a\tb"])
 def test_folders_that_no_list_can_name(home, script, folder):
     home.refused("--save-dir", f"scripts/{script} --save-dir", folder)
-
-
-class Harm:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self):
-        return open, ("harm", "w")
 
 
 HARM = {"model": {"a": Harm()}, "labels": [], "config": {}}

@@ -15,6 +15,7 @@ from lib.common.errors import UserError
 from lib.experiment.tensorboard import TensorBoard
 from tests.helpers.commands import ROOT, RUN, TRAIN, error_line, refusal, run, start
 from tests.helpers.damage import files, refused
+from tests.helpers.refusals import refused as refuses
 
 SHORT = f"{TRAIN} --batch-size 4 --max-epochs 2"
 EVALUATE = f"evaluate.py --workers 0 --exp-dir {RUN}"
@@ -114,7 +115,7 @@ def test_the_last_good_checkpoint_outlives_a_full_disk(place):
     fill("experiments", 70_000)
     second = "experiments/mlic_colors/exp2"
     line = error_line(run(f"{SHORT} --max-epochs 9 --lr 1e-3", cwd=Path.cwd()))
-    assert ".pth: cannot be written: No space left on device" in line
+    assert ".pth: " in line and "No space left on device" in line
     assert "No space left" in Path(second, "train.log").read_text()
     place(f"evaluate.py --exp-dir {second} --workers 0")
     subprocess.run(["mount", "-o", "remount,size=300m", "experiments"], check=True)
@@ -194,7 +195,7 @@ def test_the_thread_of_tensorboard_reports_a_full_disk(tmp_path, monkeypatch, ca
         raise OSError(28, "No space left on device")
 
     system = "tensorboard.compat.tensorflow_stub.io.gfile.LocalFileSystem"
-    with pytest.raises(UserError, match="events.out.tfevents: cannot be written: No space"):
+    with refuses(tmp_path / "events.out.tfevents", "No space left on device"):
         with TensorBoard(tmp_path, 1) as board:
             board.add_scalar("x", 1.0, 1)
             board.flush()
@@ -207,7 +208,7 @@ def test_the_thread_of_tensorboard_reports_a_full_disk(tmp_path, monkeypatch, ca
 
 def test_of_several_files_the_first_that_failed_is_named(tmp_path):
     """Leaving the block closes the board, which fails too."""
-    with pytest.raises(UserError, match="last.pth"), TensorBoard(tmp_path, 1) as board:
+    with refuses("last.pth"), TensorBoard(tmp_path, 1) as board:
         board.folder = tmp_path / "gone"
         board.writer.close = lambda: open(tmp_path / "gone" / "events")
         raise UserError("last.pth: cannot be written")

@@ -22,7 +22,7 @@ from lib.experiment.checkpoint import read_tensors
 from models import ModelError
 from models.weights import pretrained_weights, read_weights
 from tests.helpers.commands import RUN, TINY, TRAIN, inside
-from tests.helpers.damage import put, time_limit
+from tests.helpers.damage import Harm, put, time_limit
 from tests.helpers.fork_server import ROOT
 
 CODE = sorted(ROOT.glob("*.py")) + [
@@ -67,13 +67,6 @@ def test_pages_escape_everything():
             unsafe = r"\|\s*safe\b|autoescape\s+false|Markup|innerHTML|document\.write"
             assert not re.search(unsafe, text), page
             assert not re.search(r"""(src|href)\s*=\s*["']https?:""", text), page
-
-
-class Harm:
-    """Makes a file when it is unpickled."""
-
-    def __reduce__(self):
-        return open, ("harm", "w")
 
 
 def pickled(content, **options):

@@ -48,6 +48,13 @@ TENSORS = [
 ]
 
 
+class Harm:
+    """Makes a file when it is unpickled."""
+
+    def __reduce__(self):
+        return open, ("harm", "w")
+
+
 def gone(file: Path) -> None:
     file.unlink()
 
