@@ -5,19 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.runtime.device import amp_dtype, memory_guard, select_device
 from models.classifier import Classifier
-from tests.helpers.commands import TINY, error_line, error_where, make_data, run_here
+from tests.helpers.commands import RUN
+from tests.helpers.commands import TRAIN as COLORS
+from tests.helpers.refusals import refused
 
-TRAIN = ("train.py", *TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "1")
-EVALUATE = ("evaluate.py", "--exp-dir", "experiments/mlic_colors/exp1", "--workers", "0")
+TRAIN = f"{COLORS} --batch-size 4 --max-epochs 1"
+EVALUATE = f"evaluate.py --workers 0 --exp-dir {RUN}"
 OOM = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB")
-
-
-@pytest.fixture
-def here(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    make_data(tmp_path)
-    return lambda *command: run_here(monkeypatch, capsys, *command)
 
 
 def test_validation_computes_as_training_does_and_evaluation_exactly(here, monkeypatch):
@@ -31,34 +27,31 @@ def test_validation_computes_as_training_does_and_evaluation_exactly(here, monke
 
     before = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", forward)
-    assert here(*TRAIN).code == 0
+    here(TRAIN)
     assert set(seen) == {(True, "tf32"), (False, "tf32")}
     seen.clear()
-    assert here(*EVALUATE).code == 0
+    here(EVALUATE)
     assert set(seen) == {(False, "ieee")}
 
 
 @pytest.mark.parametrize(
-    "command, when, says",
+    "command, when, images, remedies",
     [
-        (TRAIN, "training", "at --batch-size 4, with 4 images at once on this device: lower --bat"),
+        (TRAIN, "training", 4, ["--batch-size", "--accum-steps"]),
         (
-            (*TRAIN, "--accum-steps", "2", "--batch-size", "6"),
+            f"{TRAIN} --accum-steps 2 --batch-size 6",
             "training",
-            "6, with 3 images at once",
+            3,
+            ["--batch-size", "--accum-steps"],
         ),
-        (TRAIN, "validation", "with 4 images at once: pass --validate ema, or lower --batch-size"),
-        (
-            (*TRAIN, "--validate", "ema"),
-            "validation",
-            "out of memory with 4 images at once: lower --batch-size",
-        ),
-        (EVALUATE, "evaluation", "out of memory with 4 images at once: lower --batch-size"),
+        (TRAIN, "validation", 4, ["--validate ema", "--batch-size"]),
+        (f"{TRAIN} --validate ema", "validation", 4, ["--batch-size"]),
+        (EVALUATE, "evaluation", 4, ["--batch-size"]),
     ],
 )
-def test_out_of_memory_says_what_helps_there(here, monkeypatch, command, when, says):
+def test_out_of_memory_says_what_helps_there(here, monkeypatch, command, when, images, remedies):
     if when == "evaluation":
-        assert here(*TRAIN).code == 0
+        here(TRAIN)
 
     def forward(model, images):
         if len(images) > 1 and model.training == (when == "training"):
@@ -67,9 +60,12 @@ def test_out_of_memory_says_what_helps_there(here, monkeypatch, command, when, s
 
     before = Classifier.forward
     monkeypatch.setattr(Classifier, "forward", forward)
-    line = error_line(here(*command))
-    assert says in line
-    assert ("--accum-steps" in line) == (when == "training")
+    line = here.refused("out of memory", command)
+    assert f"with {images} images at once" in line
+    every = ("--batch-size", "--accum-steps", "--validate ema")
+    assert [flag for flag in every if flag in line.split("at once")[1]] == sorted(
+        remedies, key=every.index
+    )
 
 
 def test_out_of_memory_for_the_copies_of_a_validation(here, monkeypatch):
@@ -77,8 +73,8 @@ def test_out_of_memory_for_the_copies_of_a_validation(here, monkeypatch):
         raise OOM
 
     monkeypatch.setattr("lib.training.validate.prepare_for_inference", no_room)
-    assert "the copies that are validated: pass --validate ema" in error_line(here(*TRAIN))
-    assert "validated: choose a smaller" in error_line(here(*TRAIN, "--validate", "ema"))
+    assert "--validate ema" in here.refused("out of memory", TRAIN)
+    assert "--validate" not in here.refused("out of memory", f"{TRAIN} --validate ema")
 
 
 def index_of(device) -> int:
@@ -105,14 +101,11 @@ class Gpus:
 @pytest.mark.parametrize("name", ["cuda:9", "cuda:x", "cuda:-1", "gpu", "cuda:1:1"])
 def test_a_device_that_is_not_there(here, monkeypatch, name):
     Gpus(monkeypatch, 2)
-    result = here(*TRAIN, "--device", name)
-    assert result.code == 2 and error_where(result) == f"--device {name}"
-    assert here(*EVALUATE, "--device", name).code == 2
+    here.refused(f"--device {name}", f"{TRAIN} --device {name}")
+    assert here.run(f"{EVALUATE} --device {name}").code == 2
 
 
 def test_a_program_keeps_its_present_gpu(monkeypatch):
-    from lib.runtime.device import amp_dtype, select_device
-
     gpus = Gpus(monkeypatch, 3, current=2)
     assert select_device("cuda:1") == torch.device("cuda:1")
     assert select_device("cuda") == select_device("auto") == torch.device("cuda:2")
@@ -129,17 +122,51 @@ def test_one_gpu_of_a_run_of_several_processes_is_refused(here, monkeypatch):
         monkeypatch.setenv(name, value)
     for name, value in (("MASTER_ADDR", "127.0.0.1"), ("MASTER_PORT", "9")):
         monkeypatch.setenv(name, value)
-    assert error_where(here(*TRAIN, "--device", "cuda:1")) == "--device cuda:1"
+    here.refused("--device cuda:1", f"{TRAIN} --device cuda:1")
 
 
 def test_features_of_another_number_type_are_computed_anew(here, monkeypatch):
     """float16 of one GPU are not the bfloat16 of another."""
-    flags = ("--freeze-backbone", "--cache-features", "features", "--amp")
-    assert here(*TRAIN, *flags).code == 0
+    command = f"{TRAIN} --freeze-backbone --cache-features features --amp"
+    here(command)
     first = {file.name for file in Path("features").iterdir()}
-    assert here(*TRAIN, *flags).code == 0
+    here(command)
     assert {file.name for file in Path("features").iterdir()} == first
     for place in ("lib.experiment.features", "lib.runtime.device"):
         monkeypatch.setattr(f"{place}.amp_dtype", lambda device: torch.float16)
-    assert here(*TRAIN, *flags).code == 0
+    here(command)
     assert len(list(Path("features").iterdir())) == 2 * len(first)
+
+
+@pytest.fixture
+def free():
+    """Lets PyTorch choose its operations again."""
+    yield
+    torch.use_deterministic_algorithms(False)
+    torch.backends.cudnn.deterministic = False
+
+
+def weights(number):
+    file = f"experiments/mlic_colors/exp{number}/checkpoints/last.pth"
+    state = torch.load(file, weights_only=True)
+    return state["model"] | {f"ema {name}": tensor for name, tensor in state["ema"].items()}
+
+
+def test_deterministic_gives_the_same_bits_and_a_seed_the_same_numbers(here, free):
+    for extra in ("", "--seed 3", "--seed 3", *["--seed 3 --deterministic"] * 2):
+        here(f"{TRAIN} --pos {extra}")
+        assert torch.are_deterministic_algorithms_enabled() == ("--deterministic" in extra)
+        torch.use_deterministic_algorithms(False)
+    other, seed, again, bits, bits_again = (weights(number) for number in range(1, 6))
+    for name in seed:
+        torch.testing.assert_close(seed[name], again[name], rtol=1e-4, atol=1e-5)
+        assert torch.equal(bits[name], bits_again[name]), name
+    assert not all(torch.equal(seed[name], other[name]) for name in seed)
+
+
+def test_an_operation_of_no_fixed_order_is_named(free):
+    torch.use_deterministic_algorithms(True)
+    with refused("--deterministic", "put_", "--arch"), memory_guard(1):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2))
+    with pytest.raises(RuntimeError, match="inconsistent"), memory_guard(1):
+        torch.zeros(2) @ torch.zeros(3)

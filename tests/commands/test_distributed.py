@@ -14,11 +14,12 @@ import numpy as np
 import pytest
 import torch
 
-from tests.helpers.commands import ROOT, TINY, make_data, run, run_together
+from tests.helpers.commands import ROOT, RUN, TRAIN, make_data, refusal, run, run_together
 
-FLAGS = (*TINY, *"--data colors --device cpu --img-size 64 --augment none --pos --lr 1e-3".split())
-COMPARABLE = ROOT / "benchmarks" / "comparable_training.py"
-EXPERIMENT = "experiments/mlic_colors/exp1"
+FLAGS = f"{TRAIN} --device cpu --img-size 64 --augment none --pos --lr 1e-3"
+COMPARABLE = FLAGS.replace("train.py", "benchmarks/comparable_training.py")
+SLOW = pytest.mark.slow
+EVALUATE = f"evaluate.py --exp-dir {RUN} --workers 0"
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,7 @@ def work(tmp_path_factory):
     ignore = np.zeros((14, 3), np.uint8)
     ignore[3, 1] = ignore[9, 0] = 1
     np.save(data / "ignore.npy", ignore)
-    command = ("train.py", *FLAGS, "--batch-size", "4", "--max-epochs", "1")
-    result = run(*command, cwd=folder)
+    result = run(f"{FLAGS} --batch-size 4 --max-epochs 1", cwd=folder)
     assert result.code == 0, result.err
     return folder
 
@@ -41,8 +41,29 @@ def copy(work, tmp_path):
     return tmp_path
 
 
+def together(processes, command, cwd):
+    """Run a line in processes that meet and must all succeed; gives what the first one printed, the
+    only one to print."""
+    file, *flags = command.split()
+    results = run_together(processes, file, *flags, cwd=cwd)
+    assert [result.code for result in results] == [0] * processes, results[0].err
+    assert not any(result.out for result in results[1:])
+    return results[0].out
+
+
 def losses(out: str) -> list[float]:
     return [float(loss) for loss in re.findall(r"step \d+: ([\d.e+-]+)", out)]
+
+
+def same_losses(copy, processes, flags, more=""):
+    """Train alone and in processes, with `more` flags; gives the outputs."""
+    alone = run(f"{COMPARABLE} {flags}", cwd=copy)
+    assert alone.code == 0, alone.err
+    many = together(processes, f"{COMPARABLE} {flags} {more}", copy)
+    expected = losses(alone.out)
+    assert len(expected) > 1 and expected[0] != expected[-1]
+    np.testing.assert_allclose(losses(many), expected, rtol=1e-4)
+    return alone.out, many
 
 
 @pytest.mark.parametrize(
@@ -61,15 +82,9 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, batch
     """Also where they do not divide the batch; the labels that are not known spread unevenly."""
     lines = (copy / "data" / "colors" / "train.txt").read_text()
     (copy / "data" / "colors" / "train.txt").write_text(lines.replace("\tred,", "\t?red,"))
-    flags = (*FLAGS, *f"--batch-size {batch_size} --max-epochs 3".split())
-    alone = run(COMPARABLE, *flags, cwd=copy)
-    assert alone.code == 0, alone.err
-    many = run_together(processes, COMPARABLE, *flags, "--accum-steps", accum_steps, cwd=copy)
-    assert [result.code for result in many] == [0] * processes, many[0].err
-    expected, found = losses(alone.out), losses(many[0].out)
-    assert len(expected) == 6 and expected[0] != expected[-1]
-    np.testing.assert_allclose(found, expected, rtol=1e-4)
-    assert not any(result.out for result in many[1:])
+    flags = f"--batch-size {batch_size} --max-epochs 3"
+    out, _ = same_losses(copy, processes, flags, f"--accum-steps {accum_steps}")
+    assert len(losses(out)) == 6
     folders = [copy / "experiments" / "mlic_colors" / f"exp{number}" for number in (2, 3)]
     rows = [json.loads((one / "history.jsonl").read_text().splitlines()[-1]) for one in folders]
     for name in ("train_loss", "mAP", "mAP_ema"):
@@ -82,12 +97,8 @@ def test_the_loss_is_the_same_for_any_number_of_processes(copy, processes, batch
 @pytest.mark.parametrize("processes", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_a_compiled_network_has_the_same_loss(copy, processes):
     """With two processes also in a shorter batch at the end of an epoch."""
-    flags = (*FLAGS, *f"--batch-size {6 + processes} --max-epochs 2".split())
-    alone = run(COMPARABLE, *flags, cwd=copy)
-    many = run_together(processes, COMPARABLE, *flags, "--compile", cwd=copy)
-    assert [result.code for result in (alone, *many)] == [0] * (1 + processes), many[0].err
-    assert len(losses(alone.out)) == 4
-    np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
+    flags = f"--batch-size {6 + processes} --max-epochs 2"
+    assert len(losses(same_losses(copy, processes, flags, "--compile")[0])) == 4
 
 
 @pytest.mark.slow
@@ -97,41 +108,31 @@ def test_unreadable_images_change_nothing_else(copy, accum_steps):
     for number in (0, 1, 2, 3, 5, 7, 9, 11, 13):
         (copy / "data" / "colors" / "images" / f"train{number}.png").write_text("no picture")
     (copy / "data" / "colors" / "images" / "test3.png").write_bytes(b"")
-    flags = (*FLAGS, *"--batch-size 4 --max-epochs 3 --max-bad-images 10".split())
-    alone = run(COMPARABLE, *flags, cwd=copy)
-    assert alone.code == 0 and "skipped 10 images" in alone.out, alone.err
-    many = run_together(2, COMPARABLE, *flags, "--accum-steps", accum_steps, cwd=copy)
-    assert [result.code for result in many] == [0] * 2, many[0].err
-    np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
-    assert many[0].out.count("skipped: ") == 10 and "skipped 10 images" in many[0].out
-    strict = (*flags[:-1], "3")
-    many = run_together(2, COMPARABLE, *strict, cwd=copy)
-    assert [result.code for result in many] == [2] * 2
-    said = [line for result in many for line in result.err.splitlines() if "error:" in line]
-    assert len(said) == 1 and "one more than --max-bad-images 3" in said[0]
+    flags = "--batch-size 4 --max-epochs 3 --max-bad-images"
+    alone, many = same_losses(copy, 2, f"{flags} 10", f"--accum-steps {accum_steps}")
+    assert "skipped 10 images" in alone and "skipped 10 images" in many
+    assert many.count("skipped: ") == 10
+    results = run_together(2, *f"{COMPARABLE} {flags} 3".split(), cwd=copy)
+    assert [result.code for result in results] == [2] * 2
+    said = [line for result in results for line in result.err.splitlines() if "error:" in line]
+    assert len(said) == 1 and "--max-bad-images 3" in said[0]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("images, batch_size", [(14, 4), (5, 4), (3, 4)])
 def test_the_loss_is_the_same_with_fewer_images_than_processes(copy, images, batch_size):
     """The last batch, of one or two images, leaves some of the processes with none."""
-    flags = (*FLAGS, "--batch-size", batch_size, "--max-epochs", "2", "--limit", images)
-    alone = run(COMPARABLE, *flags, cwd=copy)
-    many = run_together(4, COMPARABLE, *flags, cwd=copy)
-    assert [result.code for result in many] == [0] * 4, many[0].err
-    np.testing.assert_allclose(losses(many[0].out), losses(alone.out), rtol=1e-4)
+    same_losses(copy, 4, f"--batch-size {batch_size} --max-epochs 2 --limit {images}")
 
 
 @pytest.mark.parametrize("processes", [3, pytest.param(2, marks=pytest.mark.slow)])
 def test_evaluation_is_the_same_for_any_number_of_processes(copy, processes):
     """14 images in batches of 4: the processes have unequal shares, one of them a short batch."""
-    command = ("evaluate.py", "--exp-dir", EXPERIMENT, "--batch-size", "4", "--workers", "0")
     found = []
-    for results in ([run(*command, cwd=copy)], run_together(processes, *command, cwd=copy)):
-        assert [result.code for result in results] == [0] * len(results), results[0].err
-        assert results[0].out.startswith("mAP") and not any(one.out for one in results[1:])
-        with np.load(copy / EXPERIMENT / "scores.npz") as stored:
-            results = json.loads((copy / EXPERIMENT / "results.json").read_text())
+    for number in (1, processes):
+        assert together(number, f"{EVALUATE} --batch-size 4", copy).startswith("mAP")
+        with np.load(copy / RUN / "scores.npz") as stored:
+            results = json.loads((copy / RUN / "results.json").read_text())
             found.append((stored["scores"], stored["ignore"], stored["paths"].tolist(), results))
     np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-6)
     np.testing.assert_array_equal(found[0][1], found[1][1])
@@ -144,10 +145,8 @@ def test_more_processes_than_images(copy):
         path = copy / "data" / "colors" / name
         path.write_text("".join(path.read_text().splitlines(keepends=True)[:2]))
     (copy / "data" / "colors" / "ignore.npy").unlink()
-    command = ("evaluate.py", "--exp-dir", EXPERIMENT, "--batch-size", "1", "--workers", "0")
-    results = run_together(3, *command, cwd=copy)
-    assert [result.code for result in results] == [0] * 3, results[0].err
-    with np.load(copy / EXPERIMENT / "scores.npz") as stored:
+    together(3, f"{EVALUATE} --batch-size 1", copy)
+    with np.load(copy / RUN / "scores.npz") as stored:
         assert stored["scores"].shape == (2, 3) and (stored["scores"] > 0).all()
 
 
@@ -161,106 +160,82 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_heatmaps_are_the_same_for_any_number_of_processes(copy):
     """Also where the processes together have drawn more than are wanted."""
-    flags = "--only-errors --limit 3 --batch-size 1 --threshold 0.4 --overlays --workers 0".split()
-    command = ("infer.py", "--exp-dir", EXPERIMENT, *flags)
-    folder = copy / EXPERIMENT / "visualization"
-    assert run(*command, cwd=copy).code == 0
+    flags = "--only-errors --limit 3 --batch-size 1 --threshold 0.4 --overlays --workers 0"
+    command = f"infer.py --exp-dir {RUN} {flags}"
+    folder = copy / RUN / "visualization"
+    assert run(command, cwd=copy).code == 0
     alone = files(folder)
     shutil.rmtree(folder)
-    results = run_together(2, *command, cwd=copy)
-    assert [result.code for result in results] == [0] * 2, results[0].err
+    together(2, command, copy)
     assert files(folder) == alone and len(alone) > 5
-    assert not [path for path in (copy / EXPERIMENT).iterdir() if path.name.startswith(".")]
+    assert not list((copy / RUN).glob(".*"))
 
 
 def test_each_image_is_tagged_once_in_all_runs_together(copy):
-    command = ("infer.py", "--exp-dir", EXPERIMENT, "--images", "data/colors/images")
-    command += ("--format", "csv", "--workers", "0", "--threshold", "0")
-    whole = run(*command, cwd=copy).out
-    first = run_together(2, *command, "--skip-done", "--limit", "3", cwd=copy)
-    second = run_together(2, *command, "--skip-done", cwd=copy)
-    assert [result.code for result in first + second] == [0] * 4, second[0].err
-    assert first[0].out + second[0].out == whole and first[1].out + second[1].out == ""
+    command = f"infer.py --exp-dir {RUN} --images data/colors/images --format csv --workers 0"
+    command += " --threshold 0"
+    whole = run(command, cwd=copy).out
+    first = together(2, f"{command} --skip-done --limit 3", copy)
+    assert first + together(2, f"{command} --skip-done", copy) == whole
+
+
+ONE_PROCESS_FAILS = """
+import os, runpy, sys
+sys.argv = sys.argv[1:]
+if os.environ["RANK"] == "1":
+    sys.argv += ["--embed-type", "bert"]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
 
 
 @pytest.mark.parametrize(
-    "command, says",
+    "command, where",
     [
-        (
-            ("train.py", *FLAGS, "--batch-size", "1"),
-            "--batch-size 1: less than one image for each of the 2 processes",
-        ),
-        pytest.param(
-            ("train.py", *FLAGS, "--batch-size", "9", "--accum-steps", "5"),
-            "--accum-steps 5: more micro-batches than the 4 images that a process has",
-            marks=pytest.mark.slow,
-        ),
-        (("train.py", *FLAGS, "--data", "gone"), "data/gone: no such data folder"),
-        pytest.param(
-            ("train.py", "--resume", EXPERIMENT, "--lr", "9"),
-            "--lr 9.0 contradicts",
-            marks=pytest.mark.slow,
-        ),
-        (("evaluate.py", "--exp-dir", "gone"), "--exp-dir gone: no such folder"),
+        (f"{FLAGS} --batch-size 1", "--batch-size 1"),
+        pytest.param(f"{FLAGS} --batch-size 9 --accum-steps 5", "--accum-steps 5", marks=SLOW),
+        (f"{FLAGS} --batch-size 4", "data/colors/bert.npy"),
+        pytest.param(f"train.py --resume {RUN} --lr 9", "--lr 9.0 contradicts", marks=SLOW),
+        ("evaluate.py --exp-dir gone", "--exp-dir gone"),
     ],
 )
-def test_bad_input_is_one_line_of_the_first_process(work, command, says):
-    before = sorted(path for path in work.rglob("*"))
-    results = run_together(2, *command, cwd=work)
-    assert [result.code for result in results] == [2, 2]
-    assert says in results[0].err and results[0].err.count("error:") == 1
-    assert "error:" not in results[1].err
-    assert sorted(path for path in work.rglob("*")) == before
+def test_an_error_is_one_line_of_the_first_process(work, command, where):
+    """Also one of another process, while it builds."""
+    before = sorted(work.rglob("*"))
+    file, *flags = command.split()
+    if where.endswith("bert.npy"):
+        file, flags = "-c", [ONE_PROCESS_FAILS, ROOT / file, *flags]
+    first, second = run_together(2, file, *flags, cwd=work)
+    refusal(first, where)
+    assert second.code == 2 and "error:" not in second.err
+    assert sorted(work.rglob("*")) == before
 
 
-def test_an_unreadable_image_of_one_process_is_heard_once(copy):
+def test_an_unreadable_image_of_one_process_is_reported_once(copy):
     (copy / "data/colors/images/train5.png").write_bytes(b"no picture")
-    results = run_together(2, "train.py", *FLAGS, "--batch-size", "4", cwd=copy)
+    results = run_together(2, *f"{FLAGS} --batch-size 4".split(), cwd=copy)
     assert [result.code for result in results] == [2, 2]
-    text = results[0].err + results[1].err
-    assert text.count("error:") == 1 and "train5.png: not a readable image" in text
+    said = results[0].err + results[1].err
+    assert said.count("error:") == 1 and "error: data/colors/images/train5.png: " in said
 
 
-def test_what_one_process_meets_while_it_builds_is_told_to_all(copy):
-    code = (
-        "import os, runpy, sys\n"
-        f"sys.argv = ['train.py', *{FLAGS!r}, '--batch-size', '4']\n"
-        "if os.environ['RANK'] == '1':\n"
-        "    sys.argv += ['--embed-type', 'bert']\n"
-        f"runpy.run_path({str(ROOT / 'train.py')!r}, run_name='__main__')\n"
-    )
-    results = run_together(2, "-c", code, cwd=copy, timeout=300)
-    assert [result.code for result in results] == [2, 2]
-    assert "bert.npy: no such file" in results[0].err and "error:" not in results[1].err
-
-
-def torchrun(processes: int, *command: str, options: tuple[str, ...] = ()) -> list[str]:
-    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options]
-    return [*program, "--nproc-per-node", str(processes), *map(str, command)]
+def torchrun(processes: int, command: str, options: str = "") -> list[str]:
+    program = [sys.executable, "-m", "torch.distributed.run", "--standalone", *options.split()]
+    return [*program, "--nproc-per-node", str(processes), *f"{ROOT}/{command}".split()]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_torchrun(copy, processes):
-    flags = (*FLAGS, *"--batch-size 8 --max-epochs 2".split())
-    alone = run(COMPARABLE, *flags, cwd=copy)
-    done = subprocess.run(
-        torchrun(processes, COMPARABLE, *flags),
-        cwd=copy,
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr
-    np.testing.assert_allclose(losses(done.stdout), losses(alone.out), rtol=1e-4)
+    def launched(command):
+        options = {"capture_output": True, "text": True, "check": True}
+        return subprocess.run(torchrun(processes, command), cwd=copy, **options).stdout
+
+    command = f"{COMPARABLE} --batch-size 8 --max-epochs 2"
+    alone = run(command, cwd=copy)
+    np.testing.assert_allclose(losses(launched(command)), losses(alone.out), rtol=1e-4)
     experiment = "experiments/mlic_colors/exp3"
-    for command in ("evaluate.py", "infer.py"):
-        done = subprocess.run(
-            torchrun(processes, ROOT / command, "--exp-dir", experiment, "--device", "cpu"),
-            cwd=copy,
-            capture_output=True,
-            text=True,
-        )
-        assert done.returncode == 0, done.stderr
+    for script in ("evaluate.py", "infer.py"):
+        launched(f"{script} --exp-dir {experiment} --device cpu")
     results = json.loads((copy / experiment / "results.json").read_text())
     rows = (copy / experiment / "history.jsonl").read_text().splitlines()
     assert results["mAP"] == pytest.approx(json.loads(rows[-1])["best_mAP_ema"], abs=1e-6)
@@ -275,10 +250,8 @@ def children(pid: int) -> list[int]:
 @pytest.mark.parametrize("what", ["launcher asked", "launcher killed", "worker killed"])
 def test_what_ends_one_ends_all(copy, what):
     """No process is left over, nothing is heard twice, and the state is there to go on from."""
-    flags = (*FLAGS, *"--batch-size 8 --max-epochs 500 --save-every 1".split())
-    process = subprocess.Popen(
-        torchrun(2, ROOT / "train.py", *flags), cwd=copy, stderr=subprocess.PIPE, text=True
-    )
+    command = torchrun(2, f"{FLAGS} --batch-size 8 --max-epochs 500 --save-every 1")
+    process = subprocess.Popen(command, cwd=copy, stderr=subprocess.PIPE, text=True)
     experiment = copy / "experiments" / "mlic_colors" / "exp2"
     wait_for(experiment / "history.jsonl")
     workers = children(process.pid)
@@ -308,8 +281,8 @@ def wait_for(file: Path) -> None:
 @pytest.mark.parametrize("victim", [0, 1])
 def test_an_elastic_restart_goes_on(copy, victim):
     """A process killed once: the launcher starts all anew, and the same run comes to its end."""
-    flags = (*FLAGS, *"--batch-size 8 --max-epochs 12 --save-every 1".split())
-    command = torchrun(2, ROOT / "train.py", *flags, options=("--max-restarts", "1"))
+    flags = "--batch-size 8 --max-epochs 12 --save-every 1"
+    command = torchrun(2, f"{FLAGS} {flags}", options="--max-restarts 1")
     process = subprocess.Popen(
         command, cwd=copy, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

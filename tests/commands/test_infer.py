@@ -16,27 +16,33 @@ from PIL import Image
 from lib.inference.infer import find_images
 from lib.inference.overlays import GAP
 from lib.scoring.boxes import box_around
-from tests.helpers.commands import error_line, error_where, run_here
+from tests.helpers.commands import Here
 
 LABELS = ["red", "green", "blue"]
-COMMAND = ("infer.py", "--exp-dir", "experiments/toy", "--workers", "0")
+COMMAND = "infer.py --exp-dir experiments/toy --workers 0"
+
+
+class Infer:
+    """Runs infer.py on the toy; gives its output and what it wrote."""
+
+    folder = Path("experiments/toy/visualization")
+
+    def __init__(self, commands: Here) -> None:
+        self.commands = commands
+
+    def __call__(self, flags="", *more):
+        out = self.commands(f"{COMMAND} {flags}", *more).out
+        file = self.folder / "predictions.jsonl"
+        lines = file.read_text().splitlines() if file.exists() else []
+        return out, [json.loads(line) for line in lines]
+
+    def refused(self, where, flags):
+        return self.commands.refused(where, f"{COMMAND} {flags}")
 
 
 @pytest.fixture
-def infer(toy, monkeypatch, capsys):
-    """Runs infer.py; gives its output and what it wrote."""
-    folder = toy / "visualization"
-
-    def succeed(*flags):
-        result = run_here(monkeypatch, capsys, *COMMAND, *flags)
-        assert result.code == 0, result.err
-        file = folder / "predictions.jsonl"
-        lines = file.read_text().splitlines() if file.exists() else []
-        return result.out, [json.loads(line) for line in lines]
-
-    succeed.folder = folder
-    succeed.run = lambda *flags: run_here(monkeypatch, capsys, *COMMAND, *flags)
-    return succeed
+def infer(toy, commands) -> Infer:
+    return Infer(commands)
 
 
 def pictures(folder):
@@ -57,7 +63,7 @@ def test_tags_of_pictures(infer):
     names.append(b"caf\xe9\n.png".decode("utf-8", "surrogateescape"))  # no UTF-8, two lines
     shutil.copy("data/colors/images/test2.png", names[2])
     open(names[1], "wb").write(b"no picture")
-    out, lines = infer("--images", *names, "--top", "2", "--threshold", "0")
+    out, lines = infer("--top 2 --threshold 0 --images", *names)
     rows = out.splitlines()
     assert [rows[0], rows[3]] == [names[0], "caf\\udce9\\n.png"]
     assert [line["path"] for line in lines] == [names[0], names[2], names[1]]
@@ -79,7 +85,7 @@ def test_tags_of_pictures(infer):
     ]
     assert lines[2]["error"].startswith(f"{names[1]}: not a readable image")
     assert rows[9].startswith("heatmaps: ") and len(rows) == 10
-    out, lines = infer("--images", names[0], "--threshold", "1")
+    out, lines = infer(f"--images {names[0]} --threshold 1")
     assert "none reaches a score of 1; the highest is " in out and lines[0]["predicted"] == []
     assert pictures(infer.folder)[0]["tags"] == []
 
@@ -124,10 +130,10 @@ def test_filters_on_the_test_set(infer):
     assert shown(folder) == {path: tags for path, tags in of_two.items() if tags}
     errors = {path: tags for path, tags in expected.items() if set(tags.values()) - {"correct"}}
     assert 2 < len(errors)
-    out, lines = infer("--only-errors", "--limit", "2")
+    out, lines = infer("--only-errors --limit 2")
     assert list(shown(folder)) == list(errors)[:2] == [line["path"] for line in lines]
     assert len(list((folder / "images").iterdir())) == 2 and "2 of 9 images; labels: " in out
-    infer("--limit", "3")
+    infer("--limit 3")
     assert list(shown(folder)) == list(expected)[:3]
 
 
@@ -141,14 +147,14 @@ def test_pictures_of_any_form(infer, tmp_path):
     Image.new("RGBA", (30, 30), (1, 2, 3, 4)).save(folder / "clear.webp")
     Image.fromarray(random.integers(0, 65535, (9, 9), dtype=np.uint16)).save(folder / "deep.png")
     (folder / "no picture.txt").write_text("text")
-    out, lines = infer("--images", "odd", "--threshold", "0")
+    out, lines = infer("--images odd --threshold 0")
     assert len(lines) == 5 and "not readable" not in out
     for line in lines:
         assert len(line["predicted"]) == 3
     overlays = sorted((infer.folder / "overlays").rglob("*.jpg"))
     assert len(overlays) == 15
     assert Image.open(overlays[-1]).size[0] == 640  # the wide one
-    infer("--images", "odd", "--no-overlays")
+    infer("--images odd --no-overlays")
     assert not (infer.folder / "overlays").exists()
 
 
@@ -184,7 +190,7 @@ def test_a_page_of_upright_pictures(infer, tmp_path, exif):
     if exif == "stored":
         trained_before_exif(infer.folder.parent)
     turned_pair(tmp_path).save(tmp_path / "upright.png")
-    infer("--images", "upright.png", "turned.png", "plain.png", "--threshold", "0")
+    infer("--images upright.png turned.png plain.png --threshold 0")
     upright, turned, plain = pictures(infer.folder)
     twin, other = (upright, plain) if exif == "upright" else (plain, upright)
     (grid, orientation), (same_grid, _) = (grids_of(infer.folder, one) for one in (turned, twin))
@@ -205,16 +211,13 @@ def test_other_files_of_a_folder_are_counted(infer, tmp_path):
     shutil.copy("data/colors/images/test0.png", inside / "a.png")
     for name in ("1.txt", "2.TXT", "3.txt", "clip.mov", "notes", ".hidden", "../.cache/b.txt"):
         (inside / name).touch()
-    out, _ = infer("--images", "phone", "phone/inside")
+    out, _ = infer("--images phone phone/inside")
     assert "passed over: 3 .txt, 1 without ending, 1 .mov\n1 of 1 images\n" in out
     image = "phone/inside/a.png"
     assert find_images([image, "phone"])[0] == [image]  # named twice
-    assert "passed over" not in infer("--images", image)[0]
+    assert "passed over" not in infer(f"--images {image}")[0]
     (inside / "a.png").unlink()
-    line = error_line(infer.run("--images", "phone"))
-    assert "--images phone: " in line and "3 .txt, 1 without ending" in line
-    (tmp_path / "empty").mkdir()
-    assert error_where(infer.run("--images", "empty")) == "--images empty"
+    assert "3 .txt, 1 without ending" in infer.refused("--images phone", "--images phone")
 
 
 def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif):
@@ -223,47 +226,16 @@ def test_heic_without_its_package_is_counted_and_named(infer, tmp_path, no_heif)
     for name in "abc":
         content = b"\0\0\0\x1cftypheic\0\0\0\0mif1heicmiaf"
         (tmp_path / "phone" / f"{name}.HEIC").write_bytes(content)
-    out, lines = infer("--images", "phone")
+    out, lines = infer("--images phone")
     assert "unreadable, left out: 3\n  phone/a.HEIC: not a readable image: HEIC" in out
     assert "pip install pillow-heif" in out and out.count("1 of 4 images") == 1
     assert len(lines) == 4
 
 
-@pytest.mark.parametrize(
-    ("flags", "where"),
-    [
-        ("--labels gren", "--labels 'gren'"),
-        ("--labels ,", "--labels"),
-        ("--images broken", "no image to show: broken/a.jpg"),
-        ("--images data --labels red --threshold 1", "no image to show"),
-        ("--top 0", "--top"),
-        ("--threshold nan", "--threshold"),
-        ("--images broken/notes", "--images broken/notes"),
-        ("--images gone", "--images gone"),
-        ("--only-errors --images data", "--only-errors"),
-        ("--format json", "--format"),
-        ("--tags-only --overlays", "--overlays"),
-        ("--tags-only --boxes", "--boxes"),
-        ("--tags-only --map attention", "--map"),
-        ("--format json --images data --boxes", "--boxes"),
-        ("--skip-done --tags-only", "--skip-done"),
-        ("--skip-done --images data", "--skip-done"),
-        ("--skip-done --images data --tags-only --labels red", "--labels"),
-    ],
-)
-def test_nothing_to_show_or_flags_that_do_not_fit(infer, tmp_path, flags, where):
-    (tmp_path / "broken" / "notes").mkdir(parents=True)
-    for name in ("a.jpg", "b.jpg", "notes/a.txt"):
-        (tmp_path / "broken" / name).write_text("no picture")
-    assert f"error: {where}: " in error_line(infer.run(*flags.split()))
-    assert not infer.folder.exists()
-    assert not [one for one in infer.folder.parent.iterdir() if one.name.startswith(".")]
-
-
 def test_the_map_that_is_asked_for_comes_first(infer):
     found = []
-    for flags in ((), ("--map", "evidence"), ("--map", "attention"), ("--map", "both")):
-        infer("--limit", "2", "--overlays", "--threshold", "0", *flags)
+    for flags in ("", "--map evidence", "--map attention", "--map both"):
+        infer(f"--limit 2 --overlays --threshold 0 {flags}")
         text = (infer.folder / "data.js").read_text()
         (overlay, *_) = sorted((infer.folder / "overlays").rglob("*.jpg"))
         found.append((re.findall(r'\["(evidence|attention)", "', text), overlay.read_bytes()))
@@ -276,11 +248,11 @@ def test_the_map_that_is_asked_for_comes_first(infer):
 
 def test_tags_alone_are_those_of_the_page(infer):
     """They replace a page of other images, and its pictures."""
-    flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
-    out, lines = infer(*flags)
+    flags = "--images data/colors/images --threshold 0.1 --top 2"
+    out, lines = infer(flags)
     folder = infer.folder
     assert (folder / "index.html").exists() and (folder / "overlays").exists()
-    alone, tags = infer(*flags, "--tags-only")
+    alone, tags = infer(f"{flags} --tags-only")
     assert [file.name for file in folder.iterdir()] == ["predictions.jsonl"]
     assert len(tags) == len(lines) > 1
     assert tags == [{key: line[key] for key in line if key != "heatmaps"} for line in lines]
@@ -290,20 +262,20 @@ def test_tags_alone_are_those_of_the_page(infer):
 
 def test_tags_for_other_programs(infer):
     """Standard output has nothing but the tags of the images, as in predictions.jsonl."""
-    flags = ("--images", "data/colors/images", "--threshold", "0.1", "--top", "2")
-    _, lines = infer(*flags)
+    flags = "--images data/colors/images --threshold 0.1 --top 2"
+    _, lines = infer(flags)
     before = {file.name: file.read_bytes() for file in infer.folder.glob("*.*")}
     expected = [
         (line["path"], one["label"], one["score"]) for line in lines for one in line["predicted"]
     ]
-    out, _ = infer(*flags, "--format", "json")
+    out, _ = infer(f"{flags} --format json")
     found = [json.loads(line) for line in out.splitlines()]
     assert expected and expected == [
         (one["path"], *pair)
         for one in found
         for pair in zip(one["labels"], one["scores"], strict=True)
     ]
-    out, _ = infer(*flags, "--format", "csv")
+    out, _ = infer(f"{flags} --format csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     found = [(row["path"], row["label"], float(row["score"])) for row in rows if row["label"]]
     assert found == expected
@@ -322,10 +294,10 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer):
         "<!-- mine -->"
         "</r:Description></r:RDF></x:xmpmeta>"
     )
-    flags = ("--threshold", "0", "--format", "xmp", "--images")
+    flags = "--threshold 0 --format xmp --images"
     images = ("data/colors/images/test0.png", "data/colors/images/test1.png")
     for _ in range(2):  # the second time nothing is added
-        infer(*flags, *images)
+        infer(flags, *images)
         for path in images:
             document = ElementTree.parse(f"{path}.xmp")
             items = [item.text for item in document.iter(f"{{{rdf}}}li")]
@@ -335,14 +307,14 @@ def test_sidecars_get_keywords_and_keep_the_rest(infer):
     assert 'xmp:Label="a&#10;b"' in text
     for wrong in ("no xml", '<?xml version="1.0" encoding="gbk"?><a/>'):
         other.write_text(wrong)
-        assert error_where(infer.run(*flags, images[0])) == str(other)
+        infer.refused(other, f"{flags} {images[0]}")
         assert other.read_text() == wrong
 
 
 def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
     """Of 120 x 100 pixels, stored turned or not; a label's box lies where its evidence is."""
     turned_pair(tmp_path).save(tmp_path / "upright.png")
-    _, lines = infer("--images", "upright.png", "turned.png", "--threshold", "0", "--boxes")
+    _, lines = infer("--images upright.png turned.png --threshold 0 --boxes")
     upright, turned = ({one["label"]: one["box"] for one in line["predicted"]} for line in lines)
     assert upright == turned and set(upright) == set(LABELS)
     assert [line["map"] for line in lines] == ["evidence"] * 2
@@ -353,9 +325,9 @@ def test_boxes_are_in_pixels_of_the_upright_picture(infer, tmp_path):
             grid = grids[LABELS.index(item["label"])]
             expected = box_around(grid) * np.array([width, height] * 2)
             np.testing.assert_allclose(item["box"], expected, atol=0.1)
-    flags = ("--images", "upright.png", "--threshold", "0")
-    assert infer(*flags, "--boxes", "--map", "attention")[1][0]["map"] == "attention"
-    (line,) = infer(*flags)[1]
+    flags = "--images upright.png --threshold 0"
+    assert infer(f"{flags} --boxes --map attention")[1][0]["map"] == "attention"
+    (line,) = infer(flags)[1]
     assert "box" not in line["predicted"][0] and "map" not in line
 
 
@@ -367,64 +339,64 @@ def copy_images(*numbers):
 
 def test_images_that_are_done_are_skipped(infer):
     """New and changed images alone are tagged; predictions.jsonl has all of them, in order."""
-    flags = ("--images", "album", "--tags-only", "--threshold", "0", "--skip-done")
+    flags = "--images album --tags-only --threshold 0"
     copy_images(0, 1, 3)
     open("album/bad.png", "w").close()
-    out, first = infer(*flags)
+    out, first = infer(f"{flags} --skip-done")
     assert "skipped: 0 images" in out and len(first) == 4
     copy_images(2)
     shutil.copy("data/colors/images/test4.png", "album/3.png")
-    out, lines = infer(*flags, "--limit", "1", "--batch-size", "2")
+    out, lines = infer(f"{flags} --skip-done --limit 1 --batch-size 2")
     assert "skipped: 2 images" in out and "1 of 3 images" in out
     assert [line["path"] for line in lines] == [f"album/{i}.png" for i in (0, 1, 2)]
-    out, lines = infer(*flags)
+    out, lines = infer(f"{flags} --skip-done")
     tagged = [row for row in out.splitlines() if row.startswith("album")]
     assert tagged == ["album/3.png"] and lines[:2] == first[:2] and lines[3] != first[2]
     assert lines[4] == first[3] and lines[4]["path"] == "album/bad.png" and "error" in lines[4]
-    assert infer(*flags[:-1])[1] == lines  # as one run alone gives them
+    assert infer(flags)[1] == lines  # as one run alone gives them
 
 
 def test_another_model_or_format_tags_again(infer):
-    flags = ("--images", "album", "--skip-done", "--format")
+    flags = "--images album --skip-done --format"
     copy_images(0, 1)
     for kind in ("csv", "json"):
-        first, copied = infer(*flags, kind)[0], infer(*flags, kind)[0]
+        first, copied = (infer(f"{flags} {kind}")[0] for _ in range(2))
         assert len(first.splitlines()) >= 2 and copied == ""
     copy_images(2)
-    assert not infer(*flags, "csv")[0].startswith("path,")  # to go on in the same file
+    assert not infer(f"{flags} csv")[0].startswith("path,")  # to go on in the same file
     checkpoint = Path("experiments/toy/checkpoints/best_ema_model.pth")
     saved = torch.load(checkpoint)
     saved["model"]["head.patch_classifier.3.bias"] += 1
     torch.save(saved, checkpoint)
-    again = infer(*flags, "csv")[0]
+    again = infer(f"{flags} csv")[0]
     assert again.count("\n") >= 3 and "path,label" not in again
 
 
 def test_what_no_reader_got_is_not_done(infer, monkeypatch):
     """As with `| head`; and the file of --limit images goes past those that are unreadable."""
-    flags = ("--images", "album", "--skip-done", "--format", "json")
+    flags = "--images album --skip-done --format json"
     copy_images(1, 2)
     open("album/0.png", "w").close()
     closed = iter([False, True])
     with monkeypatch.context() as patch:
         patch.setattr("lib.inference.infer.stdout_is_closed", lambda: next(closed))
-        line = error_line(infer.run(*flags, "--batch-size", "1"))
-    assert "standard output: closed before album/2.png" in line
-    out = infer(*flags, "--limit", "1")[0]
+        line = infer.refused("standard output", f"{flags} --batch-size 1")
+    assert "album/2.png" in line
+    out = infer(f"{flags} --limit 1")[0]
     assert [json.loads(line)["path"] for line in out.splitlines()] == ["album/2.png"]
-    assert infer(*flags, "--limit", "1")[0] == ""
+    assert infer(f"{flags} --limit 1")[0] == ""
 
 
 def test_a_run_that_failed_is_continued(infer):
-    flags = ("--images", "album", "--skip-done", "--format", "xmp", "--threshold", "0")
+    flags = "--images album --skip-done --format xmp --threshold 0"
     copy_images(0, 1, 2, 3)
     sidecar, records = Path("album/3.png.xmp"), Path("experiments/toy/done.jsonl")
     sidecar.write_text("no xml")
-    assert error_where(infer.run(*flags)) == str(sidecar)
+    infer.refused(sidecar, flags)
     assert len(records.read_text().splitlines()) == 3 and Path("album/2.png.xmp").exists()
     sidecar.unlink()
-    infer(*flags)
+    infer(flags)
     assert sidecar.exists() and len(records.read_text().splitlines()) == 4
     with open(records, "a") as file:
         file.write('{"path": 3}\n')
-    assert error_where(infer.run(*flags)) == f"{records}:5"
+    infer.refused(f"{records}:5", flags)

@@ -1,4 +1,7 @@
-"""A run that was ended at any moment and resumed is the run that nothing ended."""
+"""A run that was ended at any moment and resumed is the run that nothing ended.
+
+`test_damage.py` has the flags, files and states that a run refuses.
+"""
 
 import hashlib
 import json
@@ -19,23 +22,16 @@ import torch
 from lib.common.signals import StopRequest
 from lib.runtime.world import World
 from lib.training import fit
-from tests.helpers.commands import (
-    ROOT,
-    TINY,
-    NoCapture,
-    error_line,
-    error_where,
-    make_data,
-    run_here,
-)
+from tests.helpers.commands import ROOT, TRAIN, Here, inside, make_data, run, start
+from tests.helpers.damage import cut, flip_a_byte, gone, refused, swap, text
 
 # 14 images in batches of 3, the last one short: 5 steps an epoch
-FLAGS = (
-    *TINY,
-    *"--data colors --batch-size 3 --limit 14 --max-epochs 3 --lr 1e-3 --ema-decay 0.5".split(),
-    *"--img-size 64 --pos".split(),
-)
+FLAGS = f"{TRAIN} --batch-size 3 --limit 14 --max-epochs 3 --lr 1e-3 --ema-decay 0.5 --img-size 64"
+FLAGS += " --pos"
 STEPS = 15
+RUNS = Path("experiments/mlic_colors")
+FIRST, SECOND = RUNS / "exp1", RUNS / "exp2"
+RESUME = f"train.py --resume {FIRST}"
 
 
 class Ended(BaseException):
@@ -47,27 +43,29 @@ def whole(tmp_path_factory):
     """The folder of a run that nothing ended."""
     folder = tmp_path_factory.mktemp("whole")
     make_data(folder, images=16)
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "train.py"), *FLAGS], cwd=folder, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+    done = run(FLAGS, cwd=folder, new_interpreter=True)
+    assert done.code == 0, done.err
     return folder
 
 
+@pytest.fixture(scope="module")
+def expected(whole):
+    """What any run must come to."""
+    return contents(whole / FIRST)
+
+
 @pytest.fixture
-def here(whole, tmp_path, monkeypatch, capsys):
-    """A folder with the same data; calls run train.py there.
+def here(whole, commands, tmp_path, monkeypatch, no_curves):
+    """Runs commands in a folder with the same data.
 
     Curves are drawn by `whole` alone: quicker, and it shows that drawing moves no number.
     """
     shutil.copytree(whole / "data", tmp_path / "data")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lib.experiment.folder.draw_curves", lambda *arguments: None)
-    # the number of times that the state is saved is no part of what is compared
-    return lambda *flags: run_here(monkeypatch, capsys, "train.py", *flags)
+    return commands
 
 
-def end_after(monkeypatch, here, step):
+def end_after(here: Here, step: int) -> None:
     """End a run just after a step, and after what was saved then."""
     leave_if_asked = fit.leave_if_asked
 
@@ -76,13 +74,9 @@ def end_after(monkeypatch, here, step):
         if run.state.step == step:
             raise Ended
 
-    with monkeypatch.context() as patched, pytest.raises(Ended):
+    with here.monkeypatch.context() as patched, pytest.raises(Ended):
         patched.setattr(fit, "leave_if_asked", ending)
-        here(*FLAGS, "--save-every", "3")
-
-
-def experiment(folder: Path, number: int = 1) -> Path:
-    return folder / "experiments" / "mlic_colors" / f"exp{number}"
+        here(f"{FLAGS} --save-every 3")
 
 
 def plain(value):
@@ -104,8 +98,7 @@ def contents(path: Path) -> dict:
     ]
     log = re.sub(r", [\d.]+ images/s, \d+ s", "", (path / "train.log").read_text())
     log = log.replace(str(ROOT), "").split("\n", 1)[1]  # but for the command
-    log = re.sub(r"exp\d+", "exp", log)
-    log = re.sub(r'"(save_every|workers)": \w+', "", log)
+    log = re.sub(r'exp\d+|"(save_every|workers)": \w+', "", log)
     states = {}
     for name in ("last.pth", "best_ema_model.pth"):
         states[name] = plain(torch.load(path / "checkpoints" / name, weights_only=True))
@@ -115,22 +108,24 @@ def contents(path: Path) -> dict:
     return {"history": timeless, "log": log, **states}
 
 
-def test_the_run_is_the_same_twice(whole, here):
-    assert here(*FLAGS).code == 0
-    assert contents(experiment(Path())) == contents(experiment(whole))
-    assert (experiment(whole) / "curves.png").is_file()
+def states(folder: Path) -> list[Path]:
+    return [folder / "checkpoints" / f"{name}.pth" for name in ("last", "last.prev")]
+
+
+def test_the_run_is_the_same_twice(whole, here, expected):
+    here(FLAGS)
+    assert contents(FIRST) == expected
+    assert (whole / FIRST / "curves.png").is_file()
 
 
 @pytest.mark.parametrize("step, workers", [(1, "0"), (5, "2"), (7, "2"), (10, "0"), (STEPS, "0")])
-def test_resumed_after_any_step(whole, here, monkeypatch, step, workers):
+def test_resumed_after_any_step(here, expected, step, workers):
     """Ended just after a step, with a state of three steps' distance at most, or none."""
-    end_after(monkeypatch, here, step)
-    result = here("--resume", str(experiment(Path())), "--workers", workers)
-    assert result.code == 0, result.err
+    end_after(here, step)
+    out = here(f"{RESUME} --workers {workers}").out
     saved = max(step - step % 3, (step - 1) // 5 * 5)  # every third step, and after validation
-    assert ("resumed from step" in result.out) == (saved > 0)
-    assert f"resumed from step {saved} of" in result.out or not saved
-    assert contents(experiment(Path())) == contents(experiment(whole))
+    assert re.findall(r"resumed from step (\d+) of", out) == ([str(saved)] if saved else [])
+    assert contents(FIRST) == expected
 
 
 @pytest.mark.parametrize(
@@ -139,7 +134,7 @@ def test_resumed_after_any_step(whole, here, monkeypatch, step, workers):
     + ["lib.training.fit.save_last", "lib.experiment.checkpoint.sync_folder"],
 )  # fmt: skip
 @pytest.mark.parametrize("call", [1, 2])
-def test_resumed_between_training_and_saving(whole, here, monkeypatch, function, call):
+def test_resumed_between_training_and_saving(here, expected, function, call):
     calls = []
 
     def ending(*arguments, **options):
@@ -148,12 +143,12 @@ def test_resumed_between_training_and_saving(whole, here, monkeypatch, function,
             raise Ended
         return original(*arguments, **options)
 
-    with monkeypatch.context() as patched, pytest.raises(Ended):
+    with here.monkeypatch.context() as patched, pytest.raises(Ended):
         original = pkgutil.resolve_name(function)
         patched.setattr(function, ending)
-        here(*FLAGS)
-    assert here("--resume", str(experiment(Path()))).code == 0
-    assert contents(experiment(Path())) == contents(experiment(whole))
+        here(FLAGS)
+    here(RESUME)
+    assert contents(FIRST) == expected
 
 
 @pytest.fixture(scope="module")
@@ -161,277 +156,135 @@ def ended_once(whole, tmp_path_factory):
     """The folder of a run that was ended after step 8, saved after steps 3, 5 (an epoch), 6."""
     folder = tmp_path_factory.mktemp("ended")
     shutil.copytree(whole / "data", folder / "data")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        end_after(patch, lambda *flags: run_here(patch, NoCapture(), "train.py", *flags), 8)
+    with inside(folder) as here:
+        end_after(here, 8)
     return folder
 
 
 @pytest.fixture
-def ended(here, ended_once):
-    """A copy of the run of `ended_once` to work with, in the working folder."""
+def ended(here, ended_once) -> Here:
+    """As `here`, with a copy of the run of `ended_once`."""
     shutil.copytree(ended_once / "experiments", "experiments")
-    return experiment(Path())
+    return here
 
 
-def flip_a_byte(file: Path) -> None:
-    content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
-    file.write_bytes(content)
+@pytest.mark.parametrize("damage", [flip_a_byte, cut(0.5), text(""), gone])
+def test_the_state_before_is_taken_for_a_damaged_one(ended, expected, damage):
+    """A missing one is that of a run that ended between the two renames of a save."""
+    last, previous = states(FIRST)
+    damage(last)
+    damaged = last.read_bytes() if last.exists() else None
+    out = ended(RESUME).out
+    assert "resumed from step 5 of" in out
+    assert (f"warning: {last}: " in out and str(previous) in out) is (damage is not gone)
+    if damage is not gone:
+        assert last.with_name("last.damaged.pth").read_bytes() == damaged
+    assert contents(FIRST) == expected
 
 
-def truncate(file: Path) -> None:
-    os.truncate(file, file.stat().st_size // 2)
+@pytest.mark.parametrize("damage", [cut(0.5), gone])
+def test_a_run_of_which_no_state_is_intact_is_refused(ended, whole, damage):
+    """It is not begun anew either."""
+    shutil.copytree(whole / FIRST, "copy")
+    for file in states(Path("copy")):
+        damage(file)
+    refused(ended.run, states(Path("copy"))[0], "train.py --resume copy")
 
 
-@pytest.mark.parametrize("damage", [flip_a_byte, truncate, lambda file: file.write_bytes(b"")])
-def test_a_damaged_state_falls_back_to_the_one_before(whole, here, ended, damage):
-    checkpoints = ended / "checkpoints"
-    damage(checkpoints / "last.pth")
-    damaged = (checkpoints / "last.pth").read_bytes()
-    result = here("--resume", str(ended))
-    assert result.code == 0 and "resumed from step 5 of" in result.out
-    assert "warning: " in result.out and "resuming from" in result.out
-    assert (checkpoints / "last.damaged.pth").read_bytes() == damaged
-    assert contents(ended) == contents(experiment(whole))
+def test_flags_that_agree_with_the_run_are_taken(ended, expected):
+    refused(ended.run, "--max-epochs 5", f"{RESUME} --max-epochs 5")  # OneCycleLR ends with 3
+    ended(f"{FLAGS} --resume {FIRST} --device cpu --workers 1")
+    assert contents(FIRST) == expected
 
 
-def test_ended_between_the_two_renames_of_a_save(whole, here, ended):
-    (ended / "checkpoints" / "last.pth").unlink()
-    result = here("--resume", str(ended))
-    assert result.code == 0 and "resumed from step 5 of" in result.out
-    assert "warning" not in result.out
-    assert contents(ended) == contents(experiment(whole))
+HOLDING = """
+import sys
+from lib.experiment.folder import Experiment
+one = Experiment(sys.argv[1])
+one.lock()
+print(flush=True)
+sys.stdin.read()
+"""
 
 
-def snapshot(folder: Path) -> dict:
-    return {
-        file: file.read_bytes()
-        for file in folder.rglob("*")
-        if file.is_file() and file.name != "train.lock"
-    }
-
-
-def test_a_run_of_which_no_state_is_intact_is_refused(here, ended):
-    for name in ("last.pth", "last.prev.pth"):
-        truncate(ended / "checkpoints" / name)
-    before = snapshot(ended)
-    line = error_line(here("--resume", str(ended)))
-    assert "last.pth: no checkpoint" in line and "last.prev.pth: no checkpoint" in line
-    assert f"start a new one, from its best weights with --pretrained-model {ended}" in line
-    assert snapshot(ended) == before
-
-
-@pytest.mark.parametrize(
-    "name, change", [("num_layers", "2"), ("optimizer", "SGD"), ("lamda", "0.0"), ("pos", "false")]
-)
-def test_a_changed_config_is_refused(here, ended, name, change):
-    file = ended / "config.yaml"
-    file.write_text(re.sub(rf"(?m)^{name}: .*$", f"{name}: {change}", file.read_text()))
-    before = snapshot(ended)
-    says = error_line(here("--resume", str(ended)))
-    assert f"config.yaml: says {name}: " in says and "restore that" in says
-    assert snapshot(ended) == before
-
-
-def test_the_state_of_another_network_is_refused(here, ended):
-    for name in ("last.pth", "last.prev.pth"):
-        state = torch.load(ended / "checkpoints" / name)
-        state["model"].pop("head.object_classifier.bias")
-        torch.save(state, ended / "checkpoints" / name)
-    before = snapshot(ended)
-    says = error_line(here("--resume", str(ended)))
-    assert (
-        "last.pth: the state of another network or optimiser: " in says
-        and "object_classifier" in says
-    )
-    assert snapshot(ended) == before
-
-
-@pytest.mark.parametrize(
-    "flags, says",
-    [
-        ("--lr 0.5", "--lr 0.5 contradicts the run in"),
-        ("--arch test_vit", "it was started with --arch test_resnet"),
-        ("--data digits", "--data digits contradicts"),
-        ("--amp", "--amp contradicts the run in experiments/mlic_colors/exp1: it was started "),
-        ("--clip-grad 1", "it was started without --clip-grad"),
-        ("--max-epochs 5", "its OneCycleLR depends on its 3 epochs"),
-        ("--max-epochs 2", "it was started with --max-epochs 3"),
-        ("--accum-steps 3", "it was started with --accum-steps 1"),
-    ],
-)
-def test_flags_that_contradict_the_run_are_refused(here, ended, flags, says):
-    before = snapshot(ended)
-    assert says in error_line(here("--resume", str(ended), *flags.split()))
-    assert snapshot(ended) == before
-
-
-def test_flags_that_agree_with_the_run_are_taken(whole, here, ended):
-    assert here(*FLAGS, "--resume", str(ended), "--device", "cpu", "--workers", "1").code == 0
-    assert contents(ended) == contents(experiment(whole))
-
-
-@pytest.mark.parametrize(
-    "file, change, says",
-    [
-        ("label.txt", ("green", "black"), "was trained on other labels"),
-        ("train.txt", ("train3.png\t", "train3.png\tblue"), "train.txt (or what it ignores) has"),
-        ("test.txt", ("test0.png\t", "test0.png\tred"), "test.txt (or what it ignores) has"),
-    ],
-)
-def test_other_labels_or_images_are_refused(here, ended, file, change, says):
-    if file == "label.txt":
-        for split in ("train", "test"):
-            path = Path("data/colors") / f"{split}.txt"
-            path.write_text(path.read_text().replace(*change))
-    path = Path("data/colors") / file
-    lines = [line for line in path.read_text().splitlines(keepends=True)]
-    changed = [re.sub(change[0] + "[^\n]*", change[1], line) for line in lines]
-    assert changed != lines
-    path.write_text("".join(changed))
-    before = snapshot(ended)
-    assert says in error_line(here("--resume", str(ended)))
-    assert snapshot(ended) == before
-
-
-@pytest.mark.parametrize("folder", ["gone", "data", "data/colors/label.txt"])
-def test_what_is_no_run_cannot_be_resumed(here, folder):
-    says = error_line(here("--resume", folder))
-    assert f"--resume {folder}: no experiment of train.py" in says
-
-
-def test_a_published_experiment_cannot_be_resumed(here):
-    published = Path("published")
-    (published / "checkpoints").mkdir(parents=True)
-    (published / "config.yaml").write_text("arch: resnet101\ndata: colors\n")
-    assert "published/config.yaml: lacks a line 'weights: ...'" in error_line(
-        here("--resume", "published")
-    )
-
-
-def test_a_run_whose_states_are_gone_is_not_begun_anew(here, whole):
-    shutil.copytree(experiment(whole), "copy")
-    for file in Path("copy/checkpoints").glob("last*"):
-        file.unlink()
-    before = snapshot(Path("copy"))
-    assert "no such checkpoint: cannot resume the run" in error_line(here("--resume", "copy"))
-    assert snapshot(Path("copy")) == before
-
-
-def test_a_run_that_goes_on_elsewhere_is_left_alone(here, ended):
-    held = subprocess.Popen(
-        [sys.executable, "-c", "import sys\nfrom lib.experiment.folder import Experiment\n"
-        f"one = Experiment({str(ended)!r})\none.lock()\nprint(flush=True)\nsys.stdin.read()"],
-        env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-    )  # fmt: skip
-    try:
+def test_a_run_that_another_process_trains_is_left_alone(ended):
+    command = [sys.executable, "-c", HOLDING, FIRST]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, **pipes) as held:
         held.stdout.readline()
-        before = snapshot(ended)
-        assert "another process is training here" in error_line(here("--resume", str(ended)))
-        assert snapshot(ended) == before
-        # the same flags then begin a new run
-        assert here(*FLAGS, "--resume", "auto").code == 0
-        assert experiment(Path(), 2).exists() and snapshot(ended) == before
-    finally:
-        held.kill()
-        held.wait()
+        refused(ended.run, FIRST, RESUME)
+        before = contents(FIRST)
+        ended(f"{FLAGS} --resume auto")  # the same flags then begin a new run
+        assert SECOND.exists() and contents(FIRST) == before
+        held.stdin.close()
 
 
-def test_auto_goes_on_with_the_newest_unfinished_run_of_the_same_flags(whole, here, ended):
-    assert here(*FLAGS, "--lr", "1e-4", "--resume", "auto").code == 0  # others: a new run
-    assert here(*FLAGS, "--resume", "auto", "--workers", "1").code == 0  # the same: the first
-    assert contents(ended) == contents(experiment(whole))
-    result = here(*FLAGS, "--resume", "auto")  # none is unfinished: a new run
-    assert result.code == 0 and "next: python evaluate.py --exp-dir" in result.out
-    names = sorted(path.name for path in ended.parent.glob("exp*"))
-    assert names == ["exp1", "exp2", "exp3"]
-    lines = (ended.parent / "checkpoint.txt").read_text().splitlines()
+def test_auto_resumes_the_latest_unfinished_run_of_the_same_flags(ended, expected):
+    ended(f"{FLAGS} --lr 1e-4 --resume auto")  # others: a new run
+    ended(f"{FLAGS} --resume auto --workers 1")  # the same: the first
+    assert contents(FIRST) == expected
+    ended(f"{FLAGS} --resume auto")  # none is unfinished: a new run
+    lines = (RUNS / "checkpoint.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in lines] == ["exp1", "exp2", "exp1", "exp3"]
 
 
-def before_exif(ended):
-    """The run as of before `--exif`: nothing in it says how images are read."""
-    for name in ("last.pth", "last.prev.pth"):
-        state = torch.load(ended / "checkpoints" / name, weights_only=True)
+def test_a_run_from_before_exif_resumes_with_stored_images(ended, expected):
+    for file in states(FIRST):
+        state = torch.load(file, weights_only=True)
         assert state["config"].pop("exif") == "upright"
-        torch.save(state, ended / "checkpoints" / name)
-    file = ended / "config.yaml"
-    file.write_text(file.read_text().replace("exif: upright\n", ""))
-
-
-def test_a_run_from_before_exif_goes_on_with_stored_images(whole, here, ended):
-    before_exif(ended)
-    says = error_line(here("--resume", str(ended), "--exif", "upright"))
-    assert "--exif upright contradicts the run" in says and "started with --exif stored" in says
-    assert here("--resume", str(ended)).code == 0
-    found, expected = contents(ended), contents(experiment(whole))
+        torch.save(state, file)
+    swap("exif: upright\n", "")(FIRST / "config.yaml")
+    assert "--exif stored" in ended.refused("--exif upright", f"{RESUME} --exif upright")
+    ended(RESUME)
+    found = contents(FIRST)
     assert found["history"] == expected["history"]  # no image of these asks for a turn
     assert found["best_ema_model.pth"]["model"] == expected["best_ema_model.pth"]["model"]
     assert found["last.pth"]["config"]["exif"] == "stored"
-    assert "exif: stored\n" in (ended / "config.yaml").read_text()
+    assert "exif: stored\n" in (FIRST / "config.yaml").read_text()
 
 
-def test_a_state_of_the_first_version_resumes(whole, here, ended):
+def test_a_state_of_the_first_version_resumes(ended, expected):
     """Its names of the method's head had no prefix."""
-    for name in ("last.pth", "last.prev.pth"):
-        state = torch.load(ended / "checkpoints" / name, weights_only=True)
+    for file in states(FIRST):
+        state = torch.load(file, weights_only=True)
         assert state.pop("version") == 2
         for part in ("model", "ema"):
             state[part] = {key.removeprefix("head."): one for key, one in state[part].items()}
-        torch.save(state, ended / "checkpoints" / name)
-    assert here("--resume", str(ended)).code == 0
-    assert contents(ended) == contents(experiment(whole))
+        torch.save(state, file)
+    ended(RESUME)
+    assert contents(FIRST) == expected
 
 
-def test_a_state_of_a_later_version_is_refused(here, ended):
-    (ended / "checkpoints" / "last.prev.pth").unlink()
-    file = ended / "checkpoints" / "last.pth"
-    torch.save(torch.load(file, weights_only=True) | {"version": 3}, file)
-    before = snapshot(ended)
-    assert error_where(here("--resume", str(ended))) == str(file)
-    assert snapshot(ended) == before
-
-
-def test_what_a_launcher_starts_anew_goes_on_with_its_own_run(whole, here, ended, monkeypatch):
-    """Not with any unfinished run of these flags, unless it had made one."""
-    assert here(*FLAGS, "--max-epochs", "1").code == 0
-    assert experiment(Path(), 2).exists()
-    monkeypatch.setattr(World, "store_get", lambda self, name: str(ended))
-    result = here(*FLAGS)
-    assert result.code == 0 and "resumed from step 6 of" in result.out
-    assert contents(ended)["history"] == contents(experiment(whole))["history"]
+def test_what_a_launcher_starts_again_resumes_its_own_run(ended, expected, monkeypatch):
+    """Not any unfinished run of these flags, unless it had made one."""
+    ended(f"{FLAGS} --max-epochs 1")
+    assert SECOND.exists()
+    monkeypatch.setattr(World, "store_get", lambda self, name: str(FIRST))
+    assert "resumed from step 6 of" in ended(FLAGS).out
+    assert contents(FIRST)["history"] == expected["history"]
 
 
 @pytest.mark.parametrize("scheduler", ["StepLR", "ReduceLROnPlateau"])
 def test_more_epochs_with_an_open_ended_schedule(here, scheduler):
-    flags = (*FLAGS, "--lr-scheduler", scheduler, "--max-epochs")
-    assert here(*flags, "3").code == 0
-    assert here(*flags, "1").code == 0
-    second = experiment(Path(), 2)
-    assert here("--resume", str(second), "--max-epochs", "3").code == 0
-    both = contents(experiment(Path())), contents(second)
-    for one in both:
-        one["log"] = [line for line in one["log"].splitlines() if not line.startswith("config: ")][
-            -3:
-        ]
-    both[1]["best_ema_model.pth"]["config"]["max_epochs"] = 3
-    assert both[0]["history"] == both[1]["history"]
-    assert both[0]["last.pth"] == both[1]["last.pth"]
-    assert "max_epochs: 3" in (second / "config.yaml").read_text()
+    here(f"{FLAGS} --lr-scheduler {scheduler}")
+    here(f"{FLAGS} --lr-scheduler {scheduler} --max-epochs 1")
+    here(f"train.py --resume {SECOND} --max-epochs 3")
+    one, two = contents(FIRST), contents(SECOND)
+    assert one["history"] == two["history"] and one["last.pth"] == two["last.pth"]
+    assert one["log"].splitlines()[-3:] == two["log"].splitlines()[-3:]
+    assert "max_epochs: 3" in (SECOND / "config.yaml").read_text()
 
 
 def test_a_finished_run_is_done(here, whole):
-    shutil.copytree(experiment(whole), "copy")
+    shutil.copytree(whole / FIRST, "copy")
     before = contents(Path("copy"))
-    result = here("--resume", "copy")
-    assert result.code == 0 and "best EMA mAP" in result.out
+    assert "best EMA mAP" in here("train.py --resume copy").out
     assert contents(Path("copy")) | {"log": ""} == before | {"log": ""}
 
 
 @pytest.mark.parametrize("signum, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("moment", ["step", "validation"])
-def test_a_signal_finishes_the_step_and_saves(whole, here, monkeypatch, signum, code, moment):
+def test_a_signal_finishes_the_step_and_saves(here, expected, signum, code, moment):
     name, at = {"step": ("leave_if_asked", 7), "validation": ("validate", 10)}[moment]
     original = getattr(fit, name)
 
@@ -440,16 +293,13 @@ def test_a_signal_finishes_the_step_and_saves(whole, here, monkeypatch, signum, 
             signal.raise_signal(signum)
         return original(run, *arguments)
 
-    with monkeypatch.context() as patched:
+    with here.monkeypatch.context() as patched:
         patched.setattr(fit, name, signalled)
-        result = here(*FLAGS)
+        result = here.run(FLAGS)
     assert result.code == code and "Traceback" not in result.err
-    assert (
-        f"stopped after step {at}; resume with: python train.py --resume experiments" in result.out
-    )
-    result = here("--resume", str(experiment(Path())))
-    assert result.code == 0 and f"resumed from step {at} of" in result.out
-    assert contents(experiment(Path())) == contents(experiment(whole))
+    assert f"after step {at}" in result.out and f"python {RESUME}" in result.out
+    assert f"resumed from step {at} of" in here(RESUME).out
+    assert contents(FIRST) == expected
 
 
 def test_a_signal_and_its_echo_are_one(monkeypatch):
@@ -470,41 +320,30 @@ def test_a_second_signal_ends_at_once(here, monkeypatch):
         signal.raise_signal(signal.SIGTERM)
         raise AssertionError("went on")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(fit, "leave_if_asked", signalled)
-        assert here(*FLAGS).code == 143
-    assert not (experiment(Path()) / "checkpoints").exists()
+    monkeypatch.setattr(fit, "leave_if_asked", signalled)
+    assert here.run(FLAGS).code == 143
+    assert not (FIRST / "checkpoints").exists()
 
 
 @pytest.mark.slow
-def test_fifty_kills_of_a_resumed_run(whole, tmp_path):
+def test_fifty_kills_of_a_resumed_run(here, expected):
     """Killed at random moments, from the start of the process to its end; resumed each time."""
-    shutil.copytree(whole / "data", tmp_path / "data")
-    draw = random.Random(0)
-    start = time.monotonic()
-    command = [sys.executable, str(ROOT / "train.py"), *FLAGS, "--save-every", "1"]
-    command += ["--resume", "auto", "--workers", "1"]
-    kills, finished, longest = 0, 0, None
+    draw, kills, finished, longest = random.Random(0), 0, 0, None
+    command = f"{FLAGS} --save-every 1 --resume auto --workers 1"
     while kills < 50:
-        begun = time.monotonic()
-        process = subprocess.Popen(
-            command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+        begin = time.monotonic()
+        process = start(command, cwd=Path.cwd(), new_interpreter=True)
         try:
-            wait = draw.uniform(0, longest or 20)
-            out, _ = process.communicate(timeout=wait)
-            assert process.returncode == 0, out
-            longest = max(longest or 0, time.monotonic() - begun)
+            assert process.wait(draw.uniform(0, longest or 20)) == 0
+            longest = max(longest or 0, time.monotonic() - begin)
             finished += 1
-            assert contents(experiment(tmp_path, finished)) == contents(experiment(whole))
+            assert contents(RUNS / f"exp{finished}") == expected
         except subprocess.TimeoutExpired:
             process.kill()
-            process.communicate()
+            process.wait()
             kills += 1
-        for file in tmp_path.rglob("last*.pth"):
+        for file in Path().rglob("last*.pth"):
             torch.load(file, weights_only=True)
-    process = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
-    assert process.returncode == 0, process.stderr
-    assert contents(experiment(tmp_path, finished + 1)) == contents(experiment(whole))
-    print(f"{kills} kills, {finished + 1} runs, {time.monotonic() - start:.0f} s")
-    assert not list(tmp_path.rglob("*damaged*"))
+    assert run(command, cwd=Path.cwd()).code == 0
+    assert contents(RUNS / f"exp{finished + 1}") == expected
+    assert not list(Path().rglob("*damaged*"))

@@ -6,18 +6,21 @@ import runpy
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
 from tests.helpers.fork_server import ROOT, ForkedProcess
 
 TINY = "--arch test_resnet --weights none --embed-type random --img-size 32 --workers 0".split()
+TRAIN = f"train.py {' '.join(TINY)} --data colors"
+RUN = "experiments/mlic_colors/exp1"  # the first that TRAIN makes
 
 
 class Result(NamedTuple):
@@ -27,8 +30,8 @@ class Result(NamedTuple):
 
 
 def run(*command: str | Path, cwd: Path, new_interpreter: bool = False) -> Result:
-    """A command in a process of its own, with `cwd` as the working folder; a file, or `-c` and
-    code."""
+    """A command in a process of its own, with `cwd` as the working folder; a file or a line, with
+    arguments, or `-c` and code."""
     (result,) = _run_each([os.environ], command, cwd, new_interpreter, None)
     return result
 
@@ -54,8 +57,9 @@ def start(
     new_interpreter: bool = False,
 ) -> ForkedProcess | subprocess.Popen:
     """A command that runs in the background; its outputs go to file descriptors."""
-    first = command[0] if command[0] == "-c" else ROOT / command[0]
-    arguments = [str(first), *map(str, command[1:])]
+    words = command[0].split() if isinstance(command[0], str) else command[:1]
+    first = words[0] if words[0] == "-c" else ROOT / words[0]
+    arguments = [str(first), *map(str, [*words[1:], *command[1:]])]
     env = os.environ if env is None else env
     if new_interpreter or sys.platform != "linux":
         arguments = [sys.executable, *arguments]
@@ -115,15 +119,8 @@ def environments(processes: int) -> list[dict[str, str]]:
     ]
 
 
-class NoCapture:
-    """Stands for pytest's `capsys` where a fixture of a wider scope runs a command."""
-
-    def readouterr(self):
-        return type("Captured", (), {"out": "", "err": ""})
-
-
-def run_here(monkeypatch, capsys, *command: str) -> Result:
-    """A command inside this process, in the present working folder: quicker, for many cases."""
+def run_here(monkeypatch, capsys, *command: str | Path) -> Result:
+    """A command inside this process, in the working folder: quicker, for many cases."""
     monkeypatch.setattr(sys, "argv", [command[0], *map(str, command[1:])])
     capsys.readouterr()
     code: int | str = 0
@@ -136,6 +133,45 @@ def run_here(monkeypatch, capsys, *command: str) -> Result:
     return Result(code, captured.out, captured.err)
 
 
+class Here:
+    """Runs commands inside this process, in the working folder. A command is a line; arguments that
+    may have spaces follow it."""
+
+    def __init__(self, monkeypatch, capsys) -> None:
+        self.monkeypatch, self.capsys = monkeypatch, capsys
+
+    def run(self, command: str, *more: str | Path) -> Result:
+        return run_here(self.monkeypatch, self.capsys, *command.split(), *more)
+
+    def __call__(self, command: str, *more: str | Path) -> Result:
+        """Run a command that must succeed."""
+        result = self.run(command, *more)
+        assert result.code == 0, result.err
+        return result
+
+    def refused(self, where: str | Path, command: str, *more: str | Path) -> str:
+        """Run a command that must end with code 2 and one line, which begins with `where`: the flag
+        with its value, or the file with its line. Gives the line."""
+        return refusal(self.run(command, *more), where)
+
+
+class NoCapture:
+    """Stands for pytest's `capsys` where a fixture of a wider scope runs a command."""
+
+    def readouterr(self):
+        return type("Captured", (), {"out": "", "err": ""})
+
+
+@contextlib.contextmanager
+def inside(folder: Path) -> Iterator[Here]:
+    """Runs commands inside this process in `folder`, for a fixture of a wider scope."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", [])
+        patch.setattr("lib.experiment.folder.draw_curves", lambda *arguments: None)
+        yield Here(patch, NoCapture())
+
+
 def error_line(result: Result) -> str:
     """The one line of an error of the user's, or an assertion that it was none."""
     assert result.code == 2, (result.code, result.out, result.err)
@@ -143,6 +179,14 @@ def error_line(result: Result) -> str:
     lines = [line for line in result.err.splitlines() if "error:" in line]
     assert len(lines) == 1, result.err
     return lines[0]
+
+
+def refusal(result: Result, where: str | Path) -> str:
+    """The line of an error of the user's without its command; it must begin with `where`."""
+    line = error_line(result).partition(": error: ")[2]
+    assert line.startswith((f"{where}: ", f"{where} ")), line
+    assert not line.startswith(f"{where}: {where}: "), line
+    return line
 
 
 def error_where(result: Result) -> str:
