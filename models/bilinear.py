@@ -167,7 +167,8 @@ def triton_problem(device: torch.device) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler, driver or GPU can fail in any way
-        return f"Triton's kernels do not run here ({' '.join(str(error).split())[:300]})"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"Triton's kernels do not run here ({reason[:200]})"
     return None
 
 
