@@ -207,7 +207,6 @@ class BilinearAttention(nn.Module):
 
     def __init__(self, patch_size: int, text_size: int, attention_size: int, tau: float) -> None:
         super().__init__()
-        wants_triton()  # refused now, not in the first step
         self.tau = tau
         self.patch_projection = nn.Linear(patch_size, attention_size, bias=False)
         self.label_projection = nn.Linear(text_size, attention_size, bias=False)

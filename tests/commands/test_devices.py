@@ -5,8 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.predictor import Predictor
 from models.classifier import Classifier
 from tests.helpers.commands import TINY, error_line, error_where, make_data, run_here
+from tests.helpers.refusals import refused
 
 TRAIN = ("train.py", *TINY, "--data", "colors", "--batch-size", "4", "--max-epochs", "1")
 EVALUATE = ("evaluate.py", "--exp-dir", "experiments/mlic_colors/exp1", "--workers", "0")
@@ -72,6 +74,29 @@ def test_out_of_memory_says_what_helps_there(here, monkeypatch, command, when, s
     assert ("--accum-steps" in line) == (when == "training")
 
 
+def test_out_of_memory_where_nothing_is_trained(toy, monkeypatch, capsys):
+    """Advice for training would not help."""
+
+    def forward(model, images):
+        if len(images) > 1:  # one image is folded
+            raise OOM
+        return before(model, images)
+
+    def no_room(model, image_size):
+        raise OOM
+
+    before = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", forward)
+    with refused(None, "with 2 images at once: lower batch_size"):
+        Predictor(toy, device="cpu")(["data/colors/images/test0.png"] * 2)
+    infer = ("infer.py", "--exp-dir", toy, "--workers", "0", "--tags-only")
+    line = error_line(run_here(monkeypatch, capsys, *infer))
+    assert "with 9 images at once: lower --batch-size" in line
+    monkeypatch.setattr("lib.predictor.prepare_for_inference", no_room)
+    line = error_line(run_here(monkeypatch, capsys, *infer))
+    assert "other processes" in line and "--arch" not in line
+
+
 def test_out_of_memory_for_the_copies_of_a_validation(here, monkeypatch):
     def no_room(model, image_size):
         raise OOM
@@ -108,6 +133,17 @@ def test_a_device_that_is_not_there(here, monkeypatch, name):
     result = here(*TRAIN, "--device", name)
     assert result.code == 2 and error_where(result) == f"--device {name}"
     assert here(*EVALUATE, "--device", name).code == 2
+    with refused(f"--device {name}"):
+        Predictor("experiments/none", device=name)
+
+
+def test_a_switch_of_triton_is_0_or_1(toy, monkeypatch, capsys):
+    monkeypatch.setenv("SGRE_TRITON", "maybe")
+    evaluate = ("evaluate.py", "--exp-dir", toy, "--workers", "0")
+    infer = ("infer.py", "--exp-dir", toy, "--workers", "0")
+    for command in (TRAIN, evaluate, infer):
+        result = run_here(monkeypatch, capsys, *command)
+        assert result.code == 2 and error_where(result) == "SGRE_TRITON=maybe"
 
 
 def test_a_program_keeps_its_present_gpu(monkeypatch):
