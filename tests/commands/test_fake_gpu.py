@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from lib.predictor import Predictor
 from tests.helpers.commands import ROOT, TINY, make_data, run, run_together
 from tests.helpers.fake_gpu import HOOKS, build_hooks
 
@@ -20,6 +21,20 @@ TRAIN = ("train.py", *FLAGS, *"--amp --lr-scheduler StepLR --device cuda".split(
 COMPARABLE = ("benchmarks/comparable_training.py", *FLAGS, *"--lr 1e-3 --max-epochs 1".split())
 EXPERIMENT = "experiments/mlic_colors/exp1"
 FAKE = "tests/helpers/fake_gpu.py"
+INSTALL = """
+import sys
+from tests.helpers import fake_gpu
+fake_gpu.install(gpu={gpu})
+"""
+PREDICT = """
+import json, torch
+from lib.predictor import Predictor
+with fake_gpu.OnFakeGpu():
+    predictor = Predictor(sys.argv[1], device="cuda:1", precision="float32")
+    scores, heatmaps = predictor(sys.argv[2:])
+assert torch.cuda.current_device() == 0
+print(json.dumps(scores.tolist()))
+"""
 MISTAKES = {
     "the normaliser on the CPU": """
 from lib.training import prepare as module
@@ -80,21 +95,39 @@ def test_a_run_goes_on_between_float16_and_bfloat16(trained):
     assert all(np.isfinite(row["train_loss"]) for row in rows)
 
 
-def test_scores_and_tags_are_those_of_the_cpu(trained):
-    flags = ("--exp-dir", EXPERIMENT, "--workers", "0", "--precision", "float32", "--device")
-    tags = ("infer.py", *"--images data/colors/images --format json --threshold 0".split())
-    scores, found = [], []
-    for device, start in (("cpu", ()), ("cuda", (FAKE,))):
-        ran(*start, "evaluate.py", *flags, device, cwd=trained)
-        with np.load(trained / EXPERIMENT / "scores.npz") as stored:
-            scores.append(stored["scores"])
-        out = ran(*start, *tags, *flags, device, cwd=trained).out
-        lines = [json.loads(line) for line in out.splitlines()]
-        found.append([dict(zip(line["labels"], line["scores"], strict=True)) for line in lines])
-    np.testing.assert_allclose(scores[1], scores[0], rtol=0, atol=1e-6)
+def scores_of(folder) -> np.ndarray:
+    with np.load(folder / EXPERIMENT / "scores.npz") as stored:
+        return stored["scores"]
+
+
+def test_scores_are_those_of_the_cpu_on_any_gpu(trained):
+    evaluate = ("evaluate.py", "--exp-dir", EXPERIMENT, "--workers", "0", "--precision", "float32")
+    ran(*evaluate, "--device", "cpu", cwd=trained)
+    expected = scores_of(trained)
+    result = ran(FAKE, "--gpu", "1", *evaluate, "--device", "cuda:1", cwd=trained)
+    np.testing.assert_allclose(scores_of(trained), expected, rtol=0, atol=1e-6)
+    assert "without Triton" in result.err  # which has no driver
+
+
+def test_tags_are_those_of_the_cpu(trained, monkeypatch):
+    monkeypatch.setenv("SGRE_TRITON", "0")
+    tags = ("infer.py", "--exp-dir", EXPERIMENT, *"--precision float32 --workers 0".split())
+    tags += (*"--images data/colors/images --format json --threshold 0 --device".split(),)
+    results = [ran(*tags, "cpu", cwd=trained), ran(FAKE, *tags, "cuda", cwd=trained)]
+    found = [[json.loads(line) for line in result.out.splitlines()] for result in results]
     assert len(found[0]) == 48
-    for on_cpu, on_gpu in zip(*found, strict=True):
+    for lines in zip(*found, strict=True):
+        on_cpu, on_gpu = (dict(zip(one["labels"], one["scores"], strict=True)) for one in lines)
         assert on_gpu == pytest.approx(on_cpu, abs=2e-6)
+    assert "Triton" not in results[1].err  # and is not missed
+
+
+def test_a_predictor_leaves_the_present_gpu(trained):
+    pictures = [f"data/colors/images/test{number}.png" for number in range(3)]
+    out = ran("-c", INSTALL.format(gpu=1) + PREDICT, EXPERIMENT, *pictures, cwd=trained).out
+    expected = Predictor(trained / EXPERIMENT, device="cpu", precision="float32")
+    scores, _ = expected([trained / picture for picture in pictures])
+    np.testing.assert_allclose(json.loads(out), scores, rtol=0, atol=1e-6)
 
 
 def losses(out: str) -> list[float]:
@@ -114,7 +147,6 @@ def test_steps_are_those_of_the_cpu_with_four_ranks_too(gpu):
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_tensor_on_the_wrong_device_is_found(gpu, mistake):
-    code = f"import sys\nfrom tests.helpers import fake_gpu\n{MISTAKES[mistake]}"
-    code += "fake_gpu.run_command(*sys.argv[1:])"
+    code = f"{INSTALL.format(gpu=0)}{MISTAKES[mistake]}\nfake_gpu.run_command(*sys.argv[1:])"
     result = run("-c", code, *TRAIN, "--max-epochs", "1", cwd=gpu)
     assert result.code == 1 and "to be on the same device" in result.err

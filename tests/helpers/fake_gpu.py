@@ -1,15 +1,17 @@
-"""Runs a command on a GPU that is not there: tensors that say `cuda:0` and hold their numbers on
-the CPU.
+"""Runs a command on a GPU that is not there: tensors that say `cuda:0`, or the number of another
+GPU, and hold their numbers on the CPU.
 
 An operation on tensors of both devices fails as on a GPU, and autocast follows CUDA's rules; the
 numbers are the CPU's. So whole commands run with `--device cuda`, and their scores can be compared
 with those of `--device cpu`. It cannot show CUDA's own kernels, memory, speed and `--compile`.
 
     python tests/helpers/fake_gpu.py [--float16] train.py --device cuda ...
+    python tests/helpers/fake_gpu.py --gpu 1 evaluate.py --device cuda:1 ...
 
-`FAKE_GPU_HOOKS` names the library that `build_hooks` has made.
+Backward passes need the first GPU. `FAKE_GPU_HOOKS` names the library that `build_hooks` has made.
 """
 
+import argparse
 import contextlib
 import ctypes
 import os
@@ -28,7 +30,6 @@ from torch.utils._pytree import tree_leaves, tree_map_only
 
 ROOT = Path(__file__).resolve().parents[2]
 HOOKS = "FAKE_GPU_HOOKS"  # environment variable: the library of `build_hooks`
-CUDA = torch.device("cuda", 0)
 aten: Any = torch.ops.aten
 
 # Autograd asks an object of PyTorch's whether a GPU is in use, and that asks the driver: another
@@ -63,9 +64,10 @@ def build_hooks(folder: Path) -> Path:
 
 
 class GpuTensor(Tensor):
-    """A tensor on `CUDA`, whose numbers are those of `held`, a tensor on the CPU."""
+    """A tensor on the GPU, whose numbers are those of `held`, a tensor on the CPU."""
 
     held: Tensor
+    gpu = torch.device("cuda", 0)
     __torch_function__ = torch._C._disabled_torch_function_impl
 
     @staticmethod
@@ -78,7 +80,7 @@ class GpuTensor(Tensor):
             storage_offset=held.storage_offset(),
             dtype=held.dtype,
             layout=held.layout,
-            device=CUDA,
+            device=cls.gpu,
         )
         made.held = held
         return made
@@ -92,18 +94,20 @@ class GpuTensor(Tensor):
 
 
 class OnFakeGpu(TorchDispatchMode):
-    """Operations that name `CUDA` as their device, too."""
+    """Operations that name the GPU as their device, too."""
 
     def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
         return compute(operation, args, kwargs or {})
 
 
 def compute(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """The results of an operation, on `CUDA` where its tensors or its device are."""
+    """The results of an operation, on the GPU where its tensors are, or where it names that."""
     name, device = operation._schema.name, kwargs.get("device")
     tensors = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
     on_gpu = [one for one in tensors if isinstance(one, GpuTensor)]
     asked = device is not None and torch.device(device).type == "cuda"
+    if asked and _number(device) != GpuTensor.gpu.index:
+        raise RuntimeError(f"a tensor on cuda:{_number(device)}, not on {GpuTensor.gpu}")
     if not on_gpu and not asked:
         return operation(*args, **kwargs)
     if torch._C._dispatch_has_kernel_for_dispatch_key(
@@ -115,7 +119,7 @@ def compute(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
     if on_gpu and on_cpu and name not in OF_BOTH_DEVICES:
         raise RuntimeError(
             "Expected all tensors to be on the same device, but found at least two devices, "
-            f"{CUDA} and cpu ({name})"
+            f"{GpuTensor.gpu} and cpu ({name})"
         )
     to_gpu = asked or (bool(on_gpu) and device is None)
     if name == "aten::copy_":
@@ -139,6 +143,12 @@ def compute(operation: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
             return GpuTensor(tensor) if to_gpu else tensor
 
     return tree_map_only(Tensor, outside, found)
+
+
+def _number(device: Any) -> int:
+    """The number of a GPU, which is the present one where it has none."""
+    index = torch.device(device).index
+    return torch.cuda.current_device() if index is None else index
 
 
 def _softmax(inputs, dim, half_to_float):
@@ -240,17 +250,20 @@ def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False
     return nn.functional.dropout(weights, dropout_p) @ value
 
 
-def install(bfloat16: bool) -> None:
-    """For the rest of the process: one GPU, which has bfloat16 or only float16."""
+def install(gpu: int = 0, bfloat16: bool = True) -> None:
+    """For the rest of the process: GPUs up to number `gpu`, on which alone tensors may be, with
+    bfloat16 or with float16 alone. The first is the present one."""
     from lib.runtime import world
 
     ctypes.CDLL(os.environ[HOOKS]).install()
     torch._C._ensureCUDADeviceGuardSet()
+    GpuTensor.gpu = torch.device("cuda", gpu)
+    present = [0]
+    torch.cuda.current_device = lambda: present[0]
+    torch.cuda.set_device = lambda device: present.__setitem__(0, _number(device))
     answers = {
         "is_available": True,
-        "device_count": 1,
-        "current_device": 0,
-        "set_device": None,
+        "device_count": gpu + 1,
         "get_device_capability": (9, 0) if bfloat16 else (7, 5),
         "get_arch_list": ["sm_75", "sm_90"],
         "is_bf16_supported": bfloat16,
@@ -263,7 +276,7 @@ def install(bfloat16: bool) -> None:
     for name, answer in answers.items():
         setattr(torch.cuda, name, lambda *_, answer=answer, **__: answer)
     torch.accelerator.is_available = lambda: True
-    torch.accelerator.current_device_index = lambda: 0
+    torch.accelerator.current_device_index = torch.cuda.current_device
     torch.Tensor.pin_memory = lambda tensor: tensor
     nn.functional.scaled_dot_product_attention = _attention
     world.DistributedDataParallel = AveragedGradients
@@ -272,9 +285,8 @@ def install(bfloat16: bool) -> None:
     torch._C._set_only_lift_cpu_tensors(True)  # for torch.tensor(..., device="cuda")
 
 
-def run_command(*command: str, bfloat16: bool = True) -> None:
-    """Run a script of the project, to its end."""
-    install(bfloat16)
+def run_command(*command: str) -> None:
+    """Run a script of the project, to its end, once the GPUs are installed."""
     sys.argv = list(command)
     with OnFakeGpu():
         runpy.run_path(str(ROOT / command[0]), run_name="__main__")
@@ -282,5 +294,10 @@ def run_command(*command: str, bfloat16: bool = True) -> None:
 
 if __name__ == "__main__":
     sys.path.insert(0, str(ROOT))
-    own = sys.argv[1:2] == ["--float16"]
-    run_command(*sys.argv[1 + own :], bfloat16=not own)
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--gpu", type=int, default=0)
+    parser.add_argument("--float16", action="store_true")
+    parser.add_argument("command", nargs=argparse.REMAINDER)
+    arguments = parser.parse_args()
+    install(arguments.gpu, not arguments.float16)
+    run_command(*arguments.command)
