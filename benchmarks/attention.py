@@ -2,6 +2,7 @@
 CUDA) by the Triton kernel; time, and peak memory beyond inputs and outputs.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -65,7 +66,7 @@ def main() -> None:
 
     def step(name, weight, sources):
         def run() -> None:
-            bilinear.USE_TRITON = name == "triton"
+            os.environ[bilinear.SWITCH] = str(int(name == "triton"))
             alpha = forms[name](weight)
             torch.autograd.grad(alpha, sources, mix.to(alpha.dtype))
 

@@ -1,8 +1,9 @@
 """train.py whose losses do not depend on the number of processes; prints the loss of each step.
 
 Without dropout, and in exact float32. On a CPU, where PyTorch does not synchronise batch
-statistics, these are frozen too. --compile keeps PyTorch's own operations, whose code would take
-minutes to make. STOP_AFTER_STEP=N stops it by SIGTERM once the loss of step N is known.
+statistics, these are frozen too, unless BATCH_STATISTICS=1, for a single process. --compile keeps
+PyTorch's own operations, whose code would take minutes to make. STOP_AFTER_STEP=N stops it by
+SIGTERM once the loss of step N is known.
 """
 
 import os
@@ -35,7 +36,8 @@ def main() -> None:
     def build_comparable(config, *arguments, **options):
         model = build_model(config, *arguments, **options)
         on_cuda = config.device == "cuda" or (config.device == "auto" and torch.cuda.is_available())
-        frozen = (nn.Dropout,) if on_cuda else (nn.Dropout, _BatchNorm)
+        trained = on_cuda or os.environ.get("BATCH_STATISTICS") == "1"
+        frozen = (nn.Dropout,) if trained else (nn.Dropout, _BatchNorm)
         for module in model.modules():
             if isinstance(module, frozen):
                 module.eval().train = lambda mode=True, module=module: module

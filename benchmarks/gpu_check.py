@@ -71,6 +71,7 @@ CHECKS = (
     Check("digits", "digits_training.py", WORK, f"{WORK} --toy", seconds=240),
     Check("loader", "loader.py", "--repeats 2", "--count 4 --img-size 64 --repeats 1"),
     Check("commands", "commands.py", WORK, f"{WORK} --toy", seconds=240),
+    Check("devices", "devices.py", WORK, f"{WORK} --toy"),
     Check("training step, --amp --compile", "train_step.py", f"{STEP} --amp --compile"),
     Check("scores, --amp --compile", "eval_step.py", f"{STEP} --amp --compile"),
     Check("training step, float32 --compile", "train_step.py", f"{STEP} --compile"),

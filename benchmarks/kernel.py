@@ -27,10 +27,12 @@ def main() -> None:
 
     from benchmarks.measure import report
     from lib.runtime.device import exact_float32, select_device
-    from models import bilinear
+    from models.bilinear import triton_problem
 
     device = select_device(arguments.device)
-    rows, wrong = [], []
+    on_gpu = device.type == "cuda"
+    problem = triton_problem(device) if on_gpu else None
+    rows, wrong = [], [problem] if problem else []
     for sizes in TOY_SIZES if arguments.toy else SIZES:
         for name, tolerances in TOLERANCES.items():
             with exact_float32():
@@ -43,7 +45,7 @@ def main() -> None:
         ("B x C x N x A", "inputs", "attention", "of patches", "of labels", "of weight"),
         rows,
         {"attention_error": max(row[2] for row in rows)},
-        {"form": "triton" if device.type == "cuda" and bilinear.USE_TRITON else "blocked"},
+        {"form": "triton" if on_gpu and not problem else "blocked"},
         arguments.json,
     )
     if wrong:

@@ -19,11 +19,11 @@ def peak_bytes(function: Callable[[], object], device: torch.device) -> int:
     """The most memory that `function` holds at one time, beyond what was there before."""
     if device.type == "cuda":
         finish(device)
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         function()
         finish(device)
-        return torch.cuda.max_memory_allocated() - before
+        return torch.cuda.max_memory_allocated(device) - before
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells of its own affairs
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profiler:

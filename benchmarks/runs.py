@@ -23,6 +23,15 @@ TOY = (
     "--augment none --pos --lr 1e-3 --batch-size 8 --max-epochs 1 --limit 24 --workers 0"
 ).split()
 
+# bfloat16 hidden, so that float16 is taken, whose loss scale starts too high for the first steps
+FLOAT16 = """
+import runpy, sys, torch
+torch.cuda.is_bf16_supported = lambda *arguments, **options: False
+sys.argv = sys.argv[1:]
+sys.path.insert(0, sys.argv[0].rpartition("/")[0])
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+
 
 def run_arguments(description: str) -> Namespace:
     """The flags of a check that runs commands."""
@@ -71,9 +80,14 @@ def finish(process: subprocess.Popen, codes: tuple[int, ...] = (0,)) -> str:
     return out
 
 
-def run(*command: object, cwd: Path, processes: int = 1) -> str:
+def run(
+    *command: object,
+    cwd: Path,
+    processes: int = 1,
+    environment: Mapping[str, str] | None = None,
+) -> str:
     """Run a command to its end; its output."""
-    return finish(start(*command, cwd=cwd, processes=processes))
+    return finish(start(*command, cwd=cwd, processes=processes, environment=environment))
 
 
 def experiment_of(out: str) -> Path:
@@ -84,3 +98,10 @@ def experiment_of(out: str) -> Path:
 def history(experiment: Path) -> list[dict[str, float]]:
     """The rows of an experiment's history, one an epoch."""
     return [json.loads(line) for line in (experiment / "history.jsonl").read_text().splitlines()]
+
+
+def in_float16(work: Path, script: str, *flags: object) -> tuple[object, ...]:
+    """A command in which `--amp` means float16 on CUDA, whichever the GPU."""
+    wrapper = work / "float16.py"
+    wrapper.write_text(FLOAT16)
+    return wrapper, ROOT / script, *flags

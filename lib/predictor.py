@@ -90,7 +90,8 @@ class Predictor:
                 print_note(f"{reason}: --precision float32 is then several times as fast")
             elif self.config.amp and precision is None:
                 print_note(f"{reason}: float32 is used; the training had --precision bfloat16")
-        with memory_guard():
+        others = "free memory that other processes hold (nvidia-smi lists those on a GPU)"
+        with memory_guard("for the network itself, without a batch", others):
             self.model = prepare_for_inference(model.to(self.device), self.config.img_size)
         if note := kernel_note(self.model, self.device):
             print_note(note)

@@ -167,7 +167,8 @@ def triton_problem(device: torch.device) -> str | None:
     except torch.OutOfMemoryError:
         raise
     except Exception as error:  # a compiler, driver or GPU can fail in any way
-        return f"Triton's kernels do not run here ({' '.join(str(error).split())[:300]})"
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        return f"Triton's kernels do not run here ({reason[:200]})"
     return None
 
 
@@ -206,7 +207,6 @@ class BilinearAttention(nn.Module):
 
     def __init__(self, patch_size: int, text_size: int, attention_size: int, tau: float) -> None:
         super().__init__()
-        wants_triton()  # refused now, not in the first step
         self.tau = tau
         self.patch_projection = nn.Linear(patch_size, attention_size, bias=False)
         self.label_projection = nn.Linear(text_size, attention_size, bias=False)

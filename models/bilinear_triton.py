@@ -6,7 +6,7 @@ these kernels on the CPU.
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,18 +16,23 @@ from torch import Tensor
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 ROW_CHUNKS = 32  # partial sums of the labels' gradient, which are added in a fixed order
+# rows, labels and attention channels of a tile, and its warps
+TILES = ((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
+LABEL_TILES = ((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4))
 
 
-def _tuned(*tiles: tuple[int, int, int, int]) -> Callable[[Any], Any]:
-    """Choose by time among tiles of rows, labels and attention channels, and their warps, anew for
-    other numbers of labels and channels, and for a `BUCKET` of rows; the first will do to
-    interpret."""
-    configs = [
-        triton.Config({"ROWS": rows, "LABELS": labels, "CHANNELS": channels}, num_warps=warps)
-        for rows, labels, channels, warps in (tiles[:1] if INTERPRETED else tiles)
-    ]
+def _tuned(tiles: Sequence[tuple[int, int, int, int]]) -> Callable[[Any], Any]:
+    """Choose by time among tiles, anew for other numbers of labels and channels, and for a `BUCKET`
+    of rows; the first will do to interpret."""
+    configs = [tile_config(*tile) for tile in (tiles[:1] if INTERPRETED else tiles)]
     prune = {"early_config_prune": _prune}
     return triton.autotune(configs, key=["C", "A", "BUCKET"], prune_configs_by=prune)
+
+
+def tile_config(rows: int, labels: int, channels: int, warps: int) -> triton.Config:
+    """A tile, as the autotuner takes it."""
+    sizes = {"ROWS": rows, "LABELS": labels, "CHANNELS": channels}
+    return triton.Config(sizes, num_warps=warps)
 
 
 def _prune(configs: list[triton.Config], *_: object, **__: object) -> list[triton.Config]:
@@ -45,7 +50,7 @@ def _tanh(x):
     return tl.where(y < 0.0625, series, large)
 
 
-@_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
+@_tuned(TILES)
 @triton.jit(do_not_specialize=["BUCKET"])
 def _forward(
     patches, labels, weight, scores, R, N, C, A, BUCKET,
@@ -74,7 +79,7 @@ def _forward(
     tl.store(scores + place, total, mask=(rows[:, None] < R) & (columns[None, :] < C))
 
 
-@_tuned((16, 16, 16, 4), (32, 8, 16, 4), (16, 8, 32, 4))
+@_tuned(TILES)
 @triton.jit(do_not_specialize=["BUCKET"])
 def _backward_patches(
     patches, labels, weight, gradient, d_patches, R, N, C, A, BUCKET,
@@ -104,7 +109,7 @@ def _backward_patches(
     tl.store(d_patches + place, total * w[None, :], mask=inside)
 
 
-@_tuned((16, 16, 16, 4), (8, 32, 16, 4), (16, 8, 32, 4))
+@_tuned(LABEL_TILES)
 @triton.jit(do_not_specialize=["BUCKET"])
 def _backward_labels(
     patches, labels, weight, gradient, d_labels, d_weight, R, N, C, A, BUCKET, CHUNK,

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Checks everything that needs a GPU on this machine's first one, in at most 8 minutes, without a
-# network: kernel, architectures, steps, two processes, trainings, loader, commands. Writes
-# gpu_check.md and gpu_check.json to --out (default: gpu_check). Takes the python that is active,
-# which must have the packages of requirements.txt.
+# network: kernel, architectures, steps, two processes, trainings, loader, commands, what changes
+# from GPU to GPU. Writes gpu_check.md and gpu_check.json to --out (default: gpu_check). Takes the
+# python that is active, which must have the packages of requirements.txt.
 #   bash scripts/gpu_check.sh [--out DIR] [--device cpu]
 set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"

@@ -15,7 +15,7 @@ from benchmarks.gpu_check import CHECKS, Check
 from models import bilinear
 from tests.helpers.commands import ROOT, run_here
 
-SLOW = ("processes.py", "digits_training.py", "commands.py")  # which start commands
+SLOW = ("processes.py", "digits_training.py", "commands.py", "devices.py")  # which start commands
 TOYS = [check for check in CHECKS if check.toy and check.script not in SLOW]
 FAKES = {
     "good.py": "import json, sys; json.dump({'title': 'a title', 'machine': 'm', 'versions': 'v', "

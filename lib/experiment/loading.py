@@ -12,7 +12,7 @@ from lib.config import Config
 from lib.data.folder import DataFolder
 from lib.experiment.checkpoint import ModelCheckpoint, load_model_checkpoint
 from lib.experiment.folder import Experiment
-from lib.experiment.network import build_model
+from lib.experiment.network import build_model, require_known_switch
 from models import official
 from models.classifier import Classifier
 
@@ -48,6 +48,7 @@ def load_experiment(exp_dir: str | Path) -> LoadedExperiment:
     the labels and label embeddings of the data folder. Raises `UserError` for a folder without a
     checkpoint, and for parts that do not fit each other.
     """
+    require_known_switch()  # or the checkpoint would be blamed
     experiment = Experiment.open(exp_dir)
     content = load_model_checkpoint(experiment.best_checkpoint)
     if content.config is None or content.labels is None:

@@ -24,6 +24,7 @@ def build_model(
     `label_embeddings` (C, T) are fixed; None makes learned ones. `weights` are the backbone's:
     `pretrained`, `none` or a file. Raises `UserError` for settings that the architecture refuses.
     """
+    require_known_switch()
     embeddings = None if label_embeddings is None else torch.as_tensor(label_embeddings)
     try:
         backbone = build_backbone(
@@ -35,6 +36,14 @@ def build_model(
             drop_class_token=config.rm_cls,
         )
         return Classifier(backbone, config.model, num_labels, config.to_dict(), embeddings)
+    except ModelError as error:
+        raise UserError(str(error)) from error
+
+
+def require_known_switch() -> None:
+    """Raise `UserError` for an unknown value of SGRE_TRITON, now and not in the first step."""
+    try:
+        wants_triton()
     except ModelError as error:
         raise UserError(str(error)) from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from lib.common.cli import DEVICES, is_device
 from lib.common.errors import UserError
 from lib.common.failures import explain, quoted
 from lib.runtime.cores import available_cores
@@ -32,6 +33,8 @@ def select_device(name: str, local_rank: int | None = None) -> torch.device:
     that is not available, and for a GPU that cannot be used: `auto` does not fall back to the CPU
     then.
     """
+    if not is_device(name):  # of a program; a command has checked it
+        raise UserError(f"--device {name}: must be {DEVICES}")
     kind, _, number = name.partition(":")
     if kind in ("auto", "cuda"):
         if torch.cuda.is_available():

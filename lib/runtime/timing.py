@@ -31,4 +31,4 @@ def median_seconds(
 def finish(device: torch.device) -> None:
     """Wait for what `device` still computes."""
     if device.type == "cuda":
-        torch.cuda.synchronize()
+        torch.cuda.synchronize(device)

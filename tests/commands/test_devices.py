@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from lib.predictor import Predictor
 from lib.runtime.device import amp_dtype, memory_guard, select_device
 from models.classifier import Classifier
-from tests.helpers.commands import RUN
+from tests.helpers.commands import RUN, error_line, run_here
 from tests.helpers.commands import TRAIN as COLORS
 from tests.helpers.refusals import refused
 
@@ -68,6 +69,29 @@ def test_out_of_memory_says_what_helps_there(here, monkeypatch, command, when, i
     )
 
 
+def test_out_of_memory_where_nothing_is_trained(toy, monkeypatch, capsys):
+    """Advice for training would not help."""
+
+    def forward(model, images):
+        if len(images) > 1:  # one image is folded
+            raise OOM
+        return before(model, images)
+
+    def no_room(model, image_size):
+        raise OOM
+
+    before = Classifier.forward
+    monkeypatch.setattr(Classifier, "forward", forward)
+    with refused(None, "with 2 images at once: lower batch_size"):
+        Predictor(toy, device="cpu")(["data/colors/images/test0.png"] * 2)
+    infer = ("infer.py", "--exp-dir", toy, "--workers", "0", "--tags-only")
+    line = error_line(run_here(monkeypatch, capsys, *infer))
+    assert "with 9 images at once: lower --batch-size" in line
+    monkeypatch.setattr("lib.predictor.prepare_for_inference", no_room)
+    line = error_line(run_here(monkeypatch, capsys, *infer))
+    assert "other processes" in line and "--arch" not in line
+
+
 def test_out_of_memory_for_the_copies_of_a_validation(here, monkeypatch):
     def no_room(model, image_size):
         raise OOM
@@ -103,6 +127,15 @@ def test_a_device_that_is_not_there(here, monkeypatch, name):
     Gpus(monkeypatch, 2)
     here.refused(f"--device {name}", f"{TRAIN} --device {name}")
     assert here.run(f"{EVALUATE} --device {name}").code == 2
+    with refused(f"--device {name}"):
+        Predictor("experiments/none", device=name)
+
+
+@pytest.mark.parametrize("program", ["train.py", "evaluate.py", "infer.py"])
+def test_a_switch_of_triton_is_0_or_1(toy, commands, monkeypatch, program):
+    monkeypatch.setenv("SGRE_TRITON", "maybe")
+    command = TRAIN if program == "train.py" else f"{program} --workers 0 --exp-dir {toy}"
+    commands.refused("SGRE_TRITON=maybe", command)
 
 
 def test_a_program_keeps_its_present_gpu(monkeypatch):

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from benchmarks.measure import peak_bytes
+from lib.experiment.network import kernel_note
 from models import bilinear
 from models.bilinear import BilinearAttention, bilinear_attention, literal_attention
 
@@ -91,9 +93,58 @@ def inputs(images=2, num_patches=9, num_labels=6, size=7):
     return [torch.randn(shape, requires_grad=True) for shape in shapes]
 
 
-def test_the_operator_is_what_pytorch_expects_of_one():
-    """Shapes without data, no hidden change of inputs, and a backward that can be traced."""
-    torch.library.opcheck(bilinear.bilinear_scores, inputs())
+@pytest.mark.parametrize("contiguous", [True, False])
+def test_the_operators_are_what_pytorch_expects_of_one(contiguous):
+    """Shapes and strides without data, no hidden change of inputs, and a backward that can be
+    traced."""
+    patches, labels, weight = inputs()
+    mix = torch.randn(2, 6, 9)
+    if not contiguous:
+        patches, labels, mix = (one.mT.contiguous().mT for one in (patches, labels, mix))
+        weight = torch.stack([weight, weight], dim=1)[:, 0]
+    given = [one.detach().requires_grad_() for one in (patches, labels, weight)]
+    assert all(one.is_contiguous() is contiguous for one in given)
+    torch.library.opcheck(bilinear.bilinear_scores, given)
+    given = [one.detach() for one in (*given, mix)]
+    torch.library.opcheck(bilinear.bilinear_scores_backward, given)
+
+
+@pytest.fixture
+def gpu_patches():
+    """Patches on a GPU that is not there."""
+    tried = bilinear.triton_problem
+    tried.cache_clear()
+    with FakeTensorMode():
+        patches = torch.ones(2, 9, 7, device="cuda:1")
+    yield patches
+    tried.cache_clear()
+
+
+def test_triton_is_tried_once_and_left_where_it_fails(monkeypatch, gpu_patches):
+    kernels = pytest.importorskip("models.bilinear_triton", reason="Triton is not installed")
+    tried = []
+
+    def try_out(device):
+        tried.append(device)
+        raise RuntimeError("Failed to find C compiler.\nSpecify one by CC.")
+
+    monkeypatch.setattr(kernels, "try_out", try_out)
+    assert not any(bilinear._takes_triton(gpu_patches) for _ in range(3))
+    assert tried == [torch.device("cuda:1")]
+    assert "Failed to find C compiler." in bilinear.triton_problem(gpu_patches.device)
+    note = kernel_note(module(), gpu_patches.device)
+    assert "Failed to find C compiler." in note and "\n" not in note
+    assert kernel_note(module(), torch.device("cpu")) is None
+    assert kernel_note(torch.nn.Linear(1, 1), gpu_patches.device) is None
+
+
+def test_the_environment_chooses_the_blocked_form(monkeypatch, gpu_patches):
+    monkeypatch.setattr(bilinear, "triton_problem", lambda device: None)
+    assert bilinear._takes_triton(gpu_patches) and not bilinear._takes_triton(torch.ones(1, 2, 3))
+    assert not bilinear._takes_triton(gpu_patches.double())
+    monkeypatch.setenv("SGRE_TRITON", "0")
+    assert not bilinear._takes_triton(gpu_patches)
+    assert kernel_note(module(), gpu_patches.device) is None
 
 
 def test_a_compiled_network_keeps_it_whole():
