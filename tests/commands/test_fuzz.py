@@ -87,8 +87,8 @@ def read_data_folder() -> None:
     heatmaps = Localization(
         split, data.labels, read_boxes(data.path), (2, 2), "upright", ["evidence"]
     )
-    heatmaps.measure(np.arange(len(split)), {"evidence": torch.rand(*split.targets.shape, 4)})
-    heatmaps.results(split.ignore)
+    heatmaps.measure(np.arange(len(split)), {"evidence": torch.rand(*split.shape, 4)})
+    heatmaps.results(split.dense()[1])
 
 
 FILES = ["train.txt", "test.txt", "label.txt", "boxes.json", "ignore.npy", "bert.npy", "bert.json"]
