@@ -151,13 +151,13 @@ def loaders(paths: Sequence[str], cache, arguments: Namespace, workers: int):
     import torch
 
     from lib.data.dataset import ImageDataset
-    from lib.data.folder import Split
     from lib.data.loader import TrainingBatches
+    from lib.data.split import Split
     from lib.data.workers import BatchLoader
 
     size, many = arguments.img_size, repeated(paths, workers)
     targets = np.zeros((len(many), 80), np.uint8)
-    split = Split("train", many, targets, targets > 0)
+    split = Split.from_dense("train", many, targets, targets > 0)
 
     def cached_row(row: int):
         return cache.row(row % len(paths))

@@ -18,8 +18,8 @@ from lib.common.errors import UserError
 from lib.data.augment import resize
 from lib.data.bad_images import BadImages
 from lib.data.dataset import ImageDataset, decode, read_image, to_pixels
-from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
+from lib.data.split import Split
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, kernel_note, prepare_for_inference
 from lib.experiment.predict import Prediction, predict

@@ -150,7 +150,6 @@ def find(config: Config, data_name: str) -> Any:
 
     data = DataFolder.open(config.data)
     splits = data.split("train"), data.split(config.select_on).head(config.limit)
-    digests = {split.name: split.digest for split in splits}
     vectors = None
     if config.has_label_embeddings:
         centered = config.embed_norm == "center"
@@ -162,12 +161,12 @@ def find(config: Config, data_name: str) -> Any:
         except UserError:  # a folder of another kind
             continue
         experiment = Experiment(file.parent, writable=False)
-        if other.fixed_flags == config.fixed_flags and read_the_same(experiment, digests, vectors):
+        if other.fixed_flags == config.fixed_flags and read_the_same(experiment, splits, vectors):
             same.append(experiment)
     return min(same, key=lambda one: not one.finished, default=None)
 
 
-def read_the_same(experiment: Any, digests: dict[str, str], vectors: Any) -> bool:
+def read_the_same(experiment: Any, splits: Sequence[Any], vectors: Any) -> bool:
     """Whether a run has read these splits and label embeddings; True for one without a state."""
     import torch
 
@@ -179,7 +178,7 @@ def read_the_same(experiment: Any, digests: dict[str, str], vectors: Any) -> boo
     same = vectors is None or torch.equal(
         state["model"]["head.label_embeddings"].cpu(), torch.as_tensor(vectors)
     )
-    return same and not changed_splits(state, digests)
+    return same and not changed_splits(state, splits)
 
 
 def evaluate(experiment: Any, config: Config, data: Any) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 
 from lib.common.errors import UserError
 from lib.data.dataset import Unreadable
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.runtime.world import World
 
 
@@ -72,4 +72,4 @@ def ignore_unread(split: Split, read: np.ndarray) -> Split:
     """
     if not read.any():
         raise UserError(f"{split.name}.txt: none of its {len(split)} images can be read")
-    return Split(split.name, split.paths, split.targets, split.ignore | ~read.astype(bool)[:, None])
+    return split.without(~read.astype(bool))

@@ -19,7 +19,7 @@ from lib.common.cli import UPRIGHT
 from lib.common.errors import UserError
 from lib.common.failures import explain
 from lib.data.augment import TRAIN_TRANSFORMS, resize
-from lib.data.folder import Split
+from lib.data.split import Split
 
 # Pillow's decoders that are used; EPS would start another program
 FORMATS = "JPEG MPO PNG WEBP BMP DIB GIF TIFF AVIF HEIF JPEG2000 PPM".split()
@@ -87,7 +87,7 @@ class SplitDataset(ABC):
             inputs = self.read(key)
         except UserError as raised:
             inputs, error = self.blank(), Unreadable(row, str(raised))
-        targets, ignore = self.split.targets[row], self.split.ignore[row]
+        targets, ignore = self.split.targets_of(row), self.split.ignore_of(row)
         if key.is_padding or error:
             # of padding, the rank that trains on this image reports the error
             unread = None if key.is_padding else error

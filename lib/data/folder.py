@@ -14,57 +14,19 @@ from pathlib import Path
 import numpy as np
 
 from lib.common.arguments import EMBEDDINGS
+from lib.common.console import progress_bar
 from lib.common.errors import UserError
+from lib.common.rank_info import rank_info
 from lib.common.readers import read_array, read_json
-from lib.data.lists import SPLIT_LINE, read_labels, read_split
+from lib.data.lists import SPLIT_LINE, read_labels
+from lib.data.parsed import open_split
+from lib.data.split import Split
 
 DATA_ROOT = Path("data")
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 # data sets that the script of another year makes
 OTHER_YEARS = {"voc2012": "voc2007.py --year 2012", "mscoco2017": "mscoco.py --year 2017"}
 FLOAT32_MAX = float(np.finfo(np.float32).max)
-
-
-@dataclass(frozen=True)
-class Split:
-    """One list of images.
-
-    `targets` (N, C) uint8 in {0, 1}; `ignore` (N, C) bool marks the entries that take no part in
-    loss and metrics.
-    """
-
-    name: str
-    paths: list[str]
-    targets: np.ndarray
-    ignore: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.paths)
-
-    @property
-    def digest(self) -> str:
-        """A hash of all that the split holds."""
-        content = hashlib.sha256("\n".join(self.paths).encode("utf-8", "surrogateescape"))
-        for array in (self.targets, self.ignore):
-            content.update(np.ascontiguousarray(array).tobytes())
-        return content.hexdigest()
-
-    def require_known(self) -> None:
-        """Raise `UserError` if no label of any image is known, so that nothing can be measured."""
-        if self.ignore.all():
-            raise UserError(
-                f"{self.name}.txt: no label of any image is known (all are ?label, or marked in "
-                "ignore.npy): nothing can be measured on it"
-            )
-
-    def head(self, count: int | None) -> "Split":
-        """The first `count` images; all of them for None."""
-        return self if count is None else self.rows(range(len(self))[:count])
-
-    def rows(self, numbers: Sequence[int]) -> "Split":
-        """The images of these row numbers."""
-        paths, rows = [self.paths[number] for number in numbers], np.asarray(numbers, int)
-        return Split(self.name, paths, self.targets[rows], self.ignore[rows])
 
 
 @dataclass(frozen=True)
@@ -102,20 +64,11 @@ class DataFolder:
         if not file.exists():
             remedy = {"val": "move some lines of train.txt there, or leave --select-on val out"}
             raise UserError(f"{file}: no such file; {remedy.get(name, SPLIT_LINE)}")
-        paths, targets, ignore = read_split(file, self.labels)
-        check_images(file, paths)
         marks = self.path / "ignore.npy"
-        if name == "test" and marks.exists():
-            marked = read_array(marks)
-            if marked.shape != targets.shape:
-                raise UserError(
-                    f"{marks}: has shape {marked.shape}, expected {targets.shape}: one row per "
-                    f"line of {file}, one column per label"
-                )
-            if marked.dtype.kind not in "biuf" or not np.isin(marked, (0, 1)).all():
-                raise UserError(f"{marks}: holds other values than 0 and 1")
-            ignore = ignore | (marked == 1)
-        return Split(name, paths, targets, ignore)
+        split = open_split(file, self.labels, marks if name == "test" and marks.exists() else None)
+        if rank_info().local_rank == 0:  # for all processes of its machine
+            check_images(file, split.paths)
+        return split
 
     def label_embeddings(self, kind: str, centered: bool = False) -> np.ndarray:
         """Read `<kind>.npy`, one of `EMBEDDINGS`, -> float32 (C, T); if `centered`, without
@@ -175,7 +128,7 @@ def missing_images(paths: Sequence[str]) -> list[str]:
     """The paths that lead to no file; lists each folder once."""
     listed: dict[str, set[str]] = {}
     missing = []
-    for path in paths:
+    for path in progress_bar(paths, "find images", "image", delay=2):
         folder, name = os.path.split(path)
         if folder not in listed:
             try:

@@ -11,11 +11,12 @@ import numpy as np
 
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.boxes import has_area, leaves, read_boxes
-from lib.data.folder import DataFolder, Split
+from lib.data.folder import DataFolder
 from lib.data.preparation.boxes import headers_of
 from lib.data.preparation.groups import identical_files, sibling_stem
 from lib.data.preparation.label_checks import odd_labels
 from lib.data.preparation.writer import find_broken, split_line
+from lib.data.split import Split
 
 MAX_LABELS = 60  # in a figure, the most frequent ones
 MAX_LABEL_LENGTH = 40  # characters in a figure
@@ -25,11 +26,11 @@ Splits = Mapping[str, Split]
 def overview(labels: Sequence[str], splits: Splits) -> Iterator[str]:
     """Lines of a table: sizes of the splits, then each label's positives."""
     for name, split in splits.items():
-        ignored = np.count_nonzero(split.ignore)
-        yield f"{split_line(name, split.targets.sum(axis=1))}, {ignored} entries ignored"
+        per_image = np.diff(split.positives.indptr)
+        yield f"{split_line(name, per_image)}, {split.unknown.nnz} entries ignored"
     width = max(5, *map(len, labels))
     yield f"{'label'.ljust(width)}" + "".join(f"{name:>9}{'share':>8}" for name in splits)
-    positives = [(split.targets.sum(axis=0), len(split)) for split in splits.values()]
+    positives = [(split.positives.sum(axis=0), len(split)) for split in splits.values()]
     for column, label in enumerate(labels):
         cells = (f"{count[column]:>9}{count[column] / size:>8.1%}" for count, size in positives)
         yield label.ljust(width) + "".join(cells)
@@ -38,11 +39,13 @@ def overview(labels: Sequence[str], splits: Splits) -> Iterator[str]:
 def faults(data: DataFolder, splits: Splits, exif: str) -> Iterator[tuple[str, list[str]]]:
     """Each kind of fault, and those that were found; images are read as `exif` says."""
     for name, split in splits.items():
-        empty = np.flatnonzero(split.targets.sum(axis=0) == 0).tolist()
+        empty = np.flatnonzero(split.positives.sum(axis=0) == 0).tolist()
         yield f"labels without positives in {name}", [data.labels[column] for column in empty]
-    marked = np.concatenate([(one.targets != 0) | one.ignore for one in splits.values()])
-    rows = [[data.labels[column] for column in np.flatnonzero(row).tolist()] for row in marked]
-    yield "odd labels", [check.line(odd) for check, odd in odd_labels(rows)]
+    marked = [split.positives.maximum(split.unknown) for split in splits.values()]
+    used = np.unique(np.concatenate([one.indices for one in marked])).tolist()
+    most = max(int(np.diff(one.indptr).max()) for one in marked)
+    odd = odd_labels([data.labels[column] for column in used], most)
+    yield "odd labels", [check.line(found) for check, found in odd]
     paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
     number_of = {paths[row]: n for n, rows in enumerate(identical_files(paths)) for row in rows}
     leaks, copies = _repeats(splits, number_of.get)
@@ -93,7 +96,7 @@ def _file_stem(path: str) -> str | None:
 
 def draw_frequencies(file: Path, name: str, labels: Sequence[str], splits: Splits) -> None:
     """Draw each label's fraction of images, train beside test, most frequent first."""
-    shares = {split: part.targets.mean(axis=0) for split, part in splits.items()}
+    shares = {split: part.positives.sum(axis=0) / len(part) for split, part in splits.items()}
     first = next(iter(shares))
     order = np.argsort(-shares[first], kind="stable")[:MAX_LABELS]
     height = max(2.5, 0.22 * len(order) + 1.2)
@@ -115,9 +118,10 @@ def draw_frequencies(file: Path, name: str, labels: Sequence[str], splits: Split
 
 def draw_cooccurrence(file: Path, name: str, labels: Sequence[str], split: Split) -> None:
     """Draw how often a label (row) occurs with another (column), in one split."""
-    targets = split.targets.astype(np.float64)
-    order = np.argsort(-targets.sum(axis=0), kind="stable")[:MAX_LABELS]
-    together = targets[:, order].T @ targets[:, order]
+    counts = split.positives.sum(axis=0).astype(np.int64)
+    order = np.argsort(-counts, kind="stable")[:MAX_LABELS]
+    shown = split.positives[:, order].astype(np.int64)
+    together = (shown.T @ shown).toarray()
     share = together / np.maximum(together.diagonal()[:, None], 1)
     np.fill_diagonal(share, np.nan)
     side = max(4, 0.19 * len(order) + 2.2)

@@ -4,13 +4,17 @@ Shapes: N images, C labels.
 """
 
 import difflib
-from collections.abc import Callable, Sequence
+from array import array
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
+from lib.common.console import progress_bar
 from lib.common.errors import UserError
-from lib.common.readers import numbered_lines
+from lib.common.readers import numbered_lines, read_array
+from lib.data.split import CHUNK, Paths, Split, offsets_array, sparse_marks
 
 SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
 UNKNOWN = "?"
@@ -27,48 +31,96 @@ def read_labels(folder: Path) -> list[str]:
     return labels
 
 
-def read_split(file: Path, labels: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
-    """Read lines of path, TAB, labels joined by commas -> paths, targets (N, C), ignore (N, C).
-
-    `?label` is unknown: marked in `ignore`. Raises `UserError` with file and line.
+def read_split(file: Path, labels: Sequence[str], ignore: Path | None = None) -> Split:
+    """Read lines of path, TAB, labels joined by commas; `?label` is unknown. `ignore` is an array
+    (N, C) of 0 and 1 that marks more entries as unknown. Raises `UserError` with file and line.
     """
     column = {label: index for index, label in enumerate(labels)}
-    paths: list[str] = []
-    positive: list[tuple[int, int]] = []
-    unknown: list[tuple[int, int]] = []
-    for number, line in numbered_lines(file):
-        if not line.strip():
+    block, offsets = bytearray(), array("q", [0])
+    positive, unknown = _Marks(), _Marks()
+    for number, line in progress_bar(numbered_lines(file), f"read {file.name}", "line", delay=2):
+        path, _, names = line.partition("\t")
+        path = path.strip()
+        try:
+            found = list(map(column.__getitem__, names.split(",")))
+        except KeyError:  # no labels, an unknown one, spaces, or something wrong
+            found = []
+        if path and found and len(set(found)) == len(found):
+            positive.columns.extend(found)
+        elif line.strip():
+            _read_line(line, f"{file}:{number}", column, positive, unknown)
+        else:
             continue
-        path, tab, names = line.partition("\t")
-        if not tab or "\t" in names or not path.strip():
-            raise UserError(
-                f"{file}:{number}: expected 'path<TAB>label,label,...' (the TAB also where an "
-                "image has no labels)"
-            )
-        row, seen = len(paths), set()
-        paths.append(path.strip())
-        for name in names.split(",") if names.strip() else ():
-            label = name.strip()
-            marks = positive
-            if label.startswith(UNKNOWN):
-                label, marks = label[1:], unknown
-            if label not in column:
-                close = difflib.get_close_matches(label, labels, n=1)
-                hint = f"; did you mean {close[0]!r}?" if close else ""
-                known = file.with_name("label.txt")
-                raise UserError(f"{file}:{number}: label {label!r} is not in {known}{hint}")
-            if label in seen:
-                raise UserError(f"{file}:{number}: duplicate label {label!r}")
-            seen.add(label)
-            marks.append((row, column[label]))
-    if not paths:
+        block += path.encode()
+        offsets.append(len(block))
+        positive.end_row()
+        unknown.end_row()
+    if not block:
         raise UserError(f"{file}: no images; {SPLIT_LINE}")
-    targets = np.zeros((len(paths), len(labels)), np.uint8)
-    ignore = np.zeros((len(paths), len(labels)), bool)
-    for array, marks in ((targets, positive), (ignore, unknown)):
-        if marks:
-            array[tuple(np.array(marks).T)] = 1
-    return paths, targets, ignore
+    paths = Paths(np.frombuffer(block, np.uint8), offsets_array(offsets))
+    shape = len(paths), len(labels)
+    ignored = unknown.array(shape)
+    if ignore:
+        ignored = ignored.maximum(_read_ignore(ignore, shape, file))
+    return Split(file.stem, paths, positive.array(shape), ignored, np.zeros(len(paths), bool))
+
+
+class _Marks:
+    """The columns that each row marks, as they are read."""
+
+    def __init__(self) -> None:
+        self.columns, self.ends = array("i"), array("q", [0])
+
+    def end_row(self) -> None:
+        self.ends.append(len(self.columns))
+
+    def array(self, shape: tuple[int, int]) -> csr_array:
+        marks = sparse_marks(np.array(self.ends), np.array(self.columns), shape)
+        marks.sort_indices()
+        return marks
+
+
+def _read_line(
+    line: str, position: str, column: Mapping[str, int], positive: _Marks, unknown: _Marks
+) -> None:
+    """Add the labels of a line. Raises `UserError`, naming `position`, for what is no line."""
+    path, tab, names = line.partition("\t")
+    if not tab or "\t" in names or not path.strip():
+        raise UserError(
+            f"{position}: expected 'path<TAB>label,label,...' (the TAB also where an image has no "
+            "labels)"
+        )
+    seen = set()
+    for name in names.split(",") if names.strip() else ():
+        label, marks = name.strip(), positive
+        if label.startswith(UNKNOWN):
+            label, marks = label[1:], unknown
+        if label not in column:
+            close = difflib.get_close_matches(label, column, n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            known = Path(position).with_name("label.txt")
+            raise UserError(f"{position}: label {label!r} is not in {known}{hint}")
+        if label in seen:
+            raise UserError(f"{position}: duplicate label {label!r}")
+        seen.add(label)
+        marks.columns.append(column[label])
+
+
+def _read_ignore(file: Path, shape: tuple[int, int], listed: Path) -> csr_array:
+    """The entries that `ignore.npy` marks, of the images of the list `listed`."""
+    marked = read_array(file)
+    if marked.shape != shape:
+        raise UserError(
+            f"{file}: has shape {marked.shape}, expected {shape}: one row per line of {listed}, "
+            "one column per label"
+        )
+    rows = []
+    for start in range(0, shape[0], CHUNK):
+        part = marked[start : start + CHUNK]
+        if part.dtype.kind not in "biuf" or not np.isin(part, (0, 1)).all():
+            raise UserError(f"{file}: holds other values than 0 and 1")
+        rows.append(csr_array(part.astype(np.uint8)))
+    return vstack(rows, format="csr")
 
 
 def check_labels(labels: Sequence[str], position: Callable[[int], str]) -> None:

@@ -50,9 +50,9 @@ class TrainingBatches(Sampler[list[SampleKey]]):
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        keys = [SampleKey(self.epoch, int(row)) for row in order[: self.num_images]]
         for start in range(self.first * self.batch_size, self.num_images, self.batch_size):
-            batch = keys[start : start + self.batch_size]
+            rows = order[start : min(start + self.batch_size, self.num_images)].tolist()
+            batch = [SampleKey(self.epoch, row) for row in rows]
             number = num_micro_batches(len(batch), self.accum_steps, self.world_size)
             yield [key for first in range(number) for key in self._shard(batch[first::number])]
 

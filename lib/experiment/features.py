@@ -18,8 +18,8 @@ from lib.data.augment import draw_flip
 from lib.data.bad_images import BadImages
 from lib.data.cache import RowCache, get_cache, image_digest
 from lib.data.dataset import ImageDataset, SampleKey, SplitDataset, Unreadable, generator_of
-from lib.data.folder import Split
 from lib.data.loader import EvaluationBatches
+from lib.data.split import Split
 from lib.data.workers import BatchLoader
 from lib.experiment.network import build_normalizer
 from lib.runtime.device import amp_dtype, autocast, exact_float32, memory_guard

@@ -14,7 +14,8 @@ from lib.common.console import print_line, print_note
 from lib.common.files import file_digest, staged_folder, write_json, write_npz, write_text
 from lib.data.bad_images import BadImages, ignore_unread
 from lib.data.boxes import read_boxes
-from lib.data.folder import DataFolder, Split
+from lib.data.folder import DataFolder
+from lib.data.split import Split
 from lib.predictor import Predictor
 from lib.runtime.world import World
 from lib.scoring import heatmap_examples
@@ -46,8 +47,10 @@ def evaluate(flags: Namespace, world: World) -> None:
         config, labels = predictor.config, predictor.labels
         folder = DataFolder.open(flags.data or config.data)
         folder.require_labels(labels, str(flags.exp_dir))
-        split, boxes = folder.split("test"), read_boxes(folder.path)
+    split = world.once_per_machine(lambda: folder.split("test"))
+    with world.raise_on_all_ranks():
         split.require_known()
+        boxes = read_boxes(folder.path)
         heatmaps = None
         if boxes:
             maps = predictor.model.maps
@@ -68,11 +71,11 @@ def evaluate(flags: Namespace, world: World) -> None:
             labels,
             threshold=threshold,
             topk=config.topk,
-            localization=heatmaps.results(split.ignore) if heatmaps else {},
+            localization=heatmaps.results(split.dense()[1]) if heatmaps else {},
             tuning=tuning,
         )
         if bad_images.reasons:
-            results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0)]
+            results["skipped"] = [split.paths[row] for row in np.flatnonzero(read == 0).tolist()]
         results["evaluation"] = {
             "data": folder.path.name,
             "images": int(read.sum()),
@@ -120,7 +123,7 @@ def score_split(
 
     `heatmaps` measures the maps on the way.
     """
-    scores, read = np.zeros(split.targets.shape, np.float32), np.zeros(len(split), np.uint8)
+    scores, read = np.zeros(split.shape, np.float32), np.zeros(len(split), np.uint8)
     for rows, (batch_scores,), (output,) in predictor.stream(split, bad_images):
         scores[rows], read[rows] = batch_scores, 1
         if heatmaps:
@@ -154,9 +157,10 @@ def compute_results(
     `tuned_*`, `temperature`, and the calibration error of the raw scores and of the calibrated
     ones.
     """
-    arrays = (scores, split.targets, split.ignore)
+    targets, ignore = split.dense()
+    arrays = (scores, targets, ignore)
     precisions = average_precision(*arrays)
-    present = ((split.targets == 1) & ~split.ignore).any(axis=0)
+    present = ((targets == 1) & ~ignore).any(axis=0)
     results: dict[str, Any] = summarize(*arrays, threshold=threshold, topk=topk)
     results["per_label"] = dict(zip(labels, precisions.tolist(), strict=True))
     if localization:
@@ -209,13 +213,14 @@ def write_results(
     `thresholds.json` if something was learned, and `heatmaps.json` with the images whose `heatmaps`
     tell labels apart best and worst: all of them or none."""
     experiment, labels = predictor.experiment, predictor.labels
+    targets, ignore = split.dense()
     lines, examples = [], None
     for path, row in zip(split.paths, scores, strict=True):
         best = np.argsort(-row, kind="stable")[: predictor.config.topk]
         lines.append(f"{path}\t{','.join(labels[column] for column in best)}\n")
     if heatmaps:
         examples = choose_examples(
-            heatmaps, split.ignore, lambda paths: predictor.score(paths, heatmaps.maps)[1]
+            heatmaps, ignore, lambda paths: predictor.score(paths, heatmaps.maps)[1]
         )
     with staged_folder(experiment.path, replaces=[heatmap_examples.FILE]) as stage:
         write_text(stage / "result.txt", results_table(results))
@@ -228,9 +233,9 @@ def write_results(
         write_npz(
             stage / "scores.npz",
             scores=scores,
-            targets=split.targets,
-            ignore=split.ignore,
-            paths=np.array(split.paths),
+            targets=targets,
+            ignore=ignore,
+            paths=np.array(list(split.paths)),
             labels=np.array(labels),
         )
 

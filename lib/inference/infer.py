@@ -10,15 +10,15 @@ from argparse import Namespace
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lib.common.console import print_line, print_note, stdout_is_closed
 from lib.common.errors import UserError
 from lib.common.files import file_digest, staged_folder
 from lib.data.bad_images import BadImages, Unreadable
-from lib.data.folder import DataFolder, Split
+from lib.data.folder import DataFolder
 from lib.data.pictures import images_in, other_files_in
+from lib.data.split import Split
 from lib.inference import summary
 from lib.inference.done import TAGS, DoneImages
 from lib.inference.gallery import (
@@ -62,7 +62,8 @@ def infer(flags: Namespace, world: World) -> None:
         else:
             data = DataFolder.open(predictor.config.data)
             data.require_labels(predictor.labels, str(flags.exp_dir))
-            split = data.split("test")
+    if not flags.images:
+        split = world.once_per_machine(lambda: data.split("test"))
 
     # with a --format, nothing but tags is on stdout
     print_info = print_note if flags.format else print_line
@@ -110,10 +111,8 @@ def find_images(names: Sequence[str]) -> tuple[list[str], set[Path]]:
 
 
 def unlabelled(paths: Sequence[str], num_labels: int) -> Split:
-    """A split of images without known labels; its arrays take no memory."""
-    shape = (len(paths), num_labels)
-    targets, ignore = np.broadcast_to(np.uint8(0), shape), np.broadcast_to(True, shape)
-    return Split("images", list(paths), targets, ignore)
+    """A split of images without known labels."""
+    return Split.without_labels("images", paths, num_labels)
 
 
 def _tag(

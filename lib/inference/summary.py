@@ -6,7 +6,7 @@ from pathlib import Path
 
 from lib.common.text import escape_controls
 from lib.data.bad_images import Unreadable
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.inference.tags import Selection, TaggedImage
 from lib.scoring.mistakes import CORRECT, FALSE_ALARM, MISSED
 from lib.scoring.tuning import Cutoffs
@@ -59,7 +59,7 @@ def closing(
 
 def facts(split: Split, selection: Selection, pictures: int) -> str:
     """The line below the page's heading."""
-    known = "" if split.ignore.all() else ", or that the ground truth names"
+    known = ", or that the ground truth names" if split.has_known else ""
     top = "" if selection.top is None else f"the {selection.top} highest "
     what = " with a mistake" if selection.only_errors else ""
     of_all = "" if pictures == len(split) else f" of {len(split)}"

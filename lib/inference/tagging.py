@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from lib.data.bad_images import BadImages
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.experiment.predict import Prediction
 from lib.inference.gallery import Gallery
 from lib.inference.tags import Selection, TaggedImage
@@ -71,7 +71,7 @@ def _wanted(
     """The images of a batch that are wanted, by their places in it."""
     for place, row in enumerate(prediction.rows.tolist()):
         scores = prediction.scores[0, place]
-        tags = selection.tags(scores, split.targets[row], split.ignore[row])
+        tags = selection.tags(scores, split.targets_of(row), split.ignore_of(row))
         if selection.wants(tags):
             best = int(scores.argmax())
             highest = selection.labels[best], float(scores[best])

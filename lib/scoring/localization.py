@@ -20,8 +20,8 @@ from torch import Tensor
 
 from lib.common.errors import UserError
 from lib.data.boxes import leaves
-from lib.data.folder import Split
 from lib.data.pictures import read_header
+from lib.data.split import Split
 from lib.scoring.boxes import best_overlap, box_around
 
 # baselines, the same for all labels of an image: the uniform map, and the mean of their maps
@@ -55,7 +55,7 @@ class Localization:
         self.boxes: dict[int, dict[int, np.ndarray]] = {}
         for row, path in enumerate(split.paths):
             by_label = _boxes_by_label(boxes.get(path, ()))
-            present = np.flatnonzero((split.targets[row] == 1) & ~split.ignore[row]).tolist()
+            present = split.labels_of(row).tolist() if by_label else ()
             found = {c: by_label[labels[c]] for c in present if labels[c] in by_label}
             if found:
                 self.boxes[row] = found

@@ -13,7 +13,8 @@ import numpy as np
 from lib.common.errors import UserError
 from lib.common.files import file_digest
 from lib.common.readers import decode_json
-from lib.data.folder import DataFolder, Split, labels_hash
+from lib.data.folder import DataFolder, labels_hash
+from lib.data.split import Split
 from lib.scoring.calibration import calibrate, calibration_error, fit_temperature
 from lib.scoring.thresholds import MIN_EXAMPLES, Criterion, tune_thresholds
 
@@ -93,7 +94,7 @@ def validation_split(data: DataFolder) -> Split:
     for name in ("train", "test"):
         if not (data.path / f"{name}.txt").is_file():
             continue
-        shared = set(split.paths) & set(data.split(name).paths)
+        shared = set(split.paths).intersection(data.split(name).paths)
         if shared:
             raise UserError(
                 f"--tune-thresholds: {len(shared)} of the {len(split)} images of {file} are in "
@@ -116,9 +117,10 @@ def learn(
 
     Raises `UserError` where all labels together have too few positives or negatives for one.
     """
-    arrays = (scores, split.targets, split.ignore)
-    positives = int(split.targets[~split.ignore].sum())
-    negatives = int((~split.ignore).sum()) - positives
+    targets, ignore = split.dense()
+    arrays = (scores, targets, ignore)
+    positives = int(targets[~ignore].sum())
+    negatives = int((~ignore).sum()) - positives
     for kind, count in (("positives", positives), ("negatives", negatives)):
         if count < MIN_EXAMPLES:
             raise UserError(

@@ -10,8 +10,8 @@ from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.cache import cached_images
 from lib.data.dataset import ImageDataset, SplitDataset
-from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader, TrainingBatches, TrainingLoader
+from lib.data.split import Split
 from lib.experiment.features import Encoder, FeatureDataset, cached_features
 from lib.runtime.cores import machine_cores
 from lib.runtime.world import World

@@ -57,25 +57,25 @@ def prepare(config: Config, world: World) -> Run:
     # read: the data, and what the processes before have saved
     with world.raise_on_all_ranks():
         data = DataFolder.open(config.data)
-        train = data.split("train")
-        validation = data.split(config.select_on).head(config.limit)
         vectors = None
         if config.has_label_embeddings:
             centered = config.embed_norm == "center"
             vectors = data.label_embeddings(config.embed_type, centered=centered)
+    train = world.once_per_machine(lambda: data.split("train"))
+    validation = world.once_per_machine(lambda: data.split(config.select_on)).head(config.limit)
     restarted = world.store_get(STORE_KEY)
     found = _on_main(world, lambda: find_run(asked, data.name, restarted))
     file = world.broadcast_from_main(lambda: latest_valid_checkpoint(found) if found else None)
 
     # check: that the data can be trained on, and is what it was
-    digests = {split.name: split.digest for split in (train, validation)}
+    splits = train, validation
     with world.raise_on_all_ranks():
-        for split in (train, validation):
+        for split in splits:
             split.require_known()
         _require_images_for_each(config.batch_size, config.accum_steps, world.world_size)
         saved = read_state(file) if file else None
         if saved and found:
-            require_same_run(saved, found, config, data, digests)
+            require_same_run(saved, found, config, data, splits)
 
     # build: the network, its optimiser and all else that a step needs
     _choose_kernels(world.device, config.tf32, config.deterministic)
@@ -105,7 +105,7 @@ def prepare(config: Config, world: World) -> Run:
         run.network = world.wrap_ddp(run.network, _input_shape(run))
     _set_random_state(state.rng, config.seed, state.step, world)
 
-    run.digests = digests
+    run.digests = {split.name: split.digest for split in splits}
     run.train_loader, run.validation_loader = make_loaders(
         config, world, state.model, batches, train, validation, state.bad_images
     )

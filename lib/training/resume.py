@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from lib.common.errors import UserError, writing
 from lib.common.flags import flag_name
 from lib.config import RUNTIME_FLAGS, Config
 from lib.data.folder import DataFolder
+from lib.data.split import Split
 from lib.experiment import checkpoint
 from lib.experiment.folder import Experiment, ExperimentLocked, runs_folder
 from lib.training.run import Run, RunState
@@ -129,7 +130,7 @@ def require_same_run(
     experiment: Experiment,
     config: Config,
     data: DataFolder,
-    digests: Mapping[str, str],
+    splits: Iterable[Split],
 ) -> None:
     """Raise `UserError` unless the run of `saved` had these flags, labels and images."""
     started = Config.from_dict(saved["config"], str(experiment.last_checkpoint))
@@ -142,7 +143,7 @@ def require_same_run(
                 f"{_described(name, previous)}: restore that"
             )
     data.require_labels(saved["labels"], f"--resume {experiment.path}")
-    if changed := changed_splits(saved, digests):
+    if changed := changed_splits(saved, splits):
         raise UserError(
             f"--resume {experiment.path}: {data.path / changed[0]}.txt (or what it ignores) has "
             "changed since the run was started: restore it, or start a new run, with "
@@ -150,9 +151,9 @@ def require_same_run(
         )
 
 
-def changed_splits(saved: Mapping[str, Any], digests: Mapping[str, str]) -> list[str]:
+def changed_splits(saved: Mapping[str, Any], splits: Iterable[Split]) -> list[str]:
     """The splits that are not those that the run of `saved` read."""
-    return [name for name, digest in digests.items() if saved["data"].get(name) != digest]
+    return [one.name for one in splits if not one.has_digest(saved["data"].get(one.name))]
 
 
 def restore(state: RunState, saved: dict[str, Any], file: Path) -> None:

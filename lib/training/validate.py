@@ -51,17 +51,17 @@ def validate(run: Run, stop: StopRequest) -> dict[str, float]:
         remedy=f"{fewer}lower --batch-size",
     )
     stream = itertools.takewhile(lambda _: not stop.signum, _measure_losses(run, stream, losses))
-    scores, read = collect_scores(stream, (len(models), *split.targets.shape))
+    scores, read = collect_scores(stream, (len(models), *split.shape))
     if any(world.sum(int(bool(stop.signum)))):
         return {}
     run.state.bad_images.merge_ranks(world)
     world.merge_(scores, read)
     world.sum_(torch.from_numpy(losses))
-    split = ignore_unread(split, read)
+    targets, ignore = ignore_unread(split, read).dense()
     metrics = {}
     for suffix, model_scores, (total, entries) in zip(scored, scores, losses, strict=True):
         for name, metric in EPOCH_METRICS.items():
-            metrics[name + suffix] = metric(model_scores, split.targets, split.ignore)
+            metrics[name + suffix] = metric(model_scores, targets, ignore)
         metrics[f"val_loss{suffix}"] = float(total / max(entries, 1))
     return metrics
 
@@ -72,8 +72,8 @@ def _measure_losses(
     """Pass on a stream, and add the training objective of each model to `losses` (M, 2)."""
     split, device = run.validation_loader.split, run.world.device
     for prediction in stream:
-        targets = torch.from_numpy(split.targets[prediction.rows]).to(device).float()
-        ignore = torch.from_numpy(split.ignore[prediction.rows]).to(device)
+        targets = torch.from_numpy(split.targets_of(prediction.rows)).to(device).float()
+        ignore = torch.from_numpy(split.ignore_of(prediction.rows)).to(device)
         for row, output in zip(losses, prediction.outputs, strict=True):
             found = objective(run.loss, output, targets, ignore, run.config.lamda)
             row += (found.total.item(), found.num_entries.item())

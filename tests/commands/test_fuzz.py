@@ -60,10 +60,10 @@ def read_data_folder() -> None:
     data = DataFolder.open("colors")
     for name in ("train", "val", "test"):
         split = data.split(name)
-    boxes, maps = read_boxes(data.path), {"evidence": torch.rand(*split.targets.shape, 4)}
+    boxes, maps = read_boxes(data.path), {"evidence": torch.rand(*split.shape, 4)}
     heatmaps = Localization(split, data.labels, boxes, (2, 2), "upright", [*maps])
     heatmaps.measure(np.arange(len(split)), maps)
-    heatmaps.results(split.ignore)
+    heatmaps.results(split.dense()[1])
 
 
 FILES = ["train.txt", "test.txt", "label.txt", "boxes.json", "ignore.npy", "bert.npy", "bert.json"]

@@ -171,7 +171,7 @@ def literal_localization(split, labels, boxes, heatmaps, grid) -> dict[str, floa
         own = {}  # label's column -> its boxes
         for column, label in enumerate(labels):
             found = [np.array(item["box"]) / size for item in boxes[path] if item["label"] == label]
-            if found and split.targets[row, column] and not split.ignore[row, column]:
+            if found and column in split.labels_of(row):
                 own[column] = found
         for a, places in own.items():
             heatmap = heatmaps[row, a].reshape(grid).astype(float)

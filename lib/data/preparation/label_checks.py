@@ -3,7 +3,7 @@
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 NULLS = {"nan", "none", "null", "n/a", "<na>"}
@@ -31,10 +31,10 @@ class Check(NamedTuple):
         )
 
 
-def odd_labels(images: Sequence[Sequence[str]]) -> list[tuple[Check, Sequence[str]]]:
-    """What is odd about the labels of some images: the checks that find any, and these labels."""
-    labels = sorted({label for image in images for label in image})
-    most = max(map(len, images), default=0)
+def odd_labels(labels: Iterable[str], most: int) -> list[tuple[Check, Sequence[str]]]:
+    """What is odd about `labels`, of which an image has at most `most`: the checks that find any,
+    and these labels."""
+    labels = sorted(labels)
     return [(check, found) for check in CHECKS if (found := check.find(labels, most))]
 
 

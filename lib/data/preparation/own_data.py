@@ -75,7 +75,8 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
         except UserError as error:
             lines = ', or --separator "\\n" splits it' if "\n" in label else ""
             raise UserError(f"{error}; --map FILE (old,new a line) renames it{lines}") from error
-    for check, odd in odd_labels([image.named for image in images]):
+    most = max((len(image.named) for image in images), default=0)
+    for check, odd in odd_labels(position_of, most):
         if check.name not in allowed:
             raise UserError(f"{position_of[odd[0]]}: {check.line(odd)}")
 

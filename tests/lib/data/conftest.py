@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image, features
 
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.data.workers import BatchLoader
 
 
@@ -18,7 +18,7 @@ def split(tmp_path):
         paths.append(str(tmp_path / f"{index}.png"))
         Image.fromarray(pixels).save(paths[-1])
     targets = np.eye(7, 3, dtype=np.uint8)
-    return Split("train", paths, targets, targets == 2)
+    return Split.from_dense("train", paths, targets, targets == 2)
 
 
 def require_format(ending: str) -> None:

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from lib.data.bad_images import BadImages, Unreadable, ignore_unread
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.runtime.world import World
 from tests.helpers.refusals import refused
 
@@ -56,7 +56,7 @@ def test_a_resumed_run_counts_and_does_not_report_again():
 
 def test_entries_of_unread_images_are_ignored():
     zeros = np.zeros((2, 3))
-    split = Split("test", ["a", "b"], zeros.astype(np.uint8), zeros.astype(bool))
-    assert ignore_unread(split, np.array([1, 0])).ignore.tolist() == [[False] * 3, [True] * 3]
+    split = Split.from_dense("test", ["a", "b"], zeros.astype(np.uint8), zeros.astype(bool))
+    assert ignore_unread(split, np.array([1, 0])).dense()[1].tolist() == [[False] * 3, [True] * 3]
     with refused("test.txt"):
         ignore_unread(split, np.array([0, 0]))

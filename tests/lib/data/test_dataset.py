@@ -19,8 +19,8 @@ def test_batch_holds_targets_and_ignore(split):
     dataset = ImageDataset(split, 8, "upright")
     batch = next(iter(read_batches(dataset, EvaluationBatches(7, 4), 0)))
     assert batch.inputs.dtype == torch.uint8 and batch.inputs.shape == (4, 3, 8, 8)
-    assert batch.targets.tolist() == split.targets[:4].tolist()
-    assert batch.ignore.tolist() == split.ignore[:4].tolist()
+    assert batch.targets.tolist() == split.targets_of(range(4)).tolist()
+    assert batch.ignore.tolist() == split.ignore_of(range(4)).tolist()
 
 
 @pytest.mark.parametrize("workers", [0, 1])

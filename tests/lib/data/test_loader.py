@@ -1,11 +1,12 @@
 """Which images a batch holds, in which order, on which rank, and its totals over all ranks."""
 
+import numpy as np
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from lib.data.bad_images import BadImages
-from lib.data.dataset import ImageDataset
+from lib.data.dataset import ImageDataset, SampleKey
 from lib.data.loader import (
     EvaluationBatches,
     TrainingBatches,
@@ -29,6 +30,15 @@ def test_training_shuffles_and_keeps_the_short_batch():
     assert len(limited) == 2 and sum(map(len, limited)) == 4
     shuffled = [key.row for keys in TrainingBatches(7, 3, seed=1) for key in keys]
     assert sorted(shuffled) == list(range(7)) and shuffled != list(range(7))
+
+
+@given(length=st.integers(1, 40), batch_size=st.integers(1, 9), epoch=st.integers(0, 3))
+def test_the_order_is_a_permutation_by_seed_and_epoch(length, batch_size, epoch):
+    """It must never change: a run that is resumed goes on in it."""
+    batches = TrainingBatches(length, batch_size, seed=5)
+    batches.start(epoch)
+    expected = np.random.default_rng((5, epoch)).permutation(length).tolist()
+    assert [key for keys in batches for key in keys] == [SampleKey(epoch, row) for row in expected]
 
 
 def test_an_epoch_resumes_at_a_batch():

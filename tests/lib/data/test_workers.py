@@ -158,7 +158,7 @@ import numpy as np, torch
 from lib.common.cli import run_main
 from lib.data.loader import EvaluationBatches
 from lib.data.dataset import ImageDataset
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.data.workers import BatchLoader
 
 class Dying(ImageDataset):
@@ -169,7 +169,7 @@ class Dying(ImageDataset):
 
 def main():
     targets = np.zeros((7, 3), np.uint8)
-    split = Split("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
+    split = Split.from_dense("train", [f"{{row}}.png" for row in range(7)], targets, targets > 0)
     batches, cpu = EvaluationBatches(7, 1), torch.device("cpu")
     for batch in BatchLoader(Dying(split, 8, "upright"), batches, workers=2, device=cpu):
         print(batch.rows.tolist())

@@ -7,8 +7,8 @@ from PIL import Image
 
 from lib.data.bad_images import BadImages
 from lib.data.dataset import ImageDataset
-from lib.data.folder import Split
 from lib.data.loader import EvaluationLoader
+from lib.data.split import Split
 from lib.experiment.network import Normalizer
 from lib.experiment.predict import collect_scores, predict
 from lib.runtime.world import World
@@ -25,7 +25,7 @@ def loader(tmp_path):
     for index in range(5):
         paths.append(str(tmp_path / f"{index}.png"))
         Image.fromarray(random.integers(0, 256, (4, 4, 3), dtype=np.uint8)).save(paths[-1])
-    split = Split("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
+    split = Split.from_dense("test", paths, np.zeros((5, 2), np.uint8), np.zeros((5, 2), bool))
     return EvaluationLoader(
         ImageDataset(split, 4, "upright"),
         batch_size=2,

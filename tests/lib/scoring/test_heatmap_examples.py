@@ -6,7 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.scoring.heatmap_examples import FILE, MOST, choose_examples, load_examples
 from lib.scoring.localization import Localization
 from tests.helpers.refusals import refused
@@ -24,7 +24,7 @@ def choose(tmp_path):
         targets, ignore = np.ones((len(paths), 2), np.uint8), np.zeros((len(paths), 2), bool)
         targets[-1, 1] = 0
         boxes = [{"label": "x", "box": [0, 0, 40, 40]}, {"label": "y", "box": [40, 0, 80, 40]}]
-        known = Split("test", paths, targets, ignore), "xy", dict.fromkeys(paths, boxes)
+        known = Split.from_dense("test", paths, targets, ignore), "xy", dict.fromkeys(paths, boxes)
         found = Localization(*known, (1, 2), "upright", ["evidence", "attention"])
         maps = torch.tensor([[[s, 1 - s], [1 - s, s]] for s in (*shares, 1.0)])
         maps = torch.stack([maps, torch.full_like(maps, 0.5)], dim=1)  # (N, M, C, H * W)

@@ -7,7 +7,7 @@ from PIL import Image
 
 from lib.data.augment import resize
 from lib.data.dataset import read_image
-from lib.data.folder import Split
+from lib.data.split import Split
 from lib.scoring.localization import Localization, covered, points_at
 from tests.helpers.refusals import refused
 from tests.helpers.twins import literal_energy, literal_localization
@@ -66,7 +66,7 @@ def split(tmp_path):
     for path in paths:
         Image.new("RGB", (80, 40)).save(path)
     targets = np.array([[1, 1, 0], [1, 0, 0], [1, 0, 0]], np.uint8)
-    return Split("test", paths, targets, np.zeros((3, 3), bool))
+    return Split.from_dense("test", paths, targets, np.zeros((3, 3), bool))
 
 
 def boxes_of(split):
@@ -90,7 +90,7 @@ def measured(split, boxes, maps, grid=(4, 4)):
     for one, own in ((first, rows[:2]), (second, rows[2:])):  # as on two ranks
         one.measure(own, {name: heatmaps[own] for name, heatmaps in maps.items()})
     first.measured |= second.measured
-    return first.results(split.ignore)
+    return first.results(split.dense()[1])
 
 
 def test_counts_ground_truth_labels_with_a_box(split):
@@ -98,7 +98,7 @@ def test_counts_ground_truth_labels_with_a_box(split):
     localization = Localization(split, "xyz", boxes_of(split), (4, 4), "upright", ["attention"])
     heatmaps = torch.from_numpy(np.tile(peak(5).ravel(), (3, 3, 1)))
     localization.measure(np.array([2, 0, 1]), {"attention": heatmaps})
-    found = localization.results(split.ignore)
+    found = localization.results(split.dense()[1])
     assert list(found) == ["attention", "attention, label-blind", "even"]
     assert found["attention"] == {
         "pointing_accuracy": 0.5,
@@ -132,7 +132,7 @@ def random_scenes(seed, tmp_path):
         name: torch.from_numpy(random.random((6, 3, 12)) ** 4).float()
         for name in ("evidence", "attention")
     }
-    return Split("test", paths, targets, ignore), boxes, maps
+    return Split.from_dense("test", paths, targets, ignore), boxes, maps
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -151,7 +151,8 @@ def test_all_measures_match_the_literal_twin(seed, tmp_path):
 def mean_maps(split, boxes, heatmaps):
     """For each label of an image, the mean of the maps of those that count, each of sum 1."""
     shares = heatmaps / heatmaps.sum(dim=-1, keepdim=True)
-    known = (split.targets == 1) & ~split.ignore
+    targets, ignore = split.dense()
+    known = (targets == 1) & ~ignore
     for row, path in enumerate(split.paths):
         boxed = {item["label"] for item in boxes[path]}
         columns = [c for c, label in enumerate("xyz") if known[row, c] and label in boxed]
@@ -218,7 +219,7 @@ def test_boxes_on_turned_photographs(tmp_path, exif):
         picture.transpose(Image.Transpose.ROTATE_90).save(paths[-1], exif=note)
         boxes[paths[-1]] = [{"label": "x", "box": box, "difficult": False}]
     targets = np.ones((len(paths), 1), np.uint8)
-    split = Split("test", paths, targets, np.zeros((len(paths), 1), bool))
+    split = Split.from_dense("test", paths, targets, np.zeros((len(paths), 1), bool))
     localization = Localization(split, "x", boxes, (4, 4), exif, ["attention"])
     heatmaps = [np.asarray(resize(read_image(path, exif), 4))[..., 0] / 255 for path in paths]
     attention = torch.from_numpy(np.stack(heatmaps)).float().view(len(paths), 1, 16)
@@ -227,5 +228,5 @@ def test_boxes_on_turned_photographs(tmp_path, exif):
             localization.measure(np.arange(len(paths)), {"attention": attention})
         return
     localization.measure(np.arange(len(paths)), {"attention": attention})
-    found = localization.results(split.ignore)["attention"]
+    found = localization.results(split.dense()[1])["attention"]
     assert found["pointing_accuracy"] == 1 and found["energy_in_box"] > 0.6

@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from lib.data.folder import DataFolder, Split
+from lib.data.folder import DataFolder
+from lib.data.split import Split
 from lib.inference.evaluate import compute_results
 from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate, calibration_error
@@ -52,7 +53,7 @@ def test_tuned_scores_stand_beside_the_fixed_ones(colors, here):
     with np.load(colors / "scores.npz") as raw:
         scores = raw["scores"]
     np.testing.assert_allclose(scores, predictor(test.paths)[0], atol=1e-6)
-    arrays = (scores, test.targets, test.ignore)
+    arrays = (scores, *test.dense())
     thresholds = np.array(list(tuning["thresholds"].values()), np.float32)
     assert kept["tuned_cf1"] == f1_scores(*arrays, threshold=thresholds).cf1
     warm = calibrate(scores, tuning["temperature"])
@@ -148,7 +149,7 @@ def test_unknown_entries_take_no_part_in_any_score(tmp_path):
     (tmp_path / "weights").touch()
     found = []
     for truth in (targets, np.where(ignore, 1 - targets, targets)):
-        split = Split("test", [str(row) for row in range(40)], truth, ignore)
+        split = Split.from_dense("test", [str(row) for row in range(40)], truth, ignore)
         tuning = learn(scores, split, labels, Criterion("f1"), tmp_path / "weights", default=0.5)
         known = {"threshold": 0.5, "topk": 2, "localization": {}}
         found.append(compute_results(scores, split, labels, **known, tuning=tuning))
@@ -157,5 +158,5 @@ def test_unknown_entries_take_no_part_in_any_score(tmp_path):
         assert found[-1]["labels_without_positives"] == ["a", "d"]
         assert found[-1]["mAP_present"] == pytest.approx(precisions[1:3].mean())
     assert found[0] == found[1]
-    nothing = Split("test", split.paths, targets, np.ones(shape, bool))
+    nothing = Split.from_dense("test", split.paths, targets, np.ones(shape, bool))
     assert compute_results(scores, nothing, labels, **known, tuning=None)["mAP_present"] == 0

@@ -57,7 +57,8 @@ def test_writes_the_contract(pictures, capsys):
     assert (TARGET / "train.txt").read_text() == "0.png\tcat,dog,?cow\n1.png\t\n"
     data = DataFolder.open("mine")
     split = data.split("test")
-    assert split.targets.tolist() == [[0, 0, 1]] and split.ignore.tolist() == [[0, 1, 0]]
+    targets, ignore = split.dense()
+    assert targets.tolist() == [[0, 0, 1]] and ignore.tolist() == [[0, 1, 0]]
     assert read_boxes(data.path) == {"0.png": [], "1.png": [], odd: [box]}
     out = capsys.readouterr().out
     for line in (
@@ -165,7 +166,8 @@ def test_what_is_written_reads_back(tmp_path_factory, names, rows):
         patch.setattr("lib.data.preparation.writer.missing_images", lambda paths: [])
         write_data_folder(Options(folder), labels, {"train": found}, {})
     assert read_labels(folder) == labels
-    paths, targets, ignore = read_split(folder / "train.txt", labels)
-    assert paths == [path for path, _ in rows] and not ignore.any()
+    split = read_split(folder / "train.txt", labels)
+    targets, ignore = split.dense()
+    assert list(split.paths) == [path for path, _ in rows] and not ignore.any()
     assert targets.tolist() == [[int(label in names) for label in labels] for _, names in rows]
     assert targets.tolist() == indicators((names for _, names in rows), labels).toarray().tolist()
