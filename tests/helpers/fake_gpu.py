@@ -18,6 +18,7 @@ import os
 import runpy
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -265,6 +266,7 @@ def install(gpu: int = 0, bfloat16: bool = True) -> None:
         "is_available": True,
         "device_count": gpu + 1,
         "get_device_capability": (9, 0) if bfloat16 else (7, 5),
+        "get_device_properties": types.SimpleNamespace(total_memory=2**36),
         "get_arch_list": ["sm_75", "sm_90"],
         "is_bf16_supported": bfloat16,
         "is_current_stream_capturing": False,
