@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from lib.runtime.launch import _require_own_gpu, processes_to_start, session
 from lib.runtime.world import World
@@ -71,6 +72,33 @@ def test_a_rendezvous_that_not_all_reach(monkeypatch, rank):
         monkeypatch.setenv(name, value)
     with refused(f"process {rank} of 2", "127.0"), session("cpu", timeout=1):
         pass
+
+
+RESTARTED = """
+import os, sys
+os.environ["MASTER_PORT"], first = sys.argv[1:]
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+# the second machine's processes failed, and only that one counts it
+os.environ["TORCHELASTIC_RESTART_COUNT"] = os.environ["RANK"] if first == "no" else "0"
+from lib.common.cli import run_main
+from lib.runtime.launch import session
+
+def main():
+    with session("cpu", timeout=20) as world:
+        if first == "yes":
+            world.store_set("folder", "exp1")
+        print(world.store_get("folder"), world.gather(world.once_per_machine(lambda: world.rank)))
+
+run_main(main)
+"""
+
+
+def test_processes_join_again_after_restarts_that_each_machine_counts_for_itself(tmp_path):
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for first in ("yes", "no", "no"):
+        results = run_together(2, "-c", RESTARTED, store.port, first, cwd=tmp_path)
+        assert [result.code for result in results] == [0, 0], results[0].err
+        assert [result.out for result in results] == ["exp1 [0, 1]\n"] * 2
 
 
 LAUNCHER = """
