@@ -55,11 +55,11 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         os.environ.setdefault("LOCAL_WORLD_SIZE", str(hosts.count(socket.gethostname())))
         yield world
     except RaisedOnAllRanks as error:
-        error.printed_by = "this" if here.rank == 0 else "another"
+        error.printed_by = _stay_to_print("this" if here.rank == 0 else "another")
         dist.destroy_process_group()
         raise
     except BaseException as raised:
-        printed_by = _elect_printer(store)
+        printed_by = _stay_to_print(_elect_printer(store))
         if device.type != "cuda":  # NCCL may wait for the other ranks, which do not leave now
             dist.destroy_process_group()
         told = _lost_contact(raised) if is_lost_contact(raised) else explain(raised)
@@ -188,6 +188,14 @@ def _lost_contact(error: BaseException) -> UserError:
         "or does not answer: see its own messages, and continue with --resume "
         f"({quoted(error)})"
     )
+
+
+def _stay_to_print(printed_by: str) -> str:
+    """Let this process print why the run ends, if it must, although its launcher stops it as soon
+    as another one has left; returns `printed_by`."""
+    if printed_by == "this":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return printed_by
 
 
 def _elect_printer(store: dist.Store) -> str:

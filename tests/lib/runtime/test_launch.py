@@ -13,6 +13,7 @@ from tests.helpers.refusals import refused
 
 FAILURES = """
 import os, signal, sys
+import torch.distributed as dist
 from lib.common.cli import run_main
 from lib.runtime.launch import session
 from lib.common.errors import UserError
@@ -27,11 +28,15 @@ def main():
 run_main(main)
 """
 
+# as by a launcher that has seen another process leave
+STOPPED = "dist.destroy_process_group = lambda: os.kill(os.getpid(), signal.SIGTERM)"
+
 
 @pytest.mark.parametrize(
     "failure, code, line",
     [
         ("raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
+        (f"{STOPPED}; raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
         ("os.kill(os.getpid(), signal.SIGKILL)", -9, "lost contact"),
         ("1 / 0", 1, "ZeroDivisionError: "),
         (
@@ -40,7 +45,7 @@ run_main(main)
             "error: DataLoader worker (pid 7) is killed by signal: ",
         ),
     ],
-    ids=["bad input", "killed", "bug", "environment"],
+    ids=["bad input", "stopped before it prints", "killed", "bug", "environment"],
 )
 def test_one_failing_ends_all_and_is_heard_once(tmp_path, failure, code, line):
     results = run_together(3, "-c", FAILURES.format(failure=failure), cwd=tmp_path, timeout=300)
