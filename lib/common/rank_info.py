@@ -110,11 +110,6 @@ def adopt_launcher() -> None:
         raise _refusal(found.world_size, f"without {' and '.join(unset)}")
 
 
-def restart_count() -> int:
-    """How often the launcher has restarted this run after a failure."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) if is_launched() else 0
-
-
 def _is_batch_script() -> bool:
     """Whether this process runs in a job of SLURM, but outside srun: it is one, and not one of the
     tasks that its variables speak of."""

@@ -18,7 +18,7 @@ import torch.distributed as dist
 
 from lib.common.errors import UserError
 from lib.common.failures import explain, is_lost_contact, quoted
-from lib.common.rank_info import adopt_launcher, is_launched, rank_info, restart_count
+from lib.common.rank_info import adopt_launcher, is_launched, rank_info
 from lib.runtime.device import keep_freed_memory, limit_threads, select_device
 from lib.runtime.world import RaisedOnAllRanks, World
 
@@ -48,8 +48,8 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         yield World(device)
         return
     threading.Thread(target=_end_with_launcher, args=(os.getppid(),), daemon=True).start()
-    store = _rendezvous(device, timeout)
-    world = World(device, here.rank, here.world_size, store)
+    store, kept = _rendezvous(device, timeout)
+    world = World(device, here.rank, here.world_size, store, kept)
     try:
         _require_own_gpu(world)
         hosts = world.gather(socket.gethostname())  # where the launcher does not say it
@@ -57,11 +57,11 @@ def session(device_name: str, timeout: int = TIMEOUT) -> Iterator[World]:
         limit_threads()
         yield world
     except RaisedOnAllRanks as error:
-        error.printed_by = "this" if here.rank == 0 else "another"
+        error.printed_by = _stay_to_print("this" if here.rank == 0 else "another")
         dist.destroy_process_group()
         raise
     except BaseException as raised:
-        printed_by = _elect_printer(store)
+        printed_by = _stay_to_print(_elect_printer(store))
         if device.type != "cuda":  # NCCL may wait for the other ranks, which do not leave now
             dist.destroy_process_group()
         told = _lost_contact(raised) if is_lost_contact(raised) else explain(raised)
@@ -111,15 +111,17 @@ def start_processes(number: int) -> NoReturn:
     sys.exit(0)
 
 
-def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
-    """Join the process group; returns the store that the processes share."""
+def _rendezvous(device: torch.device, timeout: int) -> tuple[dist.Store, dist.Store]:
+    """Join the process group; returns the store that its processes share, and the launcher's, which
+    outlives them."""
     here, limit = rank_info(), timedelta(seconds=timeout)
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" and not _gpus_are_shared() else "gloo"
     try:
-        store, rank, world_size = next(dist.rendezvous("env://", timeout=limit))
-        # a launcher keeps the store over a restart, with the addresses of the previous processes
-        own = dist.PrefixStore(f"attempt {restart_count()}", store)
-        dist.init_process_group(backend, store=own, rank=rank, world_size=world_size, timeout=limit)
+        kept, rank, world_size = next(dist.rendezvous("env://", timeout=limit))
+        store = _store_of_attempt(kept, rank, world_size, timeout)
+        dist.init_process_group(
+            backend, store=store, rank=rank, world_size=world_size, timeout=limit
+        )
     except (RuntimeError, ValueError) as error:
         address = f"{os.environ['MASTER_ADDR']}:{os.environ['MASTER_PORT']}"
         raise explain(error) or UserError(
@@ -127,7 +129,33 @@ def _rendezvous(device: torch.device, timeout: int) -> dist.Store:
             f"within {timeout} s: check the address, the number of processes, and that all run "
             f"({quoted(error)})"
         ) from error
-    return store
+    return store, kept
+
+
+def _store_of_attempt(kept: dist.Store, rank: int, world_size: int, timeout: int) -> dist.Store:
+    """A part of the launcher's store in which nothing is written yet, the same for all ranks.
+
+    A launcher keeps its store over a restart, with the addresses of the previous processes, and
+    each machine counts only those restarts that its own processes caused. So rank 0 numbers the
+    attempts: it serves the tickets that the others have drawn until all have joined. Previous
+    processes are gone by then. Raises `RuntimeError` if not all join within `timeout` seconds.
+    """
+    if rank:
+        ticket = kept.add("tickets", 1)
+        attempt = kept.get(f"ticket {ticket}").decode()
+        kept.add(f"joined {attempt}", 1)
+        return dist.PrefixStore(attempt, kept)
+    attempt, served = f"attempt {kept.add('attempts', 1)}", 0
+    deadline = time.monotonic() + timeout
+    while (joined := 1 + kept.add(f"joined {attempt}", 0)) < world_size:
+        drawn = kept.add("tickets", 0)
+        for ticket in range(served + 1, drawn + 1):
+            kept.set(f"ticket {ticket}", attempt)
+        served = drawn
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{joined} of {world_size} processes have joined")
+        time.sleep(0.01)
+    return dist.PrefixStore(attempt, kept)
 
 
 def _gpus_are_shared() -> bool:
@@ -164,9 +192,17 @@ def _lost_contact(error: BaseException) -> UserError:
     )
 
 
+def _stay_to_print(printed_by: str) -> str:
+    """Let this process print why the run ends, if it must, although its launcher stops it as soon
+    as another one has left; returns `printed_by`."""
+    if printed_by == "this":
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    return printed_by
+
+
 def _elect_printer(store: dist.Store) -> str:
     """Which process prints why the run ends: the first one that asks."""
     try:
-        return "this" if store.add(f"printed {restart_count()}", 1) == 1 else "another"
+        return "this" if store.add("printed", 1) == 1 else "another"
     except RuntimeError:  # the process that kept the store is gone
         return "this"

@@ -17,7 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from lib.common.errors import UserError
-from lib.common.rank_info import rank_info, restart_count
+from lib.common.rank_info import rank_info
 
 # whether each forward copies rank 0's buffers to the others; renamed in PyTorch 2.15
 BUFFER_OPTION = "forward_sync_buffers"
@@ -32,7 +32,10 @@ class RaisedOnAllRanks(UserError):
 
 
 class World:
-    """The ranks of a run, one of which this process is; `device` is where it computes."""
+    """The ranks of a run, one of which this process is; `device` is where it computes.
+
+    Several ranks share a `store`; `kept` is that of their launcher, which outlives them.
+    """
 
     def __init__(
         self,
@@ -40,8 +43,10 @@ class World:
         rank: int = 0,
         world_size: int = 1,
         store: dist.Store | None = None,
+        kept: dist.Store | None = None,
     ) -> None:
-        self.device, self.rank, self.world_size, self.store = device, rank, world_size, store
+        self.device, self.rank, self.world_size = device, rank, world_size
+        self.store, self.kept = store, kept
         self.waits = 0
 
     @property
@@ -105,7 +110,7 @@ class World:
         made: list[T] = []
         (machines,) = self.sum(int(is_first))
         self.waits += 1
-        name = f"wait {self.waits}, attempt {restart_count()}"
+        name = f"wait {self.waits}"
         try:
             if is_first:
                 made.append(make())
@@ -127,14 +132,14 @@ class World:
 
     def store_set(self, name: str, text: str) -> None:
         """Keep `text` for the processes that the launcher restarts after a failure."""
-        if self.store:
-            self.store.set(name, text)
+        if self.kept:
+            self.kept.set(name, text)
 
     def store_get(self, name: str) -> str | None:
         """What the processes before a restart have kept under `name`."""
-        if not self.store or not self.store.check([name]):
+        if not self.kept or not self.kept.check([name]):
             return None
-        return self.store.get(name).decode()
+        return self.kept.get(name).decode()
 
     def wrap_ddp(self, model: nn.Module, input_shape: tuple[int, ...]) -> nn.Module:
         """`model` in DistributedDataParallel, which averages gradients over the ranks.

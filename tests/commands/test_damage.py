@@ -60,7 +60,6 @@ FLAGS = [
     (RESUME, "--accum-steps 3", "--accum-steps 3"),
     *(("train.py", f"--resume {name}", f"--resume {name}") for name in ("gone", "data")),
     ("train.py", f"--resume {DATA}/label.txt", f"--resume {DATA}/label.txt"),
-    ("train.py", f"--resume {RUN}/published", f"{RUN}/published/config.yaml"),
     (f"evaluate.py --exp-dir {RUN}/published/checkpoints/best_ema_model.pth",)
     + ("", f"{RUN}/published/checkpoints/best_ema_model.pth"),
     ("infer.py", "--exp-dir gone", "--exp-dir gone"),
@@ -186,6 +185,7 @@ FILES += [
     (CONFIG, swap("num_layers: 1", "num_layers: 2"), SCORE, FLAT),
     (CONFIG, swap("embed_type: bert", "embed_type: glove"), SCORE, f"{DATA}/glove.npy"),
     (CONFIG, swap("data: colors", "data: colours"), SCORE, "data/colours"),
+    (CONFIG, swap("\nweights: ", "\nno_weights: "), f"train.py --resume {PUBLISHED}", ""),
     *((CONFIG, swap(f"\n{key}: ", f"\nno_{key}: "), SCORE, "") for key in REQUIRED_KEYS),
 ]
 

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import torch.distributed as dist
 
 from lib.runtime.launch import _require_own_gpu, processes_to_start, session
 from lib.runtime.world import World
@@ -12,6 +13,7 @@ from tests.helpers.refusals import refused
 
 FAILURES = """
 import os, signal, sys
+import torch.distributed as dist
 from lib.common.cli import run_main
 from lib.runtime.launch import session
 from lib.common.errors import UserError
@@ -26,11 +28,15 @@ def main():
 run_main(main)
 """
 
+# as by a launcher that has seen another process leave
+STOPPED = "dist.destroy_process_group = lambda: os.kill(os.getpid(), signal.SIGTERM)"
+
 
 @pytest.mark.parametrize(
     "failure, code, line",
     [
         ("raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
+        (f"{STOPPED}; raise UserError('a.jpg: broken')", 2, "error: a.jpg: broken"),
         ("os.kill(os.getpid(), signal.SIGKILL)", -9, "lost contact"),
         ("1 / 0", 1, "ZeroDivisionError: "),
         (
@@ -39,7 +45,7 @@ run_main(main)
             "error: DataLoader worker (pid 7) is killed by signal: ",
         ),
     ],
-    ids=["bad input", "killed", "bug", "environment"],
+    ids=["bad input", "stopped before it prints", "killed", "bug", "environment"],
 )
 def test_one_failing_ends_all_and_is_heard_once(tmp_path, failure, code, line):
     results = run_together(3, "-c", FAILURES.format(failure=failure), cwd=tmp_path, timeout=300)
@@ -71,6 +77,33 @@ def test_a_rendezvous_that_not_all_reach(monkeypatch, rank):
         monkeypatch.setenv(name, value)
     with refused(f"process {rank} of 2", "127.0"), session("cpu", timeout=1):
         pass
+
+
+RESTARTED = """
+import os, sys
+os.environ["MASTER_PORT"], first = sys.argv[1:]
+os.environ["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+# the second machine's processes failed, and only that one counts it
+os.environ["TORCHELASTIC_RESTART_COUNT"] = os.environ["RANK"] if first == "no" else "0"
+from lib.common.cli import run_main
+from lib.runtime.launch import session
+
+def main():
+    with session("cpu", timeout=20) as world:
+        if first == "yes":
+            world.store_set("folder", "exp1")
+        print(world.store_get("folder"), world.gather(world.once_per_machine(lambda: world.rank)))
+
+run_main(main)
+"""
+
+
+def test_processes_join_again_after_restarts_that_each_machine_counts_for_itself(tmp_path):
+    store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    for first in ("yes", "no", "no"):
+        results = run_together(2, "-c", RESTARTED, store.port, first, cwd=tmp_path)
+        assert [result.code for result in results] == [0, 0], results[0].err
+        assert [result.out for result in results] == ["exp1 [0, 1]\n"] * 2
 
 
 LAUNCHER = """
