@@ -48,7 +48,7 @@ def test_tuned_scores_stand_beside_the_fixed_ones(colors, here):
 
     predictor = Predictor(EXPERIMENT, device="cpu")
     val, test = (DataFolder.open("colors").split(name) for name in ("val", "test"))
-    own = best_thresholds(predictor(val.paths)[0], val.targets, val.ignore, Criterion("f1"))
+    own = best_thresholds(predictor(val.paths)[0], *val.dense(), Criterion("f1"))
     np.testing.assert_allclose(list(tuning["thresholds"].values()), own, atol=1e-6)
     with np.load(colors / "scores.npz") as raw:
         scores = raw["scores"]
