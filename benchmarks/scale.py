@@ -18,7 +18,7 @@ from lib.common.cli import Parser, positive_int, run_main
 
 SIZES = ("10000x80", "100000x1000", "1000000x6000")
 LABELS_AN_IMAGE, DRAWS = 20, 100
-BATCH_SIZE = 256
+BATCH_SIZE = 64  # as train.py
 MEGABYTE = 1e6
 
 

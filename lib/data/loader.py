@@ -125,8 +125,9 @@ class TrainingLoader:
             yield self._reduce_batch_totals(number, batch)
 
     def _reduce_batch_totals(self, number: int, batch: Batch) -> Shard:
+        known = batch.ignore.numel() - int(batch.ignore.sum())
         num_errors, num_entries, num_images = self.world.sum(
-            len(batch.errors), int((~batch.ignore.bool()).sum()), int((batch.rows >= 0).sum())
+            len(batch.errors), known, int((batch.rows >= 0).sum())
         )
         if num_errors:
             with self.world.raise_on_all_ranks():

@@ -37,7 +37,7 @@ REMEDY = "give a container more (--shm-size=8g, or --ipc=host)"
 
 
 class Batch(NamedTuple):
-    """`inputs`, `targets` float32 (B, C), `ignore` bool (B, C), `rows` (B,).
+    """`inputs`, `targets` uint8 (B, C), `ignore` bool (B, C), `rows` (B,).
 
     `inputs` are pixels, uint8 (B, 3, S, S), or features of a frozen backbone, float32
     (B, P + N, D). `rows` are those of the split, -1 for padding. `errors` lists the images that
@@ -76,7 +76,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
     inputs = [read[place % len(read)] if errors[place] else one for place, one in enumerate(inputs)]
     return Batch(
         torch.from_numpy(np.stack(inputs)),
-        torch.from_numpy(np.stack(targets)).float(),
+        torch.from_numpy(np.stack(targets)),
         torch.from_numpy(np.stack(ignore)),
         torch.tensor(rows),
         [error for error in errors if error],
@@ -85,12 +85,19 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 class PackedBatch:
     """A batch on its way from a worker, pickled there: an error is raised then, while the queue
-    between the processes would lose it, and the batch."""
+    between the processes would lose it, and the batch.
+
+    A label takes a bit on this way: a byte for each of thousands, in buffers of many sizes, makes
+    the memory of every process grow by hundreds of megabytes.
+    """
 
     noted = False  # that batches go through a pipe
 
     def __init__(self, batch: Batch) -> None:
         arrays = batch.apply(Tensor.numpy)
+        self.num_labels = batch.targets.shape[1]
+        bits = (np.packbits(marks, axis=1) for marks in (arrays.targets, arrays.ignore))
+        arrays = arrays._replace(**dict(zip(("targets", "ignore"), bits, strict=True)))
         self.in_pipe = not _has_room(2 * batch.inputs.nbytes)
         if not self.in_pipe:
             try:
@@ -116,7 +123,11 @@ class PackedBatch:
                 raise
             # its worker is gone; in the words of PyTorch, which finds out later
             raise RuntimeError("DataLoader worker of this batch exited unexpectedly") from error
-        return batch.apply(torch.as_tensor)
+        targets, ignore = (
+            np.unpackbits(bits, axis=1, count=self.num_labels)
+            for bits in (batch.targets, batch.ignore)
+        )
+        return batch._replace(targets=targets, ignore=ignore.view(bool)).apply(torch.as_tensor)
 
     def pin_memory(self) -> Batch:
         """The batch in page-locked memory, for PyTorch's loader."""

@@ -113,7 +113,7 @@ def forward_loss(run: Run, batch: Batch) -> Tensor:
     """The loss summed over a batch: see `objective`."""
     device = run.world.device
     inputs = run.preprocess(batch.inputs.to(device, non_blocking=True))
-    targets = batch.targets.to(device, non_blocking=True)
+    targets = batch.targets.to(device, non_blocking=True).float()
     ignore = batch.ignore.to(device, non_blocking=True)
     with autocast(device, run.config.amp):
         output = run.network(inputs)

@@ -52,7 +52,7 @@ def test_ignore_marks_the_test_split_alone(folder):
     np.save(folder / "ignore.npy", np.array([[0, 1, 0]]))
     data = DataFolder.open("pets")
     assert data.split("test").dense()[1].tolist() == [[False, True, False]]
-    assert not data.split("train").ignore_of(0).any()
+    assert not data.split("train").dense()[1][0].any()
 
 
 @pytest.mark.parametrize(
