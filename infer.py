@@ -83,7 +83,8 @@ def main() -> None:
         "--format",
         choices=TAG_FORMATS,
         help="tags of --images for other programs, and no page: JSON lines or CSV on stdout, or "
-        "XMP files beside the images (photo.jpg.xmp) with the labels as keywords",
+        "XMP files beside the images (photo.jpg.xmp) with the labels as keywords, where no other "
+        "program has one",
     )
     parser.add_argument(
         "--skip-done",

@@ -22,7 +22,7 @@ from lib.data.loader import EvaluationLoader
 from lib.data.split import Split
 from lib.experiment.loading import load_experiment
 from lib.experiment.network import build_normalizer, kernel_note, prepare_for_inference
-from lib.experiment.predict import Prediction, predict
+from lib.experiment.predict import Prediction, predict, scores_of
 from lib.runtime.device import (
     amp_dtype,
     autocast,
@@ -112,7 +112,7 @@ class Predictor:
         Returns scores (B, C) in [0, 1], in the order of `labels`, and heatmaps (B, C, H, W) of the
         map, which sum to 1 over the patches (attention to less if a class token takes a part), both
         float32; of both maps (B, 2, C, H, W), evidence first. Raises `UserError` for an image that
-        cannot be read, and for arrays of another kind.
+        cannot be read, for arrays of another kind, and for scores that are not finite.
         """
         scores, heatmaps = self.score(images, self.maps)
         return scores, heatmaps if len(self.maps) > 1 else heatmaps[:, 0]
@@ -188,7 +188,7 @@ class Predictor:
                 output = self.model(self.normalize(pixels.to(self.device)))
             heatmaps = torch.stack([output.heatmaps(name) for name in maps], dim=1)
             heatmaps = heatmaps.unflatten(-1, self.grid)
-        return output.logits.float().sigmoid().cpu().numpy(), heatmaps.cpu().numpy()
+        return scores_of(output.logits), heatmaps.cpu().numpy()
 
     def stream(self, split: Split, bad_images: BadImages) -> Iterator[Prediction]:
         """Predictions for this rank's images of `split`, in file order, with M = 1.

@@ -45,8 +45,12 @@ def run_main(main: Callable[[], None]) -> NoReturn:
     SIGTERM. Any other exception is a bug and keeps its traceback (1).
     """
     signal.signal(signal.SIGTERM, _terminate)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # for names that the terminal cannot encode
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        if sys.stdout is sys.__stdout__ and isinstance(sys.stdout.buffer, io.RawIOBase):
+            # of PYTHONUNBUFFERED, which loses without an error what a full disk does not take
+            encoding, buffer = sys.stdout.encoding, io.BufferedWriter(sys.stdout.detach())
+            sys.stdout = io.TextIOWrapper(buffer, encoding, write_through=True)
+        sys.stdout.reconfigure(errors="backslashreplace")  # names that a terminal cannot encode
     program = Path(sys.argv[0]).name
     try:
         if sys.platform == "win32":

@@ -1,8 +1,10 @@
 """Progress bars, and lines printed between them; only rank 0 shows them."""
 
+import contextlib
 import os
+import stat
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from tqdm import tqdm
@@ -40,12 +42,29 @@ def print_line(line: str) -> None:
     if rank_info().rank > 0:
         return
     line = line.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    with writing("standard output"):
+    with writing("standard output"), whole_on_stdout():
         try:
-            tqdm.write(escape_controls(line, keep="\n\t"))
+            # the line end in the same write: a kill between two would join this line to the next
+            tqdm.write(escape_controls(line, keep="\n\t") + "\n", end="")
             sys.stdout.flush()
         except BrokenPipeError:  # the reader, such as head, has closed the pipe: carry on
             detach_stdout()
+
+
+@contextlib.contextmanager
+def whole_on_stdout() -> Iterator[None]:
+    """If the block fails, as on a full disk, cut a stdout that is a file back to what it held
+    before, so that a later run can append whole lines to it; nothing more is written there."""
+    before = None
+    with contextlib.suppress(OSError, ValueError):  # stdout is closed, or no file at all
+        before = os.fstat(sys.stdout.fileno())
+    try:
+        yield
+    except Exception:
+        if before and stat.S_ISREG(before.st_mode):
+            os.ftruncate(sys.stdout.fileno(), before.st_size)
+            _redirect_to_null()
+        raise
 
 
 def stdout_is_closed() -> bool:
@@ -60,4 +79,8 @@ def detach_stdout() -> None:
         sys.stdout.flush()
     except OSError:
         _closed = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _redirect_to_null()
+
+
+def _redirect_to_null() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

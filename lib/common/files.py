@@ -54,11 +54,13 @@ def atomic_write(
 
 
 def move_into_place(name: str, path: Path, previous: str | Path | None = None) -> None:
-    """Rename the finished temporary file `name` to `path`, with the usual permissions.
+    """Rename the finished temporary file `name` to `path`, with the permissions of the file that it
+    replaces, or the usual ones.
 
     An old file at `path` is kept as `previous`, if that is given.
     """
-    os.chmod(name, 0o666 & ~UMASK)  # only its owner may read a temporary file
+    # only its owner may read a temporary file
+    os.chmod(name, path.stat().st_mode & 0o777 if path.is_file() else 0o666 & ~UMASK)
     if previous is not None and path.exists():
         os.replace(path, previous)
     os.replace(name, path)
@@ -124,12 +126,17 @@ def append_line(path: str | Path, line: str) -> None:
     with writing(path):
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
         try:
-            old_size = os.fstat(descriptor).st_size
-            if os.write(descriptor, data) < len(data):
-                os.ftruncate(descriptor, old_size)
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_all(descriptor, data)
         finally:
             os.close(descriptor)
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    """Append `data` to a file in a single write, or raise `OSError` and leave the file as it is."""
+    old_size = os.fstat(descriptor).st_size
+    if os.write(descriptor, data) < len(data):
+        os.ftruncate(descriptor, old_size)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@ Lustre mounts) are used without them; no locking on Windows."""
 
 import contextlib
 import errno
+import functools
 import os
 import sys
 from collections.abc import Iterator
@@ -52,7 +53,13 @@ def _noted_where_missing(path: str | Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        print_note(
-            f"{path}: this file system has no locks ({error.strerror}); continuing without: make "
-            "sure that no second process writes there"
-        )
+        _note_missing(path, error.strerror)
+
+
+@functools.cache
+def _note_missing(path: str | Path, reason: str | None) -> None:
+    """Once for each path."""
+    print_note(
+        f"{path}: this file system has no locks ({reason}); continuing without: make sure that no "
+        "second process writes there"
+    )

@@ -7,6 +7,13 @@ from collections.abc import Iterator, Sequence
 _CONTROLS = re.compile(
     "[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+# what XML 1.0 cannot hold, with the white space that it changes
+_NOT_IN_XML = re.compile("[^\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+
+def fits_xml(text: str) -> bool:
+    """Whether XML can hold `text` in one line, unchanged."""
+    return not _NOT_IN_XML.search(text)
 
 
 def escape_controls(text: str, keep: str = "") -> str:

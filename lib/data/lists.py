@@ -14,6 +14,7 @@ from scipy.sparse import csr_array, vstack
 from lib.common.console import progress_bar
 from lib.common.errors import UserError
 from lib.common.readers import numbered_lines, read_array
+from lib.common.text import fits_xml
 from lib.data.split import CHUNK, Paths, Split, offsets_array, sparse_marks
 
 SPLIT_LINE = "write one 'path<TAB>label,label,...' line per image"
@@ -140,14 +141,14 @@ def check_label(label: str, position: str) -> None:
         raise UserError(f"{position}: empty label")
     if not is_label(label):
         raise UserError(
-            f"{position}: label {label!r}: no comma, tab, line end, space around it or leading '?' "
-            "allowed"
+            f"{position}: label {label!r}: no comma, tab, line end, control character, space "
+            "around it or leading '?' allowed"
         )
 
 
 def is_label(text: str) -> bool:
-    """Whether a line can hold `text` as a label."""
-    return _fits(text, FORBIDDEN + ",") and not text.startswith(UNKNOWN)
+    """Whether a line, and a keyword in XMP, can hold `text` as a label."""
+    return _fits(text, FORBIDDEN + ",") and fits_xml(text) and not text.startswith(UNKNOWN)
 
 
 def check_path(path: str) -> None:

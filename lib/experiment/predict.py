@@ -56,14 +56,21 @@ def predict(
                 images = preprocess(batch.inputs.to(device, non_blocking=True))
                 with autocast(device, amp):
                     outputs = [model(images) for model in models]
-                logits = torch.stack([output.logits.float() for output in outputs])
-                scores = logits.sigmoid().cpu().numpy()
-            if not np.isfinite(scores).all():
-                raise UserError(
-                    "the model's scores are not finite numbers: its weights have overflowed or are "
-                    "damaged; train again with a lower --lr"
-                )
+                logits = torch.stack([output.logits for output in outputs])
+                scores = scores_of(logits)
             yield Prediction(batch.rows.numpy(), scores, outputs)
+
+
+def scores_of(logits: Tensor) -> np.ndarray:
+    """Logits of any shape -> scores in [0, 1] on the CPU. Raises `UserError` unless all are finite
+    numbers."""
+    scores = logits.float().sigmoid().cpu().numpy()
+    if not np.isfinite(scores).all():
+        raise UserError(
+            "the model's scores are not finite numbers: its weights have overflowed or are "
+            "damaged; train again with a lower --lr"
+        )
+    return scores
 
 
 def collect_scores(

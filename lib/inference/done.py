@@ -8,8 +8,11 @@ from typing import IO, Any
 import msgspec
 
 from lib.common.errors import UserError, writing
+from lib.common.files import write_all
 from lib.common.locks import lock_file
 from lib.common.text import escape_controls
+from lib.inference.gallery import prediction
+from lib.inference.tags import TaggedImage
 from lib.runtime.world import World
 
 FILE = "done.jsonl"
@@ -82,22 +85,23 @@ class DoneImages:
                 end += len(line)
                 try:
                     yield msgspec.json.decode(line, type=Record)
-                except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
                     raise UserError(
                         f"{self.file}:{number}: not the record of a tagged image; remove this line"
                     ) from error
 
-    def add(self, path: str, predicted: list[dict[str, Any]]) -> None:
-        """Record, on the main process, that an image is tagged."""
-        key = self._keys[path]
-        if key is None:  # it was not there when the run began
-            return
-        kept = predicted if self.output == TAGS else None
-        self._predicted[key] = kept
-        record = Record(*key, self.model, self.output, kept)
+    def add(self, tagged: Sequence[TaggedImage]) -> None:
+        """Record, on the main process, that images are tagged: all of them, or none on an error."""
+        content = b""
+        for image in tagged:
+            key = self._keys[image.path]
+            if key is None:  # it was not there when the run began
+                continue
+            kept = prediction(image)["predicted"] if self.output == TAGS else None
+            self._predicted[key] = kept
+            content += msgspec.json.encode(Record(*key, self.model, self.output, kept)) + b"\n"
         with writing(self.file):  # not append_line, which would close the file and end its lock
-            self._open.write(msgspec.json.encode(record) + b"\n")
-            self._open.flush()
+            write_all(self._open.fileno(), content)
 
     def lines(self) -> Iterator[dict[str, Any]]:
         """What is known of `paths`, in their order, as lines of `predictions.jsonl`."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from lib.common.console import print_line, print_note, stdout_is_closed
+from lib.common.console import print_line, print_note, stdout_is_closed, whole_on_stdout
 from lib.common.errors import UserError
 from lib.common.files import file_digest, staged_folder
 from lib.data.bad_images import BadImages, Unreadable
@@ -28,9 +28,9 @@ from lib.inference.gallery import (
     PREDICTIONS,
     Gallery,
     ResultsWriter,
-    prediction,
 )
-from lib.inference.tag_formats import HEADERS, TEXTS, write_sidecar
+from lib.inference.sidecars import write_sidecar
+from lib.inference.tag_formats import HEADERS, TEXTS
 from lib.inference.tagging import tag_images
 from lib.inference.tags import Selection, TaggedImage
 from lib.predictor import Predictor
@@ -127,7 +127,7 @@ def _tag(
     world, main, total = predictor.world, predictor.world.is_main_process, len(split)
     split = split if selection.filters or done else split.head(flags.limit)
     bad_images, images, verdicts = BadImages(limit=None), 0, collections.Counter[str]()
-    show = _printer(selection, flags.format, done)
+    show, foreign = _printer(selection, flags.format, done), list[str]()
     with contextlib.ExitStack() as stack:
         gallery = writer = None
         if not flags.format:
@@ -140,14 +140,20 @@ def _tag(
             images += len(tagged)
             verdicts.update(tag.verdict for image in tagged for tag in image.tags)
             with world.raise_on_all_ranks():
-                if flags.images and tagged and flags.format != "xmp":
-                    show(tagged)
-                for image in tagged if main else ():
-                    if flags.format == "xmp":
-                        write_sidecar(image)
-                    if done:
-                        done.add(image.path, prediction(image)["predicted"])
-                    elif writer:
+                if flags.format == "xmp":
+                    for image in tagged if main else ():
+                        if not write_sidecar(image):
+                            foreign.append(image.path)
+                        elif done:
+                            done.add([image])
+                    continue
+                with whole_on_stdout():  # or a row whose record fails would be there twice
+                    if flags.images and tagged:
+                        show(tagged)
+                    if main and done:
+                        done.add(tagged)
+                if writer and not done:
+                    for image in tagged:
                         writer.add(image)
         bad_images.merge_ranks(world)
         unreadable = sorted(Unreadable(row, reason) for reason, row in bad_images.reasons.items())
@@ -161,7 +167,8 @@ def _tag(
                     writer.add_line({"path": split.paths[row], "error": reason})
                 title = f"Heatmaps of {predictor.experiment.path}"
                 writer.finish(title, summary.facts(split, selection, images))
-    return list(summary.closing(images, total, verdicts, unreadable, listed=not flags.format))
+    listed = not flags.format
+    return list(summary.closing(images, total, verdicts, unreadable, foreign, listed=listed))
 
 
 def _gallery(predictor: Predictor, stage: Path, flags: Namespace) -> Gallery:

@@ -13,15 +13,15 @@ import socket
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn, TypeVar
 
 import numpy as np
 from PIL import Image
 from werkzeug.exceptions import (
     BadRequest,
-    ClientDisconnected,
     Forbidden,
     HTTPException,
     LengthRequired,
@@ -44,13 +44,16 @@ from lib.predictor import Predictor
 from lib.scoring.calibration import calibrate
 from models.heads import MEANINGS
 
-LOCAL = ("127.0.0.1", "localhost", "::1")
+T = TypeVar("T")
+LOCAL = ("127.0.0.1", "localhost")
 MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 50 * 10**6
 KEPT = 16  # pictures whose heatmaps can still be asked for
 QUEUE = 16  # requests that wait for the model at once
 FORM = "multipart/form-data"
 SECONDS = 60  # of silence after which a connection is closed
+LONGEST = 180  # seconds that a client may take to send
+LINGER = 5  # seconds of silence after the answer
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' blob: data:; "
     "style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; "
@@ -68,10 +71,19 @@ URLS = Map(
 )
 
 
-class LocalRequest(Request):
+class PublicRequest(Request):
+    """A request whose body has a known and limited size; it stays in memory."""
+
+    max_content_length = MAX_BYTES
+
+    def _get_file_stream(self, *arguments: object, **facts: object) -> io.BytesIO:
+        return io.BytesIO()
+
+
+class LocalRequest(PublicRequest):
     """A request to this machine under one of its own names."""
 
-    trusted_hosts = [*LOCAL[:2]]  # or a page elsewhere could use a name of its own for it
+    trusted_hosts = [*LOCAL]  # or a page elsewhere could use a name of its own for it
 
 
 class ScoredImage(NamedTuple):
@@ -84,20 +96,24 @@ class ScoredImage(NamedTuple):
 class App:
     """The page as a WSGI application.
 
-    Errors are one line: 400 for wrong arguments, 403 for other sites, 413 for an image of more than
-    20 MB or 50 million pixels, 415 for other files, 429 if too many requests wait. A `public` page
-    answers under any name of this machine.
+    Errors are one line: 400 for wrong arguments, 403 for other sites, 411 for a body of unknown
+    size, 413 for an image of more than 20 MB or 50 million pixels, 415 for other files, 429 if too
+    many requests wait, 500 if the model or the disk fails. A `public` page answers under any name
+    of this machine.
+
+    One image at a time is decoded and scored, as it may take hundreds of megabytes.
     """
 
     def __init__(
         self, predictor: Predictor, threshold: float | str | None = None, *, public: bool = False
     ) -> None:
         self.predictor, self.threshold = predictor, threshold
-        self.public, self.request = public, Request if public else LocalRequest
+        self.public, self.request = public, PublicRequest if public else LocalRequest
         self.queue = threading.BoundedSemaphore(QUEUE)
         self.cutoffs = predictor.cutoffs(threshold)
         self.tuning = predictor.tuning
-        self.lock = threading.Lock()
+        # one thread, since each would keep the memory of the largest image that it has decoded
+        self.worker, self.drawing = ThreadPoolExecutor(1), threading.Lock()
         self.recent: OrderedDict[str, ScoredImage] = OrderedDict()
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
@@ -109,8 +125,9 @@ class App:
             endpoint, values = URLS.bind_to_environ(environ).match()
             response = getattr(self, endpoint)(request, **values)
         except HTTPException as error:
-            _drain(request)
             response = _json({"error": error.description}, error.code)
+        except (UserError, OSError) as error:
+            response = _json({"error": str(error)}, 500)
         response.headers.update(HEADERS)
         return response(environ, start_response)
 
@@ -131,18 +148,20 @@ class App:
 
     def predict(self, request: Request) -> Response:
         """Scores of the image in the body, the highest first, and a token for its heatmaps."""
-        image = self._image(request)
-        with self._model():
-            scores, heatmaps = self.predictor.score([image], self.predictor.maps)
         token = secrets.token_urlsafe(12)
-        with self.lock:
+
+        def score(image: Image.Image) -> np.ndarray:
+            scores, heatmaps = self.predictor.score([image], self.predictor.maps)
             self.recent[token] = ScoredImage(display_size(image), heatmaps[0])
             while len(self.recent) > KEPT:
                 self.recent.popitem(last=False)
-        order = np.argsort(-scores[0], kind="stable")
-        values = {"score": scores[0], "cutoff": self.cutoffs.values}
+            return scores[0]
+
+        scores = self._in_turn(request, score)
+        order = np.argsort(-scores, kind="stable")
+        values = {"score": scores, "cutoff": self.cutoffs.values}
         if self.tuning:
-            values["probability"] = calibrate(scores[0], self.tuning.temperature)
+            values["probability"] = calibrate(scores, self.tuning.temperature)
         tags = [
             {"label": self.predictor.labels[column], "heatmap": f"/heatmap/{token}/{column}.jpg"}
             | {name: float(value[column]) for name, value in values.items()}
@@ -162,30 +181,26 @@ class App:
             threshold = fraction(asked["threshold"]) if "threshold" in asked else self.threshold
         except argparse.ArgumentTypeError as error:
             raise BadRequest(f"top or threshold: {error}") from None
-        image = self._image(request)
-        with self._model():
+
+        def predict(image: Image.Image) -> dict[str, Any]:
             (found,) = self.predictor.predict([image], top=top, threshold=threshold)
-        return _json({**found, "size": list(image.size)}, 200)
+            return {**found, "size": list(image.size)}
+
+        return _json(self._in_turn(request, predict), 200)
 
     def heatmap(self, request: Request, token: str, column: int) -> Response:
         """The overlay of a label, as infer.py draws it."""
-        with self.lock:
-            scored = self.recent.get(token)
+        scored = self.recent.get(token)
         if scored is None or column >= len(self.predictor.labels):
             raise NotFound("no heatmap of this image any more: drop it again")
         buffer = io.BytesIO()
-        overlay = overlay_heatmaps(scored.image, scored.heatmaps[:, column])
-        overlay.save(buffer, "JPEG", quality=88)
+        with self.drawing:
+            overlay = overlay_heatmaps(scored.image, scored.heatmaps[:, column])
+            overlay.save(buffer, "JPEG", quality=88)
         return Response(buffer.getvalue(), mimetype="image/jpeg")
 
-    def _image(self, request: Request) -> Image.Image:
-        """The RGB image in a request, read like any file of a data set."""
-        if request.content_length is None:
-            raise LengthRequired("send the size of the image (Content-Length)")
-        if request.content_length > MAX_BYTES:
-            raise _too_large(f"{MAX_BYTES // 2**20} MB")
-        # other types that a sender names, as curl's urlencoded, are not looked at
-        content = _first_file(request) if request.mimetype == FORM else request.get_data()
+    def _image(self, content: bytes) -> Image.Image:
+        """The RGB image in `content`, read like any file of a data set."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "upload"
             file.write_bytes(content)
@@ -201,20 +216,57 @@ class App:
                 reason = str(error).removeprefix(f"{file}: ")
                 raise UnsupportedMediaType(f"no image that can be read: {reason}") from error
 
-    @contextlib.contextmanager
-    def _model(self) -> Iterator[None]:
-        """The model for one request; a `QUEUE` of others may wait for it."""
+    def _in_turn(self, request: Request, work: Callable[[Image.Image], T]) -> T:
+        """`work` on the image that a request sends; a `QUEUE` of others may wait for theirs."""
+        if request.content_length is None:
+            raise LengthRequired("send the size of the image (Content-Length)")
+        if request.content_length > MAX_BYTES:
+            raise _too_large(f"{MAX_BYTES // 2**20} MB")
         if not self.queue.acquire(blocking=False):
             raise TooManyRequests("too many images at once: try again in a moment")
         try:
-            with self.lock:
-                yield
+            # other types that a sender names, as curl's urlencoded, are not looked at
+            content = _first_file(request) if request.mimetype == FORM else request.get_data()
+            return self.worker.submit(lambda: work(self._image(content))).result()
         finally:
             self.queue.release()
 
 
+class _ShortReads(io.BufferedReader):
+    """What a client sends, in parts: werkzeug reads 1000 times 10 MB of what follows a request."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        return super().read1(2**16 if size is None or size < 0 else min(size, 2**16))
+
+
 class _Handler(WSGIRequestHandler):
+    """A connection with a client that may be slow, or send more than is read."""
+
     timeout = SECONDS
+    error_content_type = "application/json"
+    error_message_format = '{"error": "no request that can be read (code %(code)d)"}'
+
+    def setup(self) -> None:
+        super().setup()
+        self.rfile = _ShortReads(self.rfile.detach())
+        self.deadline = threading.Timer(LONGEST, self._stop_reading)
+        self.deadline.daemon = True
+        self.deadline.start()
+
+    def finish(self) -> None:
+        """Let the client read the answer: it would not if the connection ended while it sends."""
+        super().finish()
+        left = 2 * MAX_BYTES
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(socket.SHUT_WR)
+            self.connection.settimeout(LINGER)
+            while left > 0 and (part := self.connection.recv(2**16)):
+                left -= len(part)
+        self.deadline.cancel()
+
+    def _stop_reading(self) -> None:
+        with contextlib.suppress(OSError):  # the client has closed the connection
+            self.connection.shutdown(socket.SHUT_RD)
 
     def log(self, type: str, message: str, *args: object) -> None:
         """Print nothing for requests and silent connections; tracebacks are printed elsewhere."""
@@ -223,6 +275,8 @@ class _Handler(WSGIRequestHandler):
 def serve(flags: argparse.Namespace, host: str, port: int) -> NoReturn:
     """Serve the page of an experiment, by the flags of infer.py, at `port` (0: a free one) of the
     address `host` until Ctrl-C."""
+    if ":" in host:
+        raise UserError(f"--host {host}: IPv6 is not supported: pass an IPv4 address or a name")
     try:
         listening = socket.create_server((host, port))
     except (OSError, OverflowError) as error:
@@ -255,14 +309,6 @@ def _first_file(request: Request) -> bytes:
     for file in request.files.values():
         return file.read()
     raise BadRequest("the form has no file")
-
-
-def _drain(request: Request) -> None:
-    """Read the rest of the request, within limits, or the browser would not read the answer."""
-    left = 8 * MAX_BYTES
-    with contextlib.suppress(ClientDisconnected):
-        while left > 0 and (part := request.stream.read(2**16)):
-            left -= len(part)
 
 
 def _json(content: dict[str, Any], code: int | None) -> Response:

@@ -39,16 +39,25 @@ def closing(
     total: int,
     verdicts: Mapping[str, int],
     unreadable: Sequence[Unreadable],
+    foreign: Sequence[str],
     listed: bool,
 ) -> Iterator[str]:
-    """The last lines: the unreadable files, and what was found in the others. `listed`: whether
-    predictions.jsonl was written."""
+    """The last lines: the unreadable files, those with `foreign` XMP files, and what was found in
+    the others. `listed`: whether predictions.jsonl was written."""
     if unreadable:
         yield f"unreadable, left out: {len(unreadable)}"
         yield from (f"  {escape_controls(image.reason)}" for image in unreadable[:MAX_LISTED])
         if len(unreadable) > MAX_LISTED:
             more = len(unreadable) - MAX_LISTED
             yield f"  and {more} more" + ("; all are in predictions.jsonl" if listed else "")
+    if foreign:
+        yield (
+            f"left as they are, without these tags: {len(foreign)} .xmp files that another program "
+            "wrote or changed"
+        )
+        yield from (f"  {escape_controls(path)}.xmp" for path in foreign[:MAX_LISTED])
+        if len(foreign) > MAX_LISTED:
+            yield f"  and {len(foreign) - MAX_LISTED} more"
     found = f"{pictures} of {total} images"
     if any(verdicts[kind] for kind in (CORRECT, MISSED, FALSE_ALARM)):
         found += "; labels: " + ", ".join(

@@ -216,7 +216,7 @@ def test_pretrained_weights_without_a_network(home, monkeypatch):
 DATA = "<b>&'\""
 LABELS = [
     *("<script>alert(1)</script>", "../../../escaped", "\U0001f600\u202e", "y" * 300),
-    *("\x1b[2J\x1b[31m", "'\"><img src=x onerror=alert(1)>"),
+    *("\x9b2J\x9b31m", "'\"><img src=x onerror=alert(1)>"),
 ]
 PICTURES = [
     *("<script>alert(1)<", "..", "\U0001f600", "x" * 150, "\x1b[31mred", "'\"&amp; onerror=x"),
@@ -251,7 +251,7 @@ def test_hostile_names_are_escaped_and_stay_inside(made_hostile, monkeypatch, co
     experiment = made_hostile / "experiments" / f"mlic_{DATA}" / "exp1"
     for command in ("evaluate.py", "infer.py"):
         out = commands(f"{command} --workers 0 --threshold 0 --exp-dir", experiment).out
-        assert "\x1b" not in out and "\u202e" not in out
+        assert not {"\x1b", "\x9b", "\u202e"} & set(out)
     added = tree(made_hostile.parent) - before
     inside_it = experiment.relative_to(made_hostile.parent).as_posix() + "/"
     assert len(added) > 10 and all(path.startswith(inside_it) for path in added)
@@ -259,7 +259,7 @@ def test_hostile_names_are_escaped_and_stay_inside(made_hostile, monkeypatch, co
     unsafe = r"<script>alert|<img src=x|mlic_<b>|data/<b>"
     assert pages and not any(re.search(unsafe, page) for page in pages)
     log = (experiment / "train.log").read_text(encoding="utf-8")
-    assert "\x1b" not in log and len(log.splitlines()) < 12
+    assert "\x9b" not in log and len(log.splitlines()) < 12
 
 
 def test_pictures_have_room_beside_long_labels(

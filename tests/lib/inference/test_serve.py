@@ -3,19 +3,23 @@
 import dataclasses
 import io
 import socket
+import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from werkzeug.test import Client
 
+from lib.data.dataset import read_image
 from lib.inference import serve
 from lib.inference.overlays import GAP
 from lib.predictor import Predictor
 from tests.helpers.commands import error_where, run_here
+from tests.helpers.refusals import refused
 from tests.lib.scoring.test_tuning import write_tuning
 
 EXPERIMENT = "experiments/mlic_colors/exp1"
@@ -106,15 +110,84 @@ def test_many_requests_at_once(colors):
         answers = list(pool.map(ask, range(200)))
     assert {answer.status_code for answer in answers} == {200}
     assert all(answer.json == answers[0].json for answer in answers)
-    with app.lock, ThreadPoolExecutor(serve.QUEUE) as pool:
+    gate = threading.Event()
+    app.worker.submit(gate.wait)
+    with ThreadPoolExecutor(serve.QUEUE) as pool:
         waiting = [pool.submit(ask, None) for _ in range(serve.QUEUE)]
         deadline = time.monotonic() + 30
         while app.queue._value and time.monotonic() < deadline:
             time.sleep(0.01)
         assert ask(None).status_code == 429
-        app.lock.release()
+        gate.set()
         assert {one.result().status_code for one in waiting} == {200}
-        app.lock.acquire()
+
+
+def test_images_are_decoded_one_at_a_time(colors, monkeypatch):
+    """One of 200 KB may take 600 MB."""
+    app, decoding, most = make_client().application, [], []
+
+    def read(path, exif):
+        decoding.append(path)
+        most.append(len(decoding))
+        time.sleep(0.01)
+        decoding.remove(path)
+        return read_image(path, exif)
+
+    monkeypatch.setattr(serve, "read_image", read)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: post(Client(app), picture()), range(16)))
+    assert {answer.status_code for answer in answers} == {200} and most == [1] * 16
+
+
+def test_what_follows_a_request_is_read_in_small_parts():
+    """werkzeug reads it a thousand times, to let the client see the answer."""
+    one, two = socket.socketpair()
+    with one, two:
+        one.sendall(b"line\n" + b"x" * 100_000)
+        reader = serve._ShortReads(two.makefile("rb").detach())
+        assert reader.readline() == b"line\n"
+        for size in (10_000_000, 10_000_000, -1):
+            assert 0 < len(reader.read(size)) <= 2**16
+
+
+def test_a_client_that_sends_for_ever_is_cut_off(colors, monkeypatch):
+    monkeypatch.setattr(serve, "LONGEST", 0.5)
+    app = make_client().application
+    server = serve.make_server("127.0.0.1", 0, app, request_handler=serve._Handler)
+    thread = threading.Thread(target=server.handle_request)
+    thread.start()
+    with server.socket, socket.create_connection(server.server_address, timeout=30) as connection:
+        connection.sendall(
+            b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999\r\n\r\n"
+        )
+        for _ in range(300):
+            try:
+                connection.sendall(b"x")
+            except OSError:
+                break
+            time.sleep(0.01)
+        connection.settimeout(5)
+        answer = connection.makefile("rb").read()
+    thread.join()
+    assert answer.split()[1] == b"400" and app.queue._value == serve.QUEUE
+
+
+def test_a_model_that_has_overflowed_is_no_answer_without_labels(client):
+    predictor = client.application.predictor
+    with torch.inference_mode():
+        predictor.model.head.patch_classifier[-1].bias.fill_(float("nan"))
+    for path in ("/predict", "/api/predict"):
+        answer = client.post(path, data=picture(), headers=HOST)
+        assert answer.status_code == 500 and "finite" in answer.json["error"]
+    for ask in (predictor, predictor.predict):
+        with refused(None, "finite"):
+            ask([np.zeros((9, 9, 3), np.uint8)])
+
+
+def test_a_full_folder_of_temporary_files(client, monkeypatch, tmp_path):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    answer = post(client, picture())
+    assert answer.status_code == 500 and list(answer.json) == ["error"]
 
 
 def test_tuned_thresholds_and_probabilities_are_shown(colors):
@@ -191,6 +264,7 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
             b"POST /nowhere HTTP/1.1\r\nContent-Length: 4\r\n",
             b"POST /predict HTTP/1.1\r\nTransfer-Encoding: chunked\r\n",
             b"POST /predict HTTP/1.1\r\nContent-Length: 1000\r\n",  # breaks off
+            b"POST / predict HTTP/1.1\r\n",
         ):
             thread = threading.Thread(target=server.handle_request)
             thread.start()
@@ -208,7 +282,8 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
     assert result.code == 130 and found["address"][0] == "127.0.0.1"
     assert f"http://127.0.0.1:{found['address'][1]}/" in result.out
     codes = [answer.split()[1] for answer in found["answers"]]
-    assert codes == ["200", "415", "413", "404", "411", "400"]
+    assert codes == ["200", "415", "413", "404", "411", "400", "400"]
+    assert all('{"error": ' in answer for answer in found["answers"][1:])
     assert "Traceback" not in result.err
     assert "Drop an image here" in found["answers"][0]
     assert found["seconds"] < serve.SECONDS  # waits for nothing that does not come
@@ -223,6 +298,8 @@ def test_it_listens_on_this_machine_alone(colors, monkeypatch, capsys):
         (("0", "--threshold", "tuned"), "--threshold tuned"),
     ):
         assert error_where(run_here(monkeypatch, capsys, *command, *flags)) == where
+    result = run_here(monkeypatch, capsys, *command, "0", "--host", "::1")
+    assert error_where(result) == "--host ::1"
     plain = ("infer.py", "--exp-dir", EXPERIMENT, "--port", "0")
     assert error_where(run_here(monkeypatch, capsys, *plain)) == "--port"
 
