@@ -45,11 +45,13 @@ def faults(data: DataFolder, splits: Splits, exif: str) -> Iterator[tuple[str, l
     yield "odd labels", [check.line(odd) for check, odd in odd_labels(rows)]
     paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
     number_of = {paths[row]: n for n, rows in enumerate(identical_files(paths)) for row in rows}
-    leaks, copies = _repeats(splits, number_of.get)
+    leaks, copies = _repeats(splits, lambda path: number_of.get(path, path))
     yield "the same image in several splits (leakage)", leaks
     yield "the same image twice in a split", copies
-    versions, _ = _repeats(splits, _file_stem)
+    versions, _ = _repeats(splits, lambda path: _file_stem(path, numbers=False))
     yield "the same file name in several splits (leakage, if versions of one image)", versions
+    numbers, _ = _repeats(splits, lambda path: _file_stem(path, numbers=True))
+    yield "the same number as a name in several splits (leakage, if no list counts anew)", numbers
     yield "unreadable files", list(find_broken(paths).values())
     headers = headers_of(paths, exif)
     turned = [path for path, header in headers.items() if header.turned]
@@ -84,11 +86,11 @@ def _repeats(splits: Splits, key: Callable[[str], Hashable | None]) -> tuple[lis
     return across, within
 
 
-def _file_stem(path: str) -> str | None:
-    """A file's name without ending, and without what Roboflow adds to a picture's versions; None
-    for a mere number, which every split may count anew."""
+def _file_stem(path: str, numbers: bool) -> str | None:
+    """A file's name without ending, and without what Roboflow adds to a picture's versions, if it
+    is a mere number or, without `numbers`, another name; else None."""
     stem = sibling_stem(path) or Path(path).stem
-    return None if stem.isdigit() else stem
+    return stem if stem.isdigit() == numbers else None
 
 
 def draw_frequencies(file: Path, name: str, labels: Sequence[str], splits: Splits) -> None:
