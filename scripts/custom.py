@@ -92,7 +92,11 @@ def add_flags(parser: Parser) -> None:
     names = partial(add, type=comma_separated, default=(), metavar="A,B")
     add("--path-column", help="column of the image files (default: by its name)")
     add("--labels-column", help="column of the labels (default: by its name)")
-    add("--separator", type=label_separator, help="between labels in a cell (default: , ; or |)")
+    add(
+        "--separator",
+        type=label_separator,
+        help="between labels in a cell (default: , ; or |) or joined in a name",
+    )
     names(
         "--label-columns",
         help="columns of 0 and 1, a label each (default: all that hold only these)",
@@ -104,6 +108,12 @@ def add_flags(parser: Parser) -> None:
         default="no",
         help="meaning of an empty cell in such a column, and of labels that Open Images does not "
         "list (default: %(default)s)",
+    )
+    add(
+        "--min-confidence",
+        type=fraction,
+        help="confidence from which a label counts, and number from which a column is 1 (default: "
+        "0.5 where a table of objects has fractions)",
     )
     add = parser.add_argument_group("labels").add_argument
     file = partial(add, type=folder_path, metavar="FILE")
@@ -122,8 +132,8 @@ def add_flags(parser: Parser) -> None:
         action="extend",
         default=[],
         metavar="CHECK",
-        help="accept labels that a check refuses: binary, brackets, null, numbers, case, "
-        "punctuation, joined",
+        help="accept labels that a check refuses: binary, brackets, null, scores, joined, numbers, "
+        "case, punctuation, unique, columns",
     )
     add = parser.add_argument_group("splits").add_argument
     share = f"fraction of test images, without a test part (default: {TEST_SHARE})"

@@ -13,8 +13,8 @@ from lib.common.errors import UserError
 from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.folder import DataFolder
-from lib.data.leakage import repeated_paths
 from lib.data.loader import TrainingBatches, num_micro_batches
+from lib.data.preparation.leakage import repeated_paths
 from lib.experiment.checkpoint import load_model_checkpoint
 from lib.experiment.folder import Experiment
 from lib.experiment.hub import weights_of

@@ -14,9 +14,10 @@ from lib.data.lists import check_label
 from lib.data.preparation.groups import group_by_pattern
 from lib.data.preparation.image_files import find_images
 from lib.data.preparation.label_checks import CHECKS, odd_labels
-from lib.data.preparation.labels import clean
 from lib.data.sources import FORMS, Form, read_source
 from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
+from lib.data.sources.cells import clean
+from lib.data.sources.names import without_commas
 
 
 def read_sources(arguments: Namespace) -> list[AnnotatedImage]:
@@ -62,7 +63,7 @@ def _require_heeded(arguments: Namespace, forms: Sequence[Form]) -> None:
 def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) -> None:
     """Raise `UserError` for labels that a line cannot hold, or that are probably no labels, unless
     --allow names the check."""
-    names = [check.name for check in CHECKS]
+    names = [*(check.name for check in CHECKS), "columns"]
     if strange := set(allowed) - set(names):
         raise UserError(f"--allow {strange.pop()}: expected {', '.join(names)}")
     position_of: dict[str, str] = {}
@@ -77,7 +78,7 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
             raise UserError(f"{error}; --map FILE (old,new a line) renames it{lines}") from error
     for check, odd in odd_labels([image.named for image in images]):
         if check.name not in allowed:
-            raise UserError(f"{position_of[odd[0]]}: {check.line(odd)}")
+            raise UserError(f"{position_of[next(iter(odd))]}: {check.line(odd)}")
 
 
 def once_each(images: Sequence[AnnotatedImage], arguments: Namespace) -> list[AnnotatedImage]:
@@ -121,6 +122,8 @@ def read_label_order(file: Path | None, images: Sequence[AnnotatedImage]) -> lis
     if file is None:
         return sorted(used)
     labels = list(map(clean, require_list(file, "--labels takes a text file, a label a line")))
+    changed = without_commas(labels, file)
+    labels = [changed.get(label, label) for label in labels]
     if strange := sorted(used - set(labels)):
         raise UserError(f"{file}: lacks the label {strange[0]!r}, which the images have")
     return labels

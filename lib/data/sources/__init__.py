@@ -10,12 +10,12 @@ from typing import NamedTuple
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
-from lib.data.sources.coco import read_coco
 from lib.data.sources.cvat import read_cvat
-from lib.data.sources.fiftyone import read_fiftyone
-from lib.data.sources.json_files import kind_of_json
-from lib.data.sources.label_studio import KEYS_OF_ROWS, read_label_studio
-from lib.data.sources.records import read_records
+from lib.data.sources.json_forms.coco import read_coco
+from lib.data.sources.json_forms.fiftyone import read_fiftyone
+from lib.data.sources.json_forms.json_files import kind_of_json
+from lib.data.sources.json_forms.label_studio import KEYS_OF_ROWS, read_label_studio
+from lib.data.sources.json_forms.records import read_records
 from lib.data.sources.tables.images import read_image_table
 from lib.data.sources.tables.multi_hot import read_multi_hot_table
 from lib.data.sources.tables.objects import read_object_table
@@ -57,7 +57,7 @@ FORMS = (
         "a CSV table with a row an image",
         "table of images",
         read_image_table,
-        "path_column labels_column separator",
+        "path_column labels_column",
     ),
     Form("a COCO .json file", ".json object", read_coco, keys="images annotations categories"),
     Form(
@@ -72,7 +72,7 @@ FORMS = (
         "a .jsonl file (Hugging Face's metadata.jsonl) or a .json list",
         ".json list",
         read_records,
-        "path_column labels_column separator",
+        "path_column labels_column",
     ),
     Form("a YOLO data.yaml", ".yaml", read_yolo),
     Form("a CVAT .xml file", ".xml", read_cvat),
