@@ -70,14 +70,15 @@ def _name_codes(
 
 def _split(images: Iterable[AnnotatedImage], separator: str) -> None:
     """Split labels at a separator; each part of an object's label has its box."""
+    parts = {label: [*filter(None, parts_of(label, separator))] for label in _names(images)}
+    if all(found == [label] for label, found in parts.items()):
+        return
     for image in images:
         for name in ("labels", "difficult", "unknown"):
-            parts = (part for label in getattr(image, name) for part in parts_of(label, separator))
-            setattr(image, name, list(dict.fromkeys(filter(None, parts))))
+            found = (part for label in getattr(image, name) for part in parts[label])
+            setattr(image, name, list(dict.fromkeys(found)))
         image.objects = [
-            {**one, "label": part}
-            for one in image.objects
-            for part in filter(None, parts_of(one["label"], separator))
+            {**one, "label": part} for one in image.objects for part in parts[one["label"]]
         ]
 
 
@@ -91,22 +92,31 @@ def _drop_unsure(images: Sequence[AnnotatedImage], least: float) -> None:
 
 def _rename(images: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> None:
     """Change the names of all labels. A label that becomes both known and unknown is known."""
+    new = {label: rename(label) for label in _names(images)}
+    if all(old == label for old, label in new.items()):
+        return
     for image in images:
-        image.labels = list(dict.fromkeys(map(rename, image.labels)))
+        image.labels = list(dict.fromkeys(new[label] for label in image.labels))
         for name in ("difficult", "unknown"):
-            changed = dict.fromkeys(map(rename, getattr(image, name)))
+            changed = dict.fromkeys(new[label] for label in getattr(image, name))
             setattr(image, name, [label for label in changed if label not in image.labels])
         for found in image.objects:
-            found["label"] = rename(found["label"])
+            found["label"] = new[found["label"]]
+
+
+def _names(images: Iterable[AnnotatedImage]) -> set[str]:
+    """All labels, and those of objects."""
+    found = {label for image in images for label in image.named}
+    return found | {one["label"] for image in images for one in image.objects}
 
 
 def _drop(images: Iterable[AnnotatedImage], drops: Callable[[str], bool], flag: str) -> None:
     """Drop labels, and print the number of images of each."""
     dropped = {label: count for label, count in _counts(images).items() if drops(label)}
-    for image in images:
+    for image in images if dropped else ():
         for name in ("labels", "difficult", "unknown"):
-            setattr(image, name, [label for label in getattr(image, name) if not drops(label)])
-        image.objects = [one for one in image.objects if not drops(one["label"])]
+            setattr(image, name, [label for label in getattr(image, name) if label not in dropped])
+        image.objects = [one for one in image.objects if one["label"] not in dropped]
     if dropped or flag != "--map":
         print_line(f"labels left out ({flag}): {_listed(dropped) or 'none'}")
 

@@ -36,9 +36,9 @@ def read_sources(arguments: Namespace) -> list[AnnotatedImage]:
         for image in found:
             image.split = image.split or split
             if folder:  # it may have a folder for each split
-                names = [name for name, of in SPLIT_NAMES.items() if of == image.split]
                 inner = image.path.removeprefix(f"{folder.as_posix()}/")
-                others = [(folder / name / inner).as_posix() for name in names]
+                names = (name for name, of in SPLIT_NAMES.items() if of == image.split)
+                others = (f"{folder.as_posix()}/{name}/{inner}" for name in names)
                 image.other_paths = [*image.other_paths, *others]
         find_images(found, folder, arguments.extension)
         images += found

@@ -37,8 +37,7 @@ def read_map(file: Path) -> dict[str, str]:
         if old in found:
             raise UserError(f"{position}: {old!r} is a duplicate")
         found[old] = new
-    changed = without_commas(found.values(), file)
-    return {old: changed.get(new, new) for old, new in found.items()}
+    return found
 
 
 def read_names(file: Path) -> dict[str, str]:
@@ -59,10 +58,8 @@ def read_names(file: Path) -> dict[str, str]:
         names = {str(number): name for number, name in enumerate(names)}
     if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
         raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
-    changed = without_commas(names.values(), file)
-    names = {number: changed.get(name, name) for number, name in names.items()}
     for number, name in names.items():
-        check_label(name, f"{file}: name of {number}")
+        check_label(name.replace(",", " ").strip(), f"{file}: name of {number}")
     return names
 
 
@@ -79,5 +76,5 @@ def without_commas(labels: Iterable[str], source: object) -> dict[str, str]:
             )
     if changed:
         label, new = min(changed.items())
-        print_line(f"{source}: {len(changed)} names lose their comma: {label!r} is {new!r}")
+        print_line(f"{source}: a comma became a space in {len(changed)}: {label!r} is {new!r}")
     return changed

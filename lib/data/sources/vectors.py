@@ -21,7 +21,7 @@ def add_label_lists(rows: Labelled, file: Path, options: ReadOptions) -> None:
     Raises `UserError` for such lists without names, or with more or fewer of them.
     """
     lists = [labels for _, labels in rows if labels]
-    if not _are_columns(lists):
+    if not _are_columns(lists, options.separator is None):
         for image, labels in rows:
             image.add_names(labels)
         return
@@ -44,12 +44,13 @@ def add_label_lists(rows: Labelled, file: Path, options: ReadOptions) -> None:
                 (image.labels if mark(text) else image.unknown).append(number)
 
 
-def _are_columns(lists: Sequence[Sequence[str]]) -> bool:
+def _are_columns(lists: Sequence[Sequence[str]], may_be_two: bool) -> bool:
     """Whether lists without empty ones are columns, and not numbers of labels: all are as long, and
-    one repeats a value, as none of numbers does."""
+    one repeats a value, as none of numbers does; or, if `may_be_two`, both 0 1 and 1 0 occur."""
     if not lists or len(lists[0]) < 2 or any(len(one) != len(lists[0]) for one in lists):
         return False
     values = [[text.removesuffix(".0") for text in one] for one in lists]
     if {*itertools.chain(*values)} - VALUES:
         return False
-    return any(len({*one}) < len(one) for one in values) or len({*map(tuple, values)}) > 1
+    repeats = any(len({*one}) < len(one) for one in values)
+    return repeats or (may_be_two and len({*map(tuple, values)}) > 1)
