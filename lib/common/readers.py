@@ -16,6 +16,9 @@ if TYPE_CHECKING:  # `--help` of train.py reads this file
     import numpy as np
 
 
+NO_NUMBER = re.compile(rb"(?<=[\[,:])\s*(?:NaN|-?Infinity)(?=\s*[,\]}])")
+
+
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Lines of a UTF-8 text without their line ends, numbered from 1."""
     try:
@@ -43,9 +46,15 @@ def read_array(file: Path) -> "np.ndarray":
 
 
 def decode_json(file: Path, kind: Any) -> Any:
-    """Read JSON of the type `kind` (msgspec structs); keys that it does not name are ignored."""
+    """Read JSON of the type `kind` (msgspec structs); keys that it does not name are ignored.
+
+    Python writes NaN and Infinity, which are no JSON, and become null.
+    """
     try:
-        return msgspec.json.decode(file.read_bytes().removeprefix(codecs.BOM_UTF8), type=kind)
+        content = file.read_bytes().removeprefix(codecs.BOM_UTF8)
+        if b"NaN" in content or b"Infinity" in content:
+            content = NO_NUMBER.sub(b"null", content)
+        return msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -17,7 +17,7 @@ from lib.common.errors import UserError
 from lib.common.readers import read_array
 from lib.config import Config
 from lib.data.sources import read_source
-from lib.data.sources.voc import read_objects
+from lib.data.sources.folders.voc import read_objects
 from lib.experiment.checkpoint import read_tensors
 from lib.experiment.loading import load_experiment
 from lib.runtime.world import World

@@ -236,7 +236,7 @@ def test_open_images(custom):
         ("path,labels\na.jpg,cat\n./photos/../a.jpg,dog\n", "own.csv:3"),
         ("file,labels\na.jpg,cat\n", "own.csv:1"),
         ("path,labels,labels\na.jpg,cat,\n", "own.csv:1"),
-        ("0.jpg,cat\n1.jpg,dog\n", "own.csv:1"),  # without a header
+        ("0,cat\n1,dog\n", "own.csv:1"),  # without a header
         ("", "own.csv:1"),
         ("path,labels\n", "own.csv"),
         ("path,labels,split\na.jpg,cat,test\n", "own.csv"),

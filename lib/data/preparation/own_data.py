@@ -14,7 +14,7 @@ from lib.data.lists import check_label
 from lib.data.preparation.groups import group_by_pattern
 from lib.data.preparation.image_files import find_images
 from lib.data.preparation.label_checks import CHECKS, odd_labels
-from lib.data.sources import FORMS, Form, read_source
+from lib.data.sources import FORMS, Form, read_source, require_same_columns
 from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
 from lib.data.sources.cells import clean
 from lib.data.sources.names import without_commas
@@ -24,14 +24,12 @@ def read_sources(arguments: Namespace) -> list[AnnotatedImage]:
     """The images of all sources, each with its split and its file."""
     images: list[AnnotatedImage] = []
     forms: list[Form] = []
-    for split, source, given in (
-        ("train", arguments.train, None),
-        ("val", arguments.val_from, arguments.val_images),
-        ("test", arguments.test, arguments.test_images),
-    ):
-        if source is None:
-            continue
-        folder = given or arguments.images
+    given = {"train": None, "val": arguments.val_images, "test": arguments.test_images}
+    sources = {"train": arguments.train, "val": arguments.val_from, "test": arguments.test}
+    for found in sources.values():
+        require_same_columns(found, from_arguments(ReadOptions, arguments))
+    for split, source in [(name, one) for name, found in sources.items() for one in found]:
+        folder = given[split] or arguments.images
         found, read_as = read_source(source, from_arguments(ReadOptions, arguments, images=folder))
         for image in found:
             image.split = image.split or split

@@ -14,9 +14,11 @@ Labelled = Sequence[tuple[AnnotatedImage, list[str]]]
 VALUES = {"0", "1", "-1"}
 
 
-def add_label_lists(rows: Labelled, file: Path, options: ReadOptions) -> None:
-    """Give each image the labels of its list. Those of lists of zeros and ones are numbers, which
-    --label-names names: the first number there is that of the first column.
+def add_label_lists(
+    rows: Labelled, file: Path, options: ReadOptions, names: Sequence[str] = ()
+) -> None:
+    """Give each image the labels of its list. Those of lists of zeros and ones are `names`, or
+    numbers, which --label-names names: the first number there is that of the first column.
 
     Raises `UserError` for such lists without names, or with more or fewer of them.
     """
@@ -25,23 +27,28 @@ def add_label_lists(rows: Labelled, file: Path, options: ReadOptions) -> None:
         for image, labels in rows:
             image.add_names(labels)
         return
-    length, names = len(lists[0]), options.label_names
-    if names is None:
+    length, source = len(lists[0]), options.label_names
+    if not names and source is None:
         raise UserError(
             f"{file}: lists of {length} zeros and ones, a column a label: --label-names FILE has "
             "the names of the columns, a line each"
         )
-    numbers = sorted(read_names(names), key=lambda key: int(key) if key.isdecimal() else -1)
-    if len(numbers) != length:
+    if not names and source:
+        numbers = read_names(source)
+        names = sorted(numbers, key=lambda key: int(key) if key.isdecimal() else -1)
+    if len(names) != length:
         raise UserError(
-            f"{names}: has {len(numbers)} names, but {file} {length} zeros and ones a row"
+            f"{source or file}: has {len(names)} names, but {file} has lists of {length} zeros and "
+            "ones"
         )
-    print_line(f"{file}: lists of {length} zeros and ones: a column a label, named by {names}")
+    print_line(
+        f"{file}: lists of {length} zeros and ones: a column a label, named by {source or file}"
+    )
     signs = are_signs(itertools.chain(*lists))
     for image, labels in rows:
-        for number, text in zip(numbers, labels, strict=False):
+        for name, text in zip(names, labels, strict=False):
             if mark(text) is not False and not (signs and text.startswith("-")):
-                (image.labels if mark(text) else image.unknown).append(number)
+                (image.labels if mark(text) else image.unknown).append(name)
 
 
 def _are_columns(lists: Sequence[Sequence[str]], may_be_two: bool) -> bool:
