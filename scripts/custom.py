@@ -1,9 +1,9 @@
 """Turn your own images and labels into data/<name>/.
 
---train (and --test, --val-from) takes a CSV or TSV table, COCO JSON, a YOLO data.yaml, VOC or CVAT
-XML, JSON of Label Studio or FiftyOne, or a Hugging Face image folder: a file, its folder, or a
-folder with train, valid and test. Without a test part, a fraction of the images is split off, the
-same for every label.
+--train (and --test, --val-from) takes CSV or TSV tables, text lists, COCO JSON, a YOLO data.yaml,
+VOC or CVAT XML, JSON of Label Studio, LabelMe, VIA or FiftyOne, a Hugging Face image folder, tags
+beside the pictures, or a folder a label: a file, its folder, or a folder with train, valid and
+test. Without a test part, a fraction of the images is split off, the same for every label.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
     for image in images:
         splits.setdefault(str(image.split), []).append(image)
     if "train" not in splits:
-        raise UserError(f"{arguments.train}: names no train image")
+        raise UserError(f"{arguments.train[0]}: names no train image")
     shares = ("val", "--val", arguments.val or None), ("test", "--test-share", arguments.test_share)
     for split, flag, share in shares:
         if share is not None and split in splits:
@@ -64,7 +64,8 @@ def main() -> None:
     if arguments.test_share is None:
         arguments.test_share = TEST_SHARE
     folder = Path("data") / arguments.name
-    flags = "--images, --test-images and --val-images"
+    flags = "--images"
+    flags += ", --test-images" * bool(arguments.test) + ", --val-images" * bool(arguments.val_from)
     options = from_arguments(Options, arguments, save_dir=folder, images_flags=flags, own_data=True)
     write_data_folder(options, read_label_order(arguments.labels, images), splits, {})
 
@@ -73,9 +74,10 @@ def add_flags(parser: Parser) -> None:
     """Add the flags of this script."""
     add = parser.add_argument_group("annotations").add_argument
     add("--name", required=True, type=folder_path, help="writes data/NAME/")
-    add("--train", required=True, type=folder_path, help="annotations: file or folder")
-    add("--test", type=folder_path, help="annotations of the test images")
-    add("--val-from", type=folder_path, help="annotations of the validation images")
+    source = partial(add, type=folder_path, nargs="+", metavar="SOURCE")
+    source("--train", required=True, help="annotations: file or folder, or several of one form")
+    source("--test", default=(), help="annotations of the test images")
+    source("--val-from", default=(), help="annotations of the validation images")
     add("--images", type=folder_path, help="folder of the image files (default: by the form)")
     add("--test-images", type=folder_path, help="the one of --test (default: as --images)")
     add("--val-images", type=folder_path, help="the one of --val-from (default: as --images)")
@@ -92,7 +94,11 @@ def add_flags(parser: Parser) -> None:
     names = partial(add, type=comma_separated, default=(), metavar="A,B")
     add("--path-column", help="column of the image files (default: by its name)")
     add("--labels-column", help="column of the labels (default: by its name)")
-    add("--separator", type=label_separator, help="between labels in a cell (default: , ; or |)")
+    add(
+        "--separator",
+        type=label_separator,
+        help="between labels in a cell (default: , ; or |) or joined in a name",
+    )
     names(
         "--label-columns",
         help="columns of 0 and 1, a label each (default: all that hold only these)",
@@ -104,6 +110,18 @@ def add_flags(parser: Parser) -> None:
         default="no",
         help="meaning of an empty cell in such a column, and of labels that Open Images does not "
         "list (default: %(default)s)",
+    )
+    add(
+        "--labels-from",
+        metavar="NAME",
+        help="attribute whose values are the labels, in CVAT's and VIA's files (default: CVAT's "
+        "labels; VIA's only attribute, or by its name)",
+    )
+    add(
+        "--min-confidence",
+        type=fraction,
+        help="confidence from which a label counts, and number from which a column is 1 (default: "
+        "0.5 where a table of objects has fractions)",
     )
     add = parser.add_argument_group("labels").add_argument
     file = partial(add, type=folder_path, metavar="FILE")
@@ -122,8 +140,8 @@ def add_flags(parser: Parser) -> None:
         action="extend",
         default=[],
         metavar="CHECK",
-        help="accept labels that a check refuses: binary, brackets, null, numbers, case, "
-        "punctuation, joined",
+        help="accept labels that a check refuses: binary, brackets, null, scores, joined, numbers, "
+        "case, punctuation, unique, columns",
     )
     add = parser.add_argument_group("splits").add_argument
     share = f"fraction of test images, without a test part (default: {TEST_SHARE})"

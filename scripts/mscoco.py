@@ -27,7 +27,7 @@ def main() -> None:
     from lib.common.console import progress_bar
     from lib.data.preparation.writer import Options, write_data_folder
     from lib.data.sources.annotations import ReadOptions
-    from lib.data.sources.coco import images_of, read_instances
+    from lib.data.sources.json_forms.coco import images_of, read_instances
 
     labels: list[str] = []
     splits, without = {}, 0

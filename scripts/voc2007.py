@@ -47,7 +47,7 @@ def read_split(source: Path, list_name: str) -> list:
     from lib.common.console import progress_bar
     from lib.common.readers import require_list
     from lib.data.sources.annotations import AnnotatedImage
-    from lib.data.sources.voc import read_objects
+    from lib.data.sources.folders.voc import read_objects
 
     images = []
     names = require_list(source / "ImageSets" / "Main" / f"{list_name}.txt", REMEDY)

@@ -56,6 +56,9 @@ def open_untrusted(file: Path, most: float = float("inf")) -> IO[bytes]:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
 
 
+NO_NUMBER = re.compile(rb"(?<=[\[,:])\s*(?:NaN|-?Infinity)(?=\s*[,\]}])")
+
+
 def numbered_lines(file: Path) -> Iterator[tuple[int, str]]:
     """Lines of a UTF-8 text without their line ends, numbered from 1."""
     with open_untrusted(file) as content:
@@ -91,10 +94,16 @@ def read_array(file: Path) -> "np.ndarray":
 
 
 def decode_json(file: Path, kind: Any, most: float = ANNOTATIONS) -> Any:
-    """Read JSON of the type `kind` (msgspec structs); keys that it does not name are ignored."""
+    """Read JSON of the type `kind` (msgspec structs); keys that it does not name are ignored.
+
+    Python writes NaN and Infinity, which are no JSON, and become null.
+    """
     try:
-        with open_untrusted(file, most) as content:
-            return msgspec.json.decode(content.read().removeprefix(codecs.BOM_UTF8), type=kind)
+        with open_untrusted(file, most) as opened:
+            content = opened.read().removeprefix(codecs.BOM_UTF8)
+        if b"NaN" in content or b"Infinity" in content:
+            content = NO_NUMBER.sub(b"null", content)
+        return msgspec.json.decode(content, type=kind)
     except OSError as error:
         raise UserError(f"{file}: cannot be read: {error.strerror or error}") from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:

@@ -214,13 +214,15 @@ def decode(image: Image.Image, path: str | Path, exif: str) -> Image.Image:
 def to_rgb(image: Image.Image, path: str | Path, exif: str) -> Image.Image:
     """Decode an opened picture to RGB as it is stored; see `decode` for transparent ones.
 
-    16-bit grey is scaled to 8 bits, not clipped to white.
+    Grey of 9 to 16 bits is scaled to 8 bits from the bits that its brightest pixel needs: scanners
+    store 10, 12 or 14 bits in files of 16.
     """
     if image.mode == "F":
         raise UserError(f"{path}: floating-point pixels; save it with 8 or 16 bits")
     if image.mode.startswith("I"):
-        grey = np.asarray(image).clip(0, 65535) // 257
-        return Image.fromarray(grey.astype(np.uint8)).convert("RGB")
+        grey = np.asarray(image).clip(0, 65535).astype(np.uint32)
+        white = 2 ** max(8, int(grey.max()).bit_length()) - 1
+        return Image.fromarray((grey * 255 // white).astype(np.uint8)).convert("RGB")
     if exif == UPRIGHT and image.has_transparency_data:
         layer = image.convert("RGBA")
         white = Image.new("RGB", layer.size, "white")

@@ -8,13 +8,14 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import csr_array, vstack
 
 from lib.common.figures import INK, PALE, saved_figure
 from lib.data.boxes import has_area, leaves, read_boxes
 from lib.data.folder import DataFolder
 from lib.data.preparation.boxes import headers_of
 from lib.data.preparation.groups import identical_files, sibling_stem
-from lib.data.preparation.label_checks import odd_labels
+from lib.data.preparation.label_checks import Labels, odd_labels
 from lib.data.preparation.writer import find_broken, split_line
 from lib.data.split import Split
 
@@ -41,18 +42,18 @@ def faults(data: DataFolder, splits: Splits, exif: str) -> Iterator[tuple[str, l
     for name, split in splits.items():
         empty = np.flatnonzero(split.positives.sum(axis=0) == 0).tolist()
         yield f"labels without positives in {name}", [data.labels[column] for column in empty]
-    marked = [split.positives.maximum(split.unknown) for split in splits.values()]
-    used = np.unique(np.concatenate([one.indices for one in marked])).tolist()
-    most = max(int(np.diff(one.indptr).max()) for one in marked)
-    odd = odd_labels([data.labels[column] for column in used], most)
+    marks = [split.positives.maximum(split.unknown) for split in splits.values()]
+    odd = odd_labels(Labels.of_marks(data.labels, csr_array(vstack(marks))))
     yield "odd labels", [check.line(found) for check, found in odd]
     paths = list(dict.fromkeys(path for split in splits.values() for path in split.paths))
     number_of = {paths[row]: n for n, rows in enumerate(identical_files(paths)) for row in rows}
-    leaks, copies = _repeats(splits, number_of.get)
+    leaks, copies = _repeats(splits, lambda path: number_of.get(path, path))
     yield "the same image in several splits (leakage)", leaks
     yield "the same image twice in a split", copies
-    versions, _ = _repeats(splits, _file_stem)
+    versions, _ = _repeats(splits, lambda path: _file_stem(path, numbers=False))
     yield "the same file name in several splits (leakage, if versions of one image)", versions
+    numbers, _ = _repeats(splits, lambda path: _file_stem(path, numbers=True))
+    yield "the same number as a name in several splits (leakage, if no list counts anew)", numbers
     yield "unreadable files", list(find_broken(paths).values())
     headers = headers_of(paths, exif)
     turned = [path for path, header in headers.items() if header.turned]
@@ -87,11 +88,11 @@ def _repeats(splits: Splits, key: Callable[[str], Hashable | None]) -> tuple[lis
     return across, within
 
 
-def _file_stem(path: str) -> str | None:
-    """A file's name without ending, and without what Roboflow adds to a picture's versions; None
-    for a mere number, which every split may count anew."""
+def _file_stem(path: str, numbers: bool) -> str | None:
+    """A file's name without ending, and without what Roboflow adds to a picture's versions, if it
+    is a mere number or, without `numbers`, another name; else None."""
     stem = sibling_stem(path) or Path(path).stem
-    return None if stem.isdigit() else stem
+    return stem if stem.isdigit() == numbers else None
 
 
 def draw_frequencies(file: Path, name: str, labels: Sequence[str], splits: Splits) -> None:

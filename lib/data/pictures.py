@@ -1,12 +1,15 @@
-"""Picture files without their pixels: their endings, those in a folder, their headers."""
+"""Picture files without their pixels: their endings, those in a folder, headers, and copies."""
 
-from collections.abc import Iterator
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import TiffImagePlugin
 
 from lib.common.cli import UPRIGHT
+from lib.common.files import file_digest
 from lib.data.dataset import TURNS, open_image, orientation
 
 # file name endings of images, in lower case
@@ -70,3 +73,22 @@ def _may_note_exif(path: str | Path) -> bool:
     them."""
     content = Path(path).read_bytes()
     return any(name in content for name in (b"eXIf", b"Raw profile type", b"XML:com.adobe.xmp"))
+
+
+def identical_files(paths: Sequence[str]) -> Iterable[list[int]]:
+    """The rows of files with the same bytes; only files of the same size are read."""
+    sizes: dict[int, list[int]] = defaultdict(list)
+    for row, path in enumerate(paths):
+        sizes[_size(path)].append(row)
+    same: dict[str, list[int]] = defaultdict(list)
+    for size, rows in sizes.items():
+        for row in rows if len(rows) > 1 and size > 0 else ():
+            same[file_digest(Path(paths[row]))].append(row)
+    return [rows for rows in same.values() if len(rows) > 1]
+
+
+def _size(path: str) -> int:
+    try:
+        return os.stat(path).st_size
+    except (OSError, ValueError):
+        return 0

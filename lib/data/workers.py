@@ -97,7 +97,8 @@ class PackedBatch:
         arrays = batch.apply(Tensor.numpy)
         self.num_labels = batch.targets.shape[1]
         bits = (np.packbits(marks, axis=1) for marks in (arrays.targets, arrays.ignore))
-        arrays = arrays._replace(**dict(zip(("targets", "ignore"), bits, strict=True)))
+        packed: Any = dict(zip(("targets", "ignore"), bits, strict=True))
+        arrays = arrays._replace(**packed)
         self.in_pipe = not _has_room(2 * batch.inputs.nbytes)
         if not self.in_pipe:
             try:

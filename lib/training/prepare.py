@@ -14,6 +14,7 @@ from lib.config import Config
 from lib.data.bad_images import BadImages
 from lib.data.folder import DataFolder
 from lib.data.loader import TrainingBatches, num_micro_batches
+from lib.data.preparation.leakage import repeated_paths
 from lib.experiment.checkpoint import load_model_checkpoint
 from lib.experiment.folder import Experiment
 from lib.experiment.hub import weights_of
@@ -116,7 +117,8 @@ def prepare(config: Config, world: World) -> Run:
         world.store_set(STORE_KEY, str(made.path))
     with world.raise_on_all_ranks():
         if world.is_main_process:
-            notes = (f"note: {text}" for text in notes_on(run, len(batches)))
+            texts = *repeated_paths(data.path), *notes_on(run, len(batches))
+            notes = (f"note: {text}" for text in texts)
             facts = [_describe(run, batches.num_images, len(validation)), *notes]
             made.start_log(config, command_line(), facts, state.sizes if saved else None)
     return run

@@ -16,7 +16,7 @@ from lib.common.errors import UserError
 from lib.common.readers import read_array
 from lib.config import Config
 from lib.data.sources import read_source
-from lib.data.sources.voc import read_objects
+from lib.data.sources.folders.voc import read_objects
 from lib.experiment import loading
 from lib.experiment.checkpoint import read_tensors
 from models import ModelError

@@ -132,7 +132,7 @@ def test_folders_and_the_file_that_is_read_in_them(custom):
     assert "error: photos: " in (line := custom("photos").line) and "a.jpg, b.jpg" in line
     write("set/whatever.csv", table(*["cat"] * 5))
     assert custom("set", *IMAGES).code == 0
-    write("set/other.csv", "path,labels\n")
+    write("set/other.csv", "path,cat,dog\n")
     line = custom("set", *IMAGES).line
     assert "error: set: " in line and "(other.csv, whatever.csv)" in line
     write("set/labels.csv", table(*(names.replace(",", ";") for names in ROWS.values())))

@@ -53,7 +53,7 @@ def test_categories_that_no_image_has(custom):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda it: it["images"][2].pop("file_name"), "$.images[2]"),
+        (lambda it: it["images"][2].pop("file_name"), "image 2"),
         (lambda it: it["annotations"][3].update(bbox="1 2 3 4"), "$.annotations[3].bbox"),
         (lambda it: it["annotations"][3].update(bbox=[1, 2, 3]), "annotations[3]"),
         (lambda it: it["annotations"][0].update(bbox=[1e308, 0, 1e308, 1]), "annotations[0]"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.helpers.commands import error_where, make_data, run_here
+from tests.helpers.commands import TINY, error_where, make_data, run_here
 
 FOLDER, IMAGES = Path("data/colors"), Path("data/colors/images")
 
@@ -33,7 +33,7 @@ def replace(*pairs):
 def test_a_clean_folder(here):
     result = here()
     assert result.code == 0, result.err
-    assert "train: 16 images" in result.out and result.out.count(": none") == 10
+    assert "train: 16 images" in result.out and result.out.count(": none") == 11
     for name in ("labels.png", "cooccurrence.png"):
         with Image.open(FOLDER / name) as picture:
             assert min(picture.size) > 200
@@ -58,6 +58,24 @@ def test_what_is_wrong_is_named(here):
     assert Path("pictures/labels.png").is_file() and not (FOLDER / "labels.png").exists()
 
 
+def test_the_same_path_twice(here, monkeypatch, capsys):
+    """In one list or in two, which training says too."""
+    lines = (FOLDER / "train.txt").read_text().splitlines(keepends=True)
+    with open(FOLDER / "train.txt", "a") as file:
+        file.write(f"./{lines[3]}")
+    with open(FOLDER / "test.txt", "a") as file:
+        file.writelines([lines[0], lines[1].replace("images/", "images/../images/")])
+    out = here().out
+    for path, other in (("train0", "train0"), ("train1", "../images/train1")):
+        assert f"  train: {IMAGES}/{path}.png = test: {IMAGES}/{other}.png\n" in out
+    assert "several splits (leakage): 2\n" in out and "twice in a split: 1\n" in out
+    flags = (*TINY, *"--data colors --batch-size 8 --max-epochs 1 --limit 8".split())
+    result = run_here(monkeypatch, capsys, "train.py", *flags)
+    notes = [line for line in result.out.splitlines() if "note: data/colors" in line]
+    assert len(notes) == 2 and "2 images of train.txt are in test.txt" in notes[0]
+    assert "train.txt: 1 lines" in notes[1]
+
+
 def test_many_copies_make_a_short_line(here):
     content = (IMAGES / "train0.png").read_bytes()
     for file in IMAGES.iterdir():
@@ -72,13 +90,15 @@ def test_versions_of_one_picture_in_several_splits(here):
         old, new = f"{name}{number}.png", f"cow_jpg.rf.{name}9.png"
         (IMAGES / old).rename(IMAGES / new)
         replace((f"/{old}", f"/{new}"))
-        (IMAGES / name).mkdir()  # a mere number is no name
+        (IMAGES / name).mkdir()  # a mere number is listed apart
         (IMAGES / f"{name}5.png").rename(IMAGES / name / "5.png")
         replace((f"/{name}5.png", f"/{name}/5.png"))
     out = here().out
     assert "the same image in several splits (leakage): none" in out
     pair = f"train: {IMAGES}/cow_jpg.rf.train9.png = test: {IMAGES}/cow_jpg.rf.test9.png"
     assert f"if versions of one image): 1\n  {pair}\n" in out
+    pair = f"train: {IMAGES}/train/5.png = test: {IMAGES}/test/5.png"
+    assert f"if no list counts anew): 1\n  {pair}\n" in out
 
 
 def test_odd_labels_turned_pictures_and_boxes_outside(here):

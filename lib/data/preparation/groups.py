@@ -1,16 +1,14 @@
 """Images that must stay in one split: of one patient or video, siblings of one picture, copies."""
 
-import os
 import re
-from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.common.files import file_digest
+from lib.data.pictures import identical_files
 from lib.data.sources.annotations import AnnotatedImage
 
 # Roboflow's augmented versions of one picture: NAME_jpg.rf.HASH.jpg
@@ -70,22 +68,3 @@ def sibling_stem(path: str) -> str | None:
     """The name of the picture of which this is an augmented version; None for another file."""
     match = SIBLING.fullmatch(Path(path).stem)
     return match[1] if match else None
-
-
-def identical_files(paths: Sequence[str]) -> Iterable[list[int]]:
-    """The rows of files with the same bytes; only files of the same size are read."""
-    sizes: dict[int, list[int]] = defaultdict(list)
-    for row, path in enumerate(paths):
-        sizes[_size(path)].append(row)
-    same: dict[str, list[int]] = defaultdict(list)
-    for size, rows in sizes.items():
-        for row in rows if len(rows) > 1 and size > 0 else ():
-            same[file_digest(Path(paths[row]))].append(row)
-    return [rows for rows in same.values() if len(rows) > 1]
-
-
-def _size(path: str) -> int:
-    try:
-        return os.stat(path).st_size
-    except (OSError, ValueError):
-        return 0

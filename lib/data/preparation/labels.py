@@ -1,22 +1,18 @@
 """Changes of label names between the annotations and the data folder, by the flags of custom.py."""
 
 import re
-import unicodedata
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.common.readers import decode_json, numbered_lines
-from lib.data.lists import check_label
 from lib.data.sources.annotations import AnnotatedImage, shortened
-from lib.data.sources.tables.table import csv_rows
+from lib.data.sources.cells import clean, parts_of
+from lib.data.sources.names import read_map, read_names, without_commas
 
-INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
-HEADERS = "attribute_id,attribute_name id,name code,name labelname,displayname old,new".split()
+SCORED = re.compile(r"([^:=(]*[^:=(\s])\s*[:=(]\s*(\d*\.?\d+)\)?")  # dog:0.9, dog (0.9)
 
 
 def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> None:
@@ -25,11 +21,15 @@ def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> Non
 
     Raises `UserError` for a number or code without a name.
     """
+    if arguments.separator:  # a cell is split already, a list or a category may not be
+        _split(images, arguments.separator)
     _rename(images, clean)
+    if arguments.min_confidence is not None:
+        _drop_unsure(images, arguments.min_confidence)
     if file := arguments.class_descriptions:
         _name_codes(images, file, read_map(file), "/.*")
     if file := arguments.label_names:
-        _name_codes(images, file, _read_names(file), r"-?\d+(\.0)?")
+        _name_codes(images, file, read_names(file), r"-?\d+(\.0)?")
     if arguments.none:
         words = {word.strip().casefold() for word in arguments.none}
         _drop(images, lambda label: label.casefold() in words, "--none")
@@ -41,6 +41,8 @@ def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> Non
             print_line(f"{arguments.map}: {len(unused)} of its labels are nowhere: {unused[0]!r}")
         _drop(images, lambda label: mapped.get(label) == "", "--map")
         _rename(images, lambda label: mapped.get(label, label))
+    changed = without_commas(_counts(images), "labels")
+    _rename(images, lambda label: changed.get(label, label))
     counts = _counts(images)
     if unknown := [label for label in arguments.keep if label not in counts]:
         raise UserError(
@@ -50,32 +52,6 @@ def change_labels(images: Sequence[AnnotatedImage], arguments: Namespace) -> Non
         _drop(images, lambda label: label not in arguments.keep, "--keep")
     if arguments.min_count:
         _drop(images, lambda label: counts[label] < arguments.min_count, "--min-count")
-
-
-def clean(label: str) -> str:
-    """A label in one Unicode form, with single spaces, without invisible characters."""
-    text = unicodedata.normalize("NFC", label).translate(INVISIBLE)
-    return re.sub("[ \u00a0\u2009]+", " ", text).strip()
-
-
-def read_map(file: Path) -> dict[str, str]:
-    """Read lines of `old,new`; a header of `HEADERS` is passed over. Raises `UserError` for others,
-    and for an old name that comes twice."""
-    has_commas = any("," in line for _, line in numbered_lines(file))
-    found: dict[str, str] = {}
-    for line, cells in csv_rows(file, "," if has_commas else ";"):  # of a spreadsheet
-        position = f"{file}:{line}"
-        if not cells or (not found and ",".join(cells).lower() in HEADERS):
-            continue
-        if len(cells) != 2:
-            raise UserError(f"{position}: expected old,new; found {len(cells)} fields")
-        old, new = map(clean, cells)
-        if new:
-            check_label(new, position)
-        if old in found:
-            raise UserError(f"{position}: {old!r} is a duplicate")
-        found[old] = new
-    return found
 
 
 def _name_codes(
@@ -92,47 +68,55 @@ def _name_codes(
     _rename(images, lambda label: names.get(label.removesuffix(".0"), label))
 
 
-def _read_names(file: Path) -> dict[str, str]:
-    """The names of numbers: the lines of a text file, counted from 0, lines of number,name in a
-    .csv file, or the list or the object of a .json file (also name -> number, and Hugging Face's
-    `id2label`)."""
-    names: Any
-    if file.suffix.lower() == ".json":
-        names = decode_json(file, list[str] | dict[str, Any])
-        names = names.get("id2label", names) if isinstance(names, dict) else names
-        if isinstance(names, dict) and all(type(value) is int for value in names.values()):
-            names = {str(number): name for name, number in names.items()}
-    elif file.suffix.lower() == ".csv":
-        names = read_map(file)
-    else:
-        names = [line.strip() for _, line in numbered_lines(file)]
-    if isinstance(names, list):
-        names = {str(number): name for number, name in enumerate(names)}
-    if not isinstance(names, dict) or not all(isinstance(name, str) for name in names.values()):
-        raise UserError(f'{file}: expected names of numbers, such as ["cat", "dog"]')
-    for number, name in names.items():
-        check_label(name, f"{file}: name of {number}")
-    return names
+def _split(images: Iterable[AnnotatedImage], separator: str) -> None:
+    """Split labels at a separator; each part of an object's label has its box."""
+    parts = {label: [*filter(None, parts_of(label, separator))] for label in _names(images)}
+    if all(found == [label] for label, found in parts.items()):
+        return
+    for image in images:
+        for name in ("labels", "difficult", "unknown"):
+            found = (part for label in getattr(image, name) for part in parts[label])
+            setattr(image, name, list(dict.fromkeys(found)))
+        image.objects = [
+            {**one, "label": part} for one in image.objects for part in parts[one["label"]]
+        ]
+
+
+def _drop_unsure(images: Sequence[AnnotatedImage], least: float) -> None:
+    """Read labels such as `dog:0.9`: drop those of less than `least`, and the others' scores."""
+    scored = {label: match for label in _counts(images) if (match := SCORED.fullmatch(label))}
+    if unsure := {label for label, match in scored.items() if float(match[2]) < least}:
+        _drop(images, unsure.__contains__, f"--min-confidence {least:g}")
+    _rename(images, lambda label: scored[label][1] if label in scored else label)
 
 
 def _rename(images: Iterable[AnnotatedImage], rename: Callable[[str], str]) -> None:
     """Change the names of all labels. A label that becomes both known and unknown is known."""
+    new = {label: rename(label) for label in _names(images)}
+    if all(old == label for old, label in new.items()):
+        return
     for image in images:
-        image.labels = list(dict.fromkeys(map(rename, image.labels)))
+        image.labels = list(dict.fromkeys(new[label] for label in image.labels))
         for name in ("difficult", "unknown"):
-            changed = dict.fromkeys(map(rename, getattr(image, name)))
+            changed = dict.fromkeys(new[label] for label in getattr(image, name))
             setattr(image, name, [label for label in changed if label not in image.labels])
         for found in image.objects:
-            found["label"] = rename(found["label"])
+            found["label"] = new[found["label"]]
+
+
+def _names(images: Iterable[AnnotatedImage]) -> set[str]:
+    """All labels, and those of objects."""
+    found = {label for image in images for label in image.named}
+    return found | {one["label"] for image in images for one in image.objects}
 
 
 def _drop(images: Iterable[AnnotatedImage], drops: Callable[[str], bool], flag: str) -> None:
     """Drop labels, and print the number of images of each."""
     dropped = {label: count for label, count in _counts(images).items() if drops(label)}
-    for image in images:
+    for image in images if dropped else ():
         for name in ("labels", "difficult", "unknown"):
-            setattr(image, name, [label for label in getattr(image, name) if not drops(label)])
-        image.objects = [one for one in image.objects if not drops(one["label"])]
+            setattr(image, name, [label for label in getattr(image, name) if label not in dropped])
+        image.objects = [one for one in image.objects if one["label"] not in dropped]
     if dropped or flag != "--map":
         print_line(f"labels left out ({flag}): {_listed(dropped) or 'none'}")
 

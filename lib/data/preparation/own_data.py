@@ -13,31 +13,30 @@ from lib.common.readers import require_list
 from lib.data.lists import check_label
 from lib.data.preparation.groups import group_by_pattern
 from lib.data.preparation.image_files import find_images
-from lib.data.preparation.label_checks import CHECKS, odd_labels
-from lib.data.preparation.labels import clean
-from lib.data.sources import FORMS, Form, read_source
+from lib.data.preparation.label_checks import CHECKS, Labels, odd_labels
+from lib.data.sources import FORMS, Form, read_source, require_same_columns
 from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
+from lib.data.sources.cells import clean
+from lib.data.sources.names import without_commas
 
 
 def read_sources(arguments: Namespace) -> list[AnnotatedImage]:
     """The images of all sources, each with its split and its file."""
     images: list[AnnotatedImage] = []
     forms: list[Form] = []
-    for split, source, given in (
-        ("train", arguments.train, None),
-        ("val", arguments.val_from, arguments.val_images),
-        ("test", arguments.test, arguments.test_images),
-    ):
-        if source is None:
-            continue
-        folder = given or arguments.images
+    given = {"train": None, "val": arguments.val_images, "test": arguments.test_images}
+    sources = {"train": arguments.train, "val": arguments.val_from, "test": arguments.test}
+    for found in sources.values():
+        require_same_columns(found, from_arguments(ReadOptions, arguments))
+    for split, source in [(name, one) for name, found in sources.items() for one in found]:
+        folder = given[split] or arguments.images
         found, read_as = read_source(source, from_arguments(ReadOptions, arguments, images=folder))
         for image in found:
             image.split = image.split or split
             if folder:  # it may have a folder for each split
-                names = [name for name, of in SPLIT_NAMES.items() if of == image.split]
                 inner = image.path.removeprefix(f"{folder.as_posix()}/")
-                others = [(folder / name / inner).as_posix() for name in names]
+                names = (name for name, of in SPLIT_NAMES.items() if of == image.split)
+                others = (f"{folder.as_posix()}/{name}/{inner}" for name in names)
                 image.other_paths = [*image.other_paths, *others]
         find_images(found, folder, arguments.extension)
         images += found
@@ -62,7 +61,7 @@ def _require_heeded(arguments: Namespace, forms: Sequence[Form]) -> None:
 def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) -> None:
     """Raise `UserError` for labels that a line cannot hold, or that are probably no labels, unless
     --allow names the check."""
-    names = [check.name for check in CHECKS]
+    names = [*(check.name for check in CHECKS), "columns"]
     if strange := set(allowed) - set(names):
         raise UserError(f"--allow {strange.pop()}: expected {', '.join(names)}")
     position_of: dict[str, str] = {}
@@ -75,10 +74,9 @@ def require_plausible(images: Sequence[AnnotatedImage], allowed: Sequence[str]) 
         except UserError as error:
             lines = ', or --separator "\\n" splits it' if "\n" in label else ""
             raise UserError(f"{error}; --map FILE (old,new a line) renames it{lines}") from error
-    most = max((len(image.named) for image in images), default=0)
-    for check, odd in odd_labels(position_of, most):
+    for check, odd in odd_labels(Labels.of([image.named for image in images])):
         if check.name not in allowed:
-            raise UserError(f"{position_of[odd[0]]}: {check.line(odd)}")
+            raise UserError(f"{position_of[next(iter(odd))]}: {check.line(odd)}")
 
 
 def once_each(images: Sequence[AnnotatedImage], arguments: Namespace) -> list[AnnotatedImage]:
@@ -122,6 +120,8 @@ def read_label_order(file: Path | None, images: Sequence[AnnotatedImage]) -> lis
     if file is None:
         return sorted(used)
     labels = list(map(clean, require_list(file, "--labels takes a text file, a label a line")))
+    changed = without_commas(labels, file)
+    labels = [changed.get(label, label) for label in labels]
     if strange := sorted(used - set(labels)):
         raise UserError(f"{file}: lacks the label {strange[0]!r}, which the images have")
     return labels

@@ -14,7 +14,12 @@ from lib.common.errors import UserError
 from lib.data.preparation.groups import group_numbers
 from lib.data.sources.annotations import AnnotatedImage
 
-MAX_SWAPS = 200
+STARTS = 8  # choices among groups, of which the closest counts, if they are few enough
+MAX_WORK = 2_000_000  # positives of groups over all starts
+MAX_MOVES = 300
+CANDIDATES = 200  # groups on each side that may move next
+LEAST_GAIN = 1e-4  # of a move, relative to what is left to gain
+RARE = 50  # images of a label, below which its share matters less
 
 
 def indicators(rows: Iterable[Iterable[Hashable]], labels: Sequence[Hashable]) -> sparse.csr_array:
@@ -39,8 +44,9 @@ def stratified_choice(
 
     Iterative stratification (Sechidis et al. 2011) with two parts: the rarest label first, each
     takes what it still needs from the groups that no rarer label has placed. Then groups are added
-    or removed until the number of rows is right, those first by which the labels' counts come
-    closest to what they should be; and groups of the same size are swapped for the same end.
+    or removed until the number of rows is right, and added, removed or swapped further, those first
+    by which the labels' counts come closest to what they should be; of several such choices among
+    groups, the closest.
     """
     if groups is None:
         groups = np.arange(targets.shape[0])
@@ -50,9 +56,13 @@ def stratified_choice(
         shape=(len(sizes), len(groups)),
     )
     counts = sparse.csc_array(member @ sparse.csr_array(targets.astype(np.int64)))  # (G, C)
-    chosen = _by_label(counts, fraction, np.random.default_rng(seed))
-    _improve(chosen, counts, sizes, fraction, np.random.default_rng((seed, 1)))
-    return chosen[groups]
+    starts = min(STARTS, MAX_WORK // max(counts.nnz, 1)) if len(sizes) < len(groups) else 1
+    choices = []
+    for start in range(max(1, starts)):
+        chosen = _by_label(counts, fraction, np.random.default_rng((seed, start)))
+        cost = _improve(chosen, counts, sizes, fraction, np.random.default_rng((seed, start, 1)))
+        choices.append((cost, start, chosen))
+    return min(choices)[2][groups]
 
 
 def _by_label(counts: sparse.csc_array, fraction: float, random: np.random.Generator) -> np.ndarray:
@@ -78,18 +88,20 @@ def _improve(
     sizes: np.ndarray,
     fraction: float,
     random: np.random.Generator,
-) -> None:
-    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows; then swap
-    chosen groups for others of the same size, while that brings the labels closer.
+) -> float:
+    """Add groups to `chosen`, or remove some, until they have `fraction` of all rows; then add,
+    remove or swap groups, while that brings the labels closer to `fraction` of their counts.
 
-    Those come first that bring the labels' counts closest to `fraction` of all, by the sum of
-    squared differences. Several move at once while many are to move.
+    Gives what is left: the sum of squared differences, each over the count of its label, or over
+    `RARE` if that is more. Several groups move at once while many rows are to move; later moves
+    keep the number of rows, to a hundredth.
     """
-    rows = counts.tocsr()
+    scale = np.maximum(counts.sum(axis=0), RARE) ** -0.5
+    rows = sparse.csr_array(counts.multiply(scale[None, :]))
     squares = np.asarray(rows.multiply(rows).sum(axis=1)).ravel()
-    wanted = fraction * rows.sum(axis=0)
+    wanted, total = fraction * rows.sum(axis=0), fraction * sizes.sum()
     shuffled = random.permutation(len(sizes))
-    while missing := round(fraction * sizes.sum()) - int(sizes[chosen].sum()):
+    while missing := round(total) - int(sizes[chosen].sum()):
         sign = 1 if missing > 0 else -1
         # a group may overshoot by less than it corrects
         able = shuffled[(chosen[shuffled] != (sign > 0)) & (sizes[shuffled] < 2 * abs(missing))]
@@ -101,17 +113,30 @@ def _improve(
         room = np.cumsum(sizes[best]) <= max(abs(missing) / 10, sizes[best[0]])
         chosen[best[room]] = sign > 0
     difference = rows[chosen].sum(axis=0) - wanted
-    for _ in range(MAX_SWAPS):
-        out = np.where(chosen, squares - 2 * (rows @ difference), np.inf)
-        leaves = int(np.argmin(out))
-        without = difference - rows[[leaves]].toarray()[0]
-        able = ~chosen & (sizes == sizes[leaves])
-        into = np.where(able, squares + 2 * (rows @ without), np.inf)
-        joins = int(np.argmin(into))
-        if not chosen[leaves] or not out[leaves] + into[joins] < 0:
-            return
-        chosen[leaves], chosen[joins] = False, True
-        difference = without + rows[[joins]].toarray()[0]
+    for _ in range(MAX_MOVES):
+        excess = sizes[chosen].sum() - total
+        change = squares + np.where(chosen, -2, 2) * (rows @ difference)
+        out, into = (_lowest(change, np.flatnonzero(chosen == side)) for side in (True, False))
+        # the row and the column after the last are for a group that moves alone
+        costs = np.zeros((len(out) + 1, len(into) + 1))
+        costs[:-1, :-1] = -2 * (rows[out] @ rows[into].T).toarray()
+        costs += np.append(change[out], 0)[:, None] + np.append(change[into], 0)
+        after = excess - np.append(sizes[out], 0)[:, None] + np.append(sizes[into], 0)
+        costs[np.abs(after) > max(abs(excess), min(total / 100, sizes.max() / 2))] = np.inf
+        leaves, joins = np.unravel_index(np.argmin(costs), costs.shape)
+        if not costs[leaves, joins] < -LEAST_GAIN * (difference @ difference):
+            break
+        out, into = out[leaves : leaves + 1], into[joins : joins + 1]
+        chosen[out], chosen[into] = False, True
+        difference = difference + rows[into].sum(axis=0) - rows[out].sum(axis=0)
+    return float(difference @ difference)
+
+
+def _lowest(values: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The `CANDIDATES` of `rows` with the lowest values."""
+    if len(rows) <= CANDIDATES:
+        return rows
+    return rows[np.argpartition(values[rows], CANDIDATES)[:CANDIDATES]]
 
 
 def split_off(
@@ -137,7 +162,7 @@ def split_off(
             f"{flag} {fraction:g}: leaves one part of {len(images)} images{grouping} empty"
         )
     if grouping:
-        print_line(f"{flag}: {len(images)} images{grouping}, with copies")
+        print_line(f"{flag}: {len(images)} images{grouping}, each of which stays in one split")
     if abs(chosen.sum() - fraction * len(images)) > 1:
         print_line(
             f"{flag} {fraction:g}: {chosen.sum()} of {len(images)} images, since groups stay "

@@ -70,8 +70,9 @@ def write_data_folder(
     parts = {name: parts[name] for name in ("train", "val", "test") if name in parts}
     with staged_folder(options.save_dir, replaces=FILES) as stage:
         write_text(stage / "label.txt", "".join(f"{label}\n" for label in labels))
+        column = {label: number for number, label in enumerate(labels)}
         for name, images in parts.items():
-            write_text(stage / f"{name}.txt", "".join(_line(one, labels) for one in images))
+            write_text(stage / f"{name}.txt", "".join(_line(one, column) for one in images))
         difficult = indicators((one.difficult for one in parts.get("test", ())), labels)
         if difficult.nnz:
             write_npy(stage / "ignore.npy", difficult.toarray().astype(np.uint8))
@@ -84,7 +85,7 @@ def write_data_folder(
     if options.own_data:
         print_line("the first images of train:")
         for image in parts["train"][:NUM_EXAMPLES]:
-            path, _, names = _line(image, labels).strip().partition("\t")
+            path, _, names = _line(image, column).strip().partition("\t")
             print_line(f"  {path}: {names.replace(',', ', ') or 'no labels'}")
     print_line(f"wrote {options.save_dir}")
 
@@ -156,10 +157,10 @@ def _bad_images(splits: Splits, options: Options) -> dict[str, str]:
     return bad
 
 
-def _line(image: AnnotatedImage, labels: Sequence[str]) -> str:
-    """The line of an image: its labels in column order, unknown ones marked."""
+def _line(image: AnnotatedImage, column: Mapping[str, int]) -> str:
+    """The line of an image: its labels in the order of their columns, unknown ones marked."""
     marks = dict.fromkeys(image.labels, "") | dict.fromkeys(image.unknown, "?")
-    names = ",".join(f"{marks[label]}{label}" for label in labels if label in marks)
+    names = ",".join(f"{marks[label]}{label}" for label in sorted(marks, key=column.__getitem__))
     return f"{image.path}\t{names}\n"
 
 

@@ -9,19 +9,27 @@ from typing import NamedTuple
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions
-from lib.data.sources.coco import read_coco
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions
 from lib.data.sources.cvat import read_cvat
-from lib.data.sources.fiftyone import read_fiftyone
-from lib.data.sources.json_files import kind_of_json
-from lib.data.sources.label_studio import KEYS_OF_ROWS, read_label_studio
-from lib.data.sources.records import read_records
+from lib.data.sources.folders.class_folders import class_folders, read_class_folders
+from lib.data.sources.folders.label_lists import label_lists, read_label_lists
+from lib.data.sources.folders.tag_files import has_tag_files, read_tag_files
+from lib.data.sources.folders.voc import read_voc, xml_files
+from lib.data.sources.folders.yolo import read_yolo
+from lib.data.sources.json_forms.coco import read_coco
+from lib.data.sources.json_forms.fiftyone import read_fiftyone
+from lib.data.sources.json_forms.json_files import kind_of_json
+from lib.data.sources.json_forms.label_studio import KEYS_OF_ROWS, read_label_studio
+from lib.data.sources.json_forms.labelme import is_labelme, labelme_files, read_labelme
+from lib.data.sources.json_forms.records import read_records
+from lib.data.sources.json_forms.via import read_via
+from lib.data.sources.json_forms.wider import read_wider
+from lib.data.sources.places import LISTS, TABLES, annotation_files, parts_of, why_not
 from lib.data.sources.tables.images import read_image_table
+from lib.data.sources.tables.lists import is_list, read_list
 from lib.data.sources.tables.multi_hot import read_multi_hot_table
 from lib.data.sources.tables.objects import read_object_table
 from lib.data.sources.tables.table import open_table
-from lib.data.sources.voc import read_voc, xml_files
-from lib.data.sources.yolo import read_yolo
 
 
 class Form(NamedTuple):
@@ -57,9 +65,14 @@ FORMS = (
         "a CSV table with a row an image",
         "table of images",
         read_image_table,
-        "path_column labels_column separator",
+        "path_column labels_column",
     ),
+    Form("a list with a line an image", "list", read_list),
+    Form("WIDER Attribute's .json file", ".json object", read_wider, keys="attribute_id_map"),
     Form("a COCO .json file", ".json object", read_coco, keys="images annotations categories"),
+    Form("LabelMe's .json file", ".json object", read_labelme, keys="shapes"),
+    Form("VIA's .json file", ".json object", read_via, "labels_from", "_via_img_metadata"),
+    Form("VIA's .json file", ".json object of objects", read_via, "labels_from", "regions"),
     Form(
         "a Label Studio .json file",
         ".json list",
@@ -72,24 +85,17 @@ FORMS = (
         "a .jsonl file (Hugging Face's metadata.jsonl) or a .json list",
         ".json list",
         read_records,
-        "path_column labels_column separator",
+        "path_column labels_column",
     ),
     Form("a YOLO data.yaml", ".yaml", read_yolo),
-    Form("a CVAT .xml file", ".xml", read_cvat),
+    Form("a CVAT .xml file", ".xml", read_cvat, "labels_from"),
     Form("a folder of VOC .xml files", "folder of .xml files", read_voc, "recursive"),
+    Form("a folder of LabelMe's .json files", "folder of .json files", read_labelme),
+    Form("a folder of pictures with .txt files of tags", "folder of pictures", read_tag_files),
+    Form("a folder of .txt files, one a label", "folder of lists", read_label_lists),
+    Form("a folder of pictures for each label", "folder of folders", read_class_folders),
 )
 NAMES = ", ".join(form.name for form in FORMS)
-# files that stand for the folder that holds them
-FILES_OF_FOLDERS = (
-    *("metadata.jsonl", "metadata.csv", "_annotations.coco.json", "_annotations.csv"),
-    *("_classes.csv", "data.yaml", "data.yml", "labels.json", "annotations.xml", "result.json"),
-    *("annotations/instances_default.json", "annotations.csv", "labels.csv"),
-)
-YAML = (".yaml", ".yml")
-ANNOTATION_ENDINGS = (".csv", ".tsv", ".json", ".jsonl", *YAML)
-REMEDIES = dict.fromkeys((".zip", ".gz", ".tar"), "unpack it") | dict.fromkeys(
-    (".xlsx", ".xls", ".ods", ".parquet"), "save it as CSV (UTF-8), by its program or by pandas"
-)
 
 
 def read_source(
@@ -101,14 +107,18 @@ def read_source(
     Raises `UserError` for a source of no form, and for one without images.
     """
     options = options or ReadOptions()
-    parts = [(part, split, _form(part, options)) for part, split in _parts(source, options)]
+
+    def form_of(path: Path) -> Form | None:
+        return _form(path, options)
+
+    parts = [(part, split, form_of(part)) for part, split in parts_of(source, form_of)]
     forms = list(dict.fromkeys(form for _, _, form in parts if form))
     if not forms:
-        raise UserError(f"{source}: {_why_not(source)}")
+        raise UserError(f"{source}: {why_not(source, NAMES)}")
     names = ", ".join(form.name for form in forms)
     print_line(f"{source}: read as {names}")
     if source.is_dir() and len(parts) == 1 and parts[0][0] != source:
-        others = [file.name for file in _annotation_files(source) if file != parts[0][0]]
+        others = [file.name for file in annotation_files(source) if file != parts[0][0]]
         if others:
             print_line(f"{source}: not read: {', '.join(others[:6])}")
     images = []
@@ -121,6 +131,30 @@ def read_source(
     return images, forms
 
 
+def require_same_columns(sources: Sequence[Path], options: ReadOptions) -> None:
+    """Raise `UserError` for tables with a column a label that have other columns: an image of one
+    has no known answer for the labels of the other."""
+    kinds = [(one, _kind_of(one, options)[0]) for one in sources if one.suffix.lower() in TABLES]
+    tables = [open_table(one, options) for one, kind in kinds if kind == "table of marks"]
+    for table in tables[1:] if not options.label_columns else ():
+        different = {*table.columns} ^ {*tables[0].columns}
+        if other := sorted(different - {name.lower() for name in options.not_labels}):
+            raise UserError(
+                f"{table.file}:1: has a column {other[0]!r}, or lacks it, unlike {tables[0].file}: "
+                "--label-columns A,B names those of both"
+            )
+
+
+# kinds of folders, and whether a folder is of them
+FOLDERS: dict[str, Callable[[Path, ReadOptions], object]] = {
+    "folder of .xml files": lambda path, options: any(xml_files(path, options.recursive)),
+    "folder of .json files": lambda path, options: any(map(is_labelme, labelme_files(path)[:1])),
+    "folder of pictures": lambda path, options: has_tag_files(path),
+    "folder of lists": lambda path, options: label_lists(path),
+    "folder of folders": lambda path, options: class_folders(path),
+}
+
+
 def _form(source: Path, options: ReadOptions) -> Form | None:
     kind, keys = _kind_of(source, options)
     fitting = (form for form in FORMS if form.kind == kind)
@@ -131,73 +165,16 @@ def _kind_of(source: Path, options: ReadOptions) -> tuple[str, set[str]]:
     """The kind of a source, and the keys of a .json file."""
     ending = source.suffix.lower()
     if source.is_dir():
-        has_files = any(True for _ in xml_files(source, options.recursive))
-        return "folder of .xml files" if has_files else "folder", set()
+        kinds = (
+            (kind, found) for kind, holds in FOLDERS.items() if (found := holds(source, options))
+        )
+        return next(kinds, ("folder", False))[0], set()
     if not source.is_file():
         return "nothing", set()
     if ending == ".json":
         return kind_of_json(source)
-    if ending in (".csv", ".tsv"):
-        return open_table(source, options).kind, set()
+    if ending in (*TABLES, *LISTS):
+        is_table = options.path_column or not is_list(source, ending in LISTS)
+        return open_table(source, options).kind if is_table else "list", set()
     others = {".jsonl": ".json list", ".ndjson": ".json list", ".yml": ".yaml"}
     return others.get(ending, ending), set()
-
-
-def _parts(source: Path, options: ReadOptions) -> Sequence[tuple[Path, str | None]]:
-    """The sources that make up a source, and the split of each."""
-    if not source.is_dir():
-        return [(source, None)]
-    if found := [source / name for name in FILES_OF_FOLDERS if (source / name).is_file()]:
-        return [(found[0], None)]
-    if any(True for _ in xml_files(source, recursive=False)):
-        return [(source, None)]
-    parts = [
-        (part, split)
-        for folder in sorted(path for path in source.iterdir() if path.is_dir())
-        if (split := SPLIT_NAMES.get(folder.name.lower()))
-        for part, _ in _parts(folder, options)
-        if _form(part, options)
-    ]
-    if parts:
-        return parts
-    files = _annotation_files(source)
-    yaml = [file for file in files if file.suffix.lower() in YAML]
-    files = yaml if len(yaml) == 1 else files
-    is_folder = len(files) != 1 or _form(source, options) or (_is_yolo_folder(source) and not yaml)
-    return [(source if is_folder else files[0], None)]
-
-
-def _is_yolo_folder(source: Path) -> bool:
-    return (source / "images").is_dir() and (source / "labels").is_dir()
-
-
-def _annotation_files(folder: Path) -> list[Path]:
-    """The files in a folder that may hold annotations."""
-    files = (file for file in folder.iterdir() if file.suffix.lower() in ANNOTATION_ENDINGS)
-    return sorted(file for file in files if file.is_file() and not file.name.startswith("."))
-
-
-def _why_not(source: Path) -> str:
-    """Why a source is of no form, and what to do."""
-    if not source.exists():
-        return "no such file or folder"
-    if remedy := REMEDIES.get(source.suffix.lower()):
-        return f"a {source.suffix} file is not read; {remedy}"
-    if not source.is_dir():
-        kind, keys = _kind_of(source, ReadOptions())
-        has = f"a {kind} with {', '.join(sorted(keys)[:8])}, " if keys else ""
-        return f"{has}in no form that is read: {NAMES}"
-    if any(source.glob("*/*.[xX][mM][lL]")):
-        return "has .xml files in sub-folders only; --recursive reads them"
-    if _is_yolo_folder(source):
-        return "looks like a YOLO data set without data.yaml: write one with train, val and names"
-    files = [file.name for file in _annotation_files(source)]
-    if len(files) > 1:
-        return f"holds several annotation files ({', '.join(files[:6])}): pass one of them"
-    if files:
-        return f"holds {files[0]}, in no form that is read: {NAMES}"
-    names = ", ".join(sorted(path.name for path in source.iterdir())[:6])
-    return (
-        f"a folder without annotations ({names or 'empty'}); for images alone, write a table with "
-        "a line path,labels for each"
-    )

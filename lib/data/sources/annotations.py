@@ -12,14 +12,18 @@ from lib.data.lists import UNKNOWN
 # keys and column names of an image's file and of its labels, in lower case; the first one counts
 PATH_NAMES = (
     *("path", "filename", "file_name", "fname", "image", "image_name", "image index", "filepath"),
-    *("file_path", "image_path", "img", "imageid", "image_id", "id"),
+    *("file_path", "image_path", "img_path", "img", "imageid", "image_id", "id"),
 )
 LABEL_NAMES = (
     *("labels", "label", "tags", "finding labels", "class", "classes", "genre", "genres"),
     *("categories", "category", "choices", "choice", "class_name", "label_name", "category_name"),
 )
-SPLIT_NAMES = {"train": "train", "training": "train", "test": "test", "testing": "test"}
-SPLIT_NAMES |= dict.fromkeys(("val", "valid", "validation", "dev"), "val")
+SPLIT_NAMES = {
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("test", "testing", "tst", "privatetest"), "test"),  # FER2013's
+    **dict.fromkeys(("val", "valid", "validation", "dev", "eval", "publictest"), "val"),
+}
+SURE = 0.5  # confidence from which a label counts, where there are fractions
 
 
 @dataclass(frozen=True)
@@ -39,6 +43,10 @@ class ReadOptions:
     group: str | None = None
     recursive: bool = False
     skip_missing: bool = False
+    min_confidence: float | None = None
+    label_names: Path | None = None
+    labels_from: str | None = None
+    allow: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -148,6 +156,22 @@ def joined(images: Iterable[AnnotatedImage]) -> list[AnnotatedImage]:
         image.objects += one.objects
         image.require_consistent(one.position)
     return list(first.values())
+
+
+def least_confidence(found: Iterable[float], file: Path, options: ReadOptions) -> float:
+    """The confidence from which a label counts: --min-confidence or, if there are fractions, 0.5,
+    which is printed."""
+    if options.min_confidence is not None:
+        return options.min_confidence
+    fractions = [one for one in found if one not in (0, 1)]
+    if not fractions:
+        return 0.0
+    below = sum(one < SURE for one in fractions)
+    print_line(
+        f"{file}: {len(fractions)} labels have a confidence between 0 and 1: those from {SURE} on "
+        f"count ({below} do not); --min-confidence sets another"
+    )
+    return SURE
 
 
 def print_unused(names: Iterable[str], images: Iterable[AnnotatedImage], file: Path) -> None:

@@ -4,13 +4,17 @@ import ast
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lib.common.errors import UserError
 
 SEPARATORS = ",;|"
+NAME_KEYS = ("name", "label", "tag")  # of an object that stands for a label
+ZEROS_AND_ONES = re.compile(r"-?[01](\.0*)?(\s+-?[01](\.0*)?)+")  # as NumPy prints them
 Mark = bool | None | str
+INVISIBLE = dict.fromkeys(map(ord, "\u200b\ufeff"))
 BRACKETS = {"[": "]", "{": "}", "(": ")"}
 MARKS: dict[str, Mark] = (
     dict.fromkeys("1 true yes y t x".split(), True)
@@ -20,9 +24,12 @@ MARKS: dict[str, Mark] = (
 )
 
 
-def split_labels(text: str, separator: str | None = None) -> list[str]:
-    """The labels of one text: a list of JSON, Python or NumPy, `{"choices": [...]}`, or labels
-    separated by `separator` (default: any of `,;|`).
+def split_labels(
+    text: str, separator: str | None = None, comma_in_names: bool = False
+) -> list[str]:
+    """The labels of one text: a list of JSON, Python or NumPy, also of objects with a name,
+    `{"choices": [...]}`, or labels separated by `separator` (default: any of `,;|`; with
+    `comma_in_names`, a comma before a space is part of a name).
 
     >>> split_labels("dog; cat"), split_labels("['dog', 'cat']"), split_labels("dog cat", " ")
     (['dog', 'cat'], ['dog', 'cat'], ['dog', 'cat'])
@@ -30,27 +37,40 @@ def split_labels(text: str, separator: str | None = None) -> list[str]:
     text = text.strip()
     if text[:1] in BRACKETS and (found := _listed(text)) is not None:
         return found
-    if separator is not None and len(text) > 1 and BRACKETS.get(text[0]) == text[-1]:
-        text = text[1:-1]
-    if separator is not None and not separator.strip():
+    if ZEROS_AND_ONES.fullmatch(text):
         return text.split()
-    for other in SEPARATORS if separator is None else ():
-        text = text.replace(other, SEPARATORS[0])
-    return [label.strip() for label in text.split(separator or SEPARATORS[0])]
+    if separator is None:
+        return [
+            label.strip() for label in re.split(r"[;|]|,(?! )" if comma_in_names else "[,;|]", text)
+        ]
+    if len(text) > 1 and BRACKETS.get(text[0]) == text[-1]:
+        text = text[1:-1]
+    return parts_of(text, separator)
+
+
+def parts_of(text: str, separator: str) -> list[str]:
+    """The parts of a text, stripped; a separator of white space stands for any white space."""
+    if not separator.strip():
+        return text.split()
+    return [part.strip() for part in text.split(separator)]
 
 
 def _listed(text: str) -> list[str] | None:
-    """The texts of a list, or of an object that holds one list; None for another text."""
-    # NumPy prints no commas, which Python would read as one long text
+    """The texts of a list, or of an object that holds one list or has a name; None for another
+    text."""
+    # NumPy prints no commas, without which Python would read texts as one long text
     text = re.sub(r"(?<=[\[,(\s])(nan|NaN|None|null)(?=\s*[\],)])", r'"\1"', text)
     with_commas = re.sub(r"""(['"])\s+(?=['"])""", r"\1, ", text)
+    if ZEROS_AND_ONES.fullmatch(text[1:-1].strip()):
+        return texts([float(one) for one in text[1:-1].split()])
     for read, content in ((json.loads, text), (ast.literal_eval, with_commas)):
         try:
             value: Any = read(content)
         except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
             continue
-        if isinstance(value, dict) and len(value) == 1:
-            value = next(iter(value.values()))
+        if isinstance(value, dict):
+            values = list(value.values())
+            value = values[0] if len(values) == 1 and isinstance(values[0], list) else [value]
         if isinstance(value, (list, tuple, set)):
             return texts(sorted(value, key=str) if isinstance(value, set) else value)
         return None
@@ -58,7 +78,11 @@ def _listed(text: str) -> list[str] | None:
 
 
 def texts(values: Sequence[Any]) -> list[str] | None:
-    """Texts and numbers as texts, whole numbers without a point; None if another value is there."""
+    """Texts and numbers as texts, whole numbers without a point, objects by their name, several
+    truth values as 0 and 1; None if another value is there."""
+    if len(values) > 1 and all(isinstance(one, bool) for one in values):
+        return [str(int(one)) for one in values]
+    values = [name_of(one) if isinstance(one, dict) else one for one in values]
     if not all(isinstance(one, (str, int, float)) and not isinstance(one, bool) for one in values):
         return None
     return [
@@ -66,13 +90,29 @@ def texts(values: Sequence[Any]) -> list[str] | None:
     ]
 
 
+def name_of(value: Mapping[Any, Any]) -> str | None:
+    """The name of an object that stands for a label; None where it has none."""
+    return next((value[key] for key in NAME_KEYS if isinstance(value.get(key), str)), None)
+
+
+def clean(label: str) -> str:
+    """A label in one Unicode form, with single spaces, without invisible characters."""
+    text = unicodedata.normalize("NFC", label).translate(INVISIBLE)
+    return re.sub("[ \u00a0\u2009]+", " ", text).strip()
+
+
 def mark(text: str) -> Mark:
     """True and False for a yes and a no, None for what is uncertain, and "" for a blank cell.
 
     Raises `KeyError` for another text.
     """
-    # pandas writes 1.0 and 0.0 in a column with blanks
-    return MARKS[text.strip().lower().removesuffix(".0")]
+    # pandas writes 1.0 and 0.0 in a column with blanks, Excel '1 for a number that is text
+    return MARKS[text.strip().removeprefix("'").lower().removesuffix(".0")]
+
+
+def are_signs(values: Iterable[str]) -> bool:
+    """Whether the marks of a source are 1 and -1 alone, as in CelebA, where -1 is a no."""
+    return {one.strip().removeprefix("'").removesuffix(".0") for one in values} == {"1", "-1"}
 
 
 def finite(text: Any) -> int | float:

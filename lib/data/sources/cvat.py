@@ -9,9 +9,10 @@ from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.data.sources.annotations import SPLIT_NAMES, AnnotatedImage, ReadOptions, image_at
 from lib.data.sources.cells import around, finite, picture_size
-from lib.data.sources.voc import read_xml
+from lib.data.sources.folders.voc import read_xml
 
 BOXLESS = ("polyline", "points", "cuboid", "skeleton")
+NOTHING = ("", "false", "__undefined__")  # values of attributes
 SHAPES = {"tag", "box", "polygon", "ellipse", "mask", *BOXLESS}
 
 
@@ -31,19 +32,24 @@ def read_cvat(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
         folders = [file.parent / "images" / subset, file.parent, file.parent / "images"]
         names = [f"{subset}/{name}", name] if options.images and name and subset else [name]
         image = image_at(names, options, folders, position)
-        shapes = [shape for shape in element if shape.tag in SHAPES]
-        image.add_names([_label(shape, position) for shape in shapes])
-        image.objects = [
-            {"label": _label(shape, position), "box": box, "difficult": False}
-            for shape in shapes
-            if (box := _box(shape, position))
-        ]
+        for shape in (shape for shape in element if shape.tag in SHAPES):
+            labels, box = _labels(shape, options.labels_from, position), _box(shape, position)
+            image.add_names(labels)
+            for label in labels if box else ():
+                image.objects.append({"label": label, "box": box, "difficult": False})
         image.size = picture_size(element.get("width"), element.get("height"), position)
         image.split = SPLIT_NAMES.get(subset.lower())
         subsets[subset.lower()] += not image.split
         images.append(image)
-    if attributes := len(root.findall("image/*/attribute")):
-        print_line(f"{file}: left out: {attributes} attributes of labels")
+    attributes = Counter(one.get("name", "") for one in root.iterfind("image/*/attribute"))
+    listed = ", ".join(sorted(attributes))
+    if options.labels_from and options.labels_from not in attributes:
+        raise UserError(f"--labels-from {options.labels_from}: no attribute of {file}: {listed}")
+    if attributes and not options.labels_from:
+        print_line(
+            f"{file}: left out: {attributes.total()} attributes of labels ({listed}); "
+            "--labels-from NAME reads the values of one instead of the labels"
+        )
     boxless = Counter(shape.tag for shape in root.iterfind("image/*") if shape.tag in BOXLESS)
     for tag, count in boxless.items():
         print_line(f"{file}: {count} {tag}: labels without a box")
@@ -53,11 +59,17 @@ def read_cvat(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     return images
 
 
-def _label(shape: Element, position: str) -> str:
+def _labels(shape: Element, attribute: str | None, position: str) -> list[str]:
+    """The label of a shape, or the value of one of its attributes; its name where it is true."""
     label = shape.get("label", "").strip()
     if not label:
         raise UserError(f"{position}: <{shape.tag}>: empty label")
-    return label
+    if attribute is None:
+        return [label]
+    found = [one for one in shape.iterfind("attribute") if one.get("name") == attribute]
+    values = [(one.text or "").strip() for one in found]
+    values = [attribute if value.lower() == "true" else value for value in values]
+    return [value for value in values if value.lower() not in NOTHING]
 
 
 def _box(shape: Element, position: str) -> list[float] | None:

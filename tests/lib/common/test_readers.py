@@ -19,7 +19,7 @@ from lib.common.readers import (
     require_list,
 )
 from lib.data.lists import check_label
-from tests.helpers.fuzzing import time_limit
+from tests.helpers.damage import time_limit
 from tests.helpers.refusals import refused
 
 READERS = {

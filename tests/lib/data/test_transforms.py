@@ -118,6 +118,16 @@ def test_sixteen_bit_grey_is_scaled(tmp_path):
         read_image(tmp_path / "float.tiff")
 
 
+@pytest.mark.parametrize("bits", [1, 8, 9, 10, 12, 14, 15])
+def test_grey_of_fewer_bits_in_a_file_of_16_keeps_its_levels(tmp_path, bits):
+    grey = np.linspace(0, 2**bits - 1, 256).astype(np.uint16).reshape(16, 16)
+    for name in ("deep.png", "deep.tif"):
+        Image.fromarray(grey).save(tmp_path / name)
+        found = np.asarray(read_image(tmp_path / name))[..., 0]
+        white = 2 ** max(bits, 8) - 1  # an 8-bit picture in a file of 16 bits stays as it is
+        np.testing.assert_array_equal(found, np.floor(grey / white * 255 + 1e-9))
+
+
 def test_eval_transform_is_the_resize_alone():
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (9, 33, 3), dtype=np.uint8))
     expected = image.resize((12, 12), Image.Resampling.BILINEAR)

@@ -11,7 +11,7 @@ from lib.common.errors import UserError
 from lib.inference.sidecars import write_sidecar
 from lib.inference.tags import Tag, TaggedImage
 from tests.helpers.commands import run_here
-from tests.helpers.fuzzing import time_limit
+from tests.helpers.damage import time_limit
 
 LABELS = ("red & <blue>", "\U0001f600", "a\ue009b\ue00ac", 'it\'s "so"', "x\u2028y\x85")
 

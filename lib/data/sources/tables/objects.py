@@ -7,16 +7,16 @@ from pathlib import Path
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, joined
+from lib.data.sources.annotations import AnnotatedImage, ReadOptions, joined, least_confidence
 from lib.data.sources.cells import finite, picture_size
-from lib.data.sources.tables.table import OPEN_IMAGES, open_table
+from lib.data.sources.tables.table import OPEN_IMAGES, open_table, read_rows
 
 
 def read_object_table(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     """The images of a table. An object without a box, or with an empty one, is a label only.
 
     Open Images: a Confidence of 0 is a known no; its boxes are in fractions of a side. Labels that
-    are not verified are a no, or unknown with --blank unknown.
+    are not verified, or of less than --min-confidence, are a no, or unknown with --blank unknown.
     """
     table = open_table(file, options)
     column = table.labels or "labelname"
@@ -28,15 +28,18 @@ def read_object_table(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
         )
     is_open_images = set(table.columns) >= OPEN_IMAGES
     edges = table.edges
+    table, rows = read_rows(table)
     print_line(table.note(table.unread(("confidence", "width", "height", *edges))))
     images, denied = [], defaultdict(set)
-    for image, record in table.rows():
+    sure = [_confidence(record, image.position) for image, record in rows]
+    least = least_confidence(sure, file, options)
+    for (image, record), confidence in zip(rows, sure, strict=True):
         position, image.has_fractions = image.position, is_open_images
         image.size = picture_size(record.get("width"), record.get("height"), position)
         label = record[column].strip()
-        if label and not _is_yes(record, position):
+        if label and confidence <= 0:
             denied[image.path].add(label)
-        elif label:
+        elif label and confidence >= least:
             image.add(label, _box(record, edges, position))
         images.append(image)
     merged = joined(images)
@@ -58,10 +61,11 @@ def read_object_table(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     return merged
 
 
-def _is_yes(record: Mapping[str, str], position: str) -> bool:
+def _confidence(record: Mapping[str, str], position: str) -> float:
+    """The number in the column of that name, or 1."""
     text = record.get("confidence", "").strip()
     try:
-        return not text or finite(text) > 0
+        return finite(text) if text else 1
     except ValueError:
         raise UserError(f"{position}: Confidence {text!r}: expected a number, 0 to 1") from None
 

@@ -17,23 +17,22 @@ from lib.data.sources.annotations import (
     AnnotatedImage,
     ReadOptions,
     image_at,
-    split_name,
 )
-from lib.data.sources.cells import MARKS
+from lib.data.sources.given_splits import set_splits
 
 DELIMITERS = ",;\t|"
 EDGES = [text.split() for text in ("xmin ymin xmax ymax", "x_min y_min x_max y_max", "x1 y1 x2 y2")]
 OPEN_IMAGES = {"imageid", "labelname"}
-SPLIT_COLUMNS = ("split", "subset", "set")
-VALID_COLUMNS = ("is_valid", "valid", "is_val")
 LONGEST_CELL = 10_000_000  # characters
+Row = tuple[AnnotatedImage, dict[str, str]]
 
 
 class Table(NamedTuple):
     """A table's file, separator, and column names, in lower case and as they are `written`.
 
     `path` and `labels` are the columns of the image's file and of its labels; `labels` is None
-    where no column has one of their usual names.
+    where no column has one of their usual names. `splits` are those that give splits, see
+    `read_rows`.
     """
 
     file: Path
@@ -43,6 +42,7 @@ class Table(NamedTuple):
     written: Sequence[str]
     path: str
     labels: str | None
+    splits: Sequence[str] = ()
 
     @property
     def kind(self) -> str:
@@ -59,8 +59,8 @@ class Table(NamedTuple):
         return next((names for names in EDGES if set(names) <= set(self.columns)), ())
 
     def rows(self) -> Iterator[tuple[AnnotatedImage, dict[str, str]]]:
-        """The image of each row, with its split and group, and its cells. Its path is relative to
-        the working folder, or to the table's; its position is `file:line`, its first line."""
+        """The image of each row, with its group, and its cells. Its path is relative to the working
+        folder, or to the table's; its position is `file:line`, its first line."""
         for line, cells in csv_rows(self.file, self.delimiter):
             position, record = f"{self.file}:{line}", dict(zip(self.columns, cells, strict=False))
             if line == 1 or not "".join(cells).strip():  # spreadsheets leave empty rows
@@ -73,7 +73,6 @@ class Table(NamedTuple):
             folders = (Path(), self.file.parent)
             image = image_at([record[self.path]], self.options, folders, position)
             image.group = record.get(_lower(self.options.group)) if self.options.group else None
-            image.split = _split_of(record, position)
             yield image, record
 
     def name(self, column: str) -> str:
@@ -82,13 +81,16 @@ class Table(NamedTuple):
 
     def unread(self, used: Iterable[str] = ()) -> list[str]:
         """The columns that have a name, and no meaning beside `used`."""
-        known = {"", self.path, self.labels, _lower(self.options.group), *used}
-        return [one for one in self.columns if one not in known.union(SPLIT_COLUMNS, VALID_COLUMNS)]
+        known = {"", self.path, self.labels, _lower(self.options.group), *self.splits, *used}
+        return [one for one in self.columns if one not in known]
 
     def note(self, others: Sequence[str]) -> str:
         """How the table was read, for the summary; `others` are columns that were left out."""
         parts = [f"columns separated by {self.delimiter!r}", f"images: {self.name(self.path)!r}"]
         parts += [f"labels: {self.name(self.labels)!r}"] if self.labels else []
+        parts += [f"splits: {', '.join(map(repr, map(self.name, self.splits)))}"] * bool(
+            self.splits
+        )
         left_out = ", ".join(repr(self.name(one)) for one in others)
         parts += [f"left out: {left_out}"] if others else []
         return f"{self.file}: {'; '.join(parts)}"
@@ -119,6 +121,13 @@ def open_table(file: Path, options: ReadOptions) -> Table:
     return table
 
 
+def read_rows(table: Table) -> tuple[Table, list[Row]]:
+    """The rows of a table, each image with its split; and the table with the columns of splits."""
+    rows = list(table.rows())
+    chosen = map(_lower, (*table.options.label_columns, *table.options.not_labels))
+    return table._replace(splits=set_splits(rows, table.unread(chosen))), rows
+
+
 def csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The number of the first line of each row, and its cells."""
     csv.field_size_limit(LONGEST_CELL)
@@ -131,20 +140,6 @@ def csv_rows(file: Path, delimiter: str) -> Iterator[tuple[int, list[str]]]:
             first = reader.line_num + 1
     except csv.Error as error:
         raise UserError(f"{file}:{first}: not CSV: {error}") from error
-
-
-def _split_of(record: dict[str, str], position: str) -> str | None:
-    """The split that a record names, by `split`, or by a column `is_valid` of yes and no."""
-    for column in SPLIT_COLUMNS:
-        if column in record:
-            return split_name(record[column], position)
-    for column in VALID_COLUMNS:
-        if text := record.get(column, "").strip():
-            is_valid = MARKS.get(text.lower().removesuffix(".0"))
-            if not isinstance(is_valid, bool):
-                raise UserError(f"{position}: {column} {text!r}: expected true or false")
-            return "val" if is_valid else "train"
-    return None
 
 
 def _table(file: Path, delimiter: str, options: ReadOptions) -> Table:

@@ -6,6 +6,7 @@ from xml.etree import ElementTree
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
+from lib.common.readers import numbered_lines
 from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at
 from lib.data.sources.cells import finite, picture_size
 
@@ -25,6 +26,10 @@ def read_voc(folder: Path, options: ReadOptions) -> list[AnnotatedImage]:
         print_line(
             f"{folder}: left out: {len(others)} .xml files in sub-folders ({inside}): --recursive"
         )
+    splits = _listed_splits(folder)
+    if splits and (unlisted := [file for file in files if file.stem not in splits]):
+        print_line(f"{folder}: left out: {len(unlisted)} .xml files in no list of ImageSets/Main")
+        files = [file for file in files if file.stem in splits]
     images = []
     for file in files:
         root = _read_annotation(file)
@@ -32,13 +37,32 @@ def read_voc(folder: Path, options: ReadOptions) -> list[AnnotatedImage]:
         inner = file.parent.relative_to(folder)  # --images may have the same sub-folders
         names = [name, Path(name).name, Path(name).stem, file.stem]
         names += [f"{inner / one}" for one in (name or file.stem, file.stem) if options.images]
-        folders = (file.parent, folder, folder.parent / "JPEGImages")
+        roots = dict.fromkeys((folder.parent, file.parent.parent))
+        folders = (file.parent, folder, *(root / "JPEGImages" for root in roots))
         image = image_at(names, options, folders, str(file))
+        image.split = splits.get(file.stem)
         image.size = picture_size(root.findtext("size/width"), root.findtext("size/height"))
         for found in _objects(root, file):
             image.add(*found)
         images.append(image)
     return images
+
+
+def _listed_splits(folder: Path) -> dict[str, str]:
+    """The split of each name in the lists beside a folder Annotations, if there are any."""
+    lists = folder.parent / "ImageSets" / "Main"
+    found: dict[str, str] = {}
+    for name, split in (
+        ("trainval", "train"),
+        ("train", "train"),
+        ("val", "val"),
+        ("test", "test"),
+    ):
+        file = lists / f"{name}.txt"
+        if folder.name == "Annotations" and file.is_file():
+            words = (line.split() for _, line in numbered_lines(file))
+            found |= {one[0]: split for one in words if one}
+    return found
 
 
 def read_objects(file: Path) -> list[Object]:

@@ -7,15 +7,28 @@ import msgspec
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json
-from lib.data.sources.annotations import AnnotatedImage, ReadOptions, image_at, print_unused
+from lib.data.sources.annotations import (
+    AnnotatedImage,
+    ReadOptions,
+    image_at,
+    print_unused,
+    split_name,
+)
 from lib.data.sources.cells import corners, picture_size
+from lib.data.sources.json_forms.json_files import seems
 
 Id = int | float | str
 
 
 class CocoImage(msgspec.Struct):
-    id: Id
-    file_name: str
+    """An image. One without an id goes by its file's name; LVIS names its file by `coco_url`, and
+    the labels that it is known not to have by `neg_category_ids`."""
+
+    id: Id | None = None
+    file_name: str | None = None
+    coco_url: str | None = None
+    split: str | None = None
+    neg_category_ids: list[Id] | None = None
     width: Id | None = None
     height: Id | None = None
     category_ids: list[Id] | None = None
@@ -47,7 +60,7 @@ def read_coco(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
     instances = read_instances(file)
     _drop_unused(instances, file)
     if options.skip_missing:
-        ids = {_key(image.id) for image in instances.images}
+        ids = {_id(image) for image in instances.images}
         kept = [one for one in instances.annotations if _key(one.image_id) in ids]
         if dropped := len(instances.annotations) - len(kept):
             print_line(f"{file}: left out: {dropped} annotations of images that are not listed")
@@ -62,7 +75,8 @@ def read_instances(file: Path) -> Instances:
     try:
         return decode_json(file, Instances)
     except UserError as error:
-        raise UserError(f"{error} (read as COCO's instances)") from error
+        family = f"; it seems to be {text}" if (text := seems(file)) else ""
+        raise UserError(f"{error} (read as COCO's instances){family}") from error
 
 
 def images_of(instances: Instances, file: Path, options: ReadOptions) -> list[AnnotatedImage]:
@@ -73,11 +87,14 @@ def images_of(instances: Instances, file: Path, options: ReadOptions) -> list[An
     names = _names(instances, file)
     images: dict[str, AnnotatedImage] = {}
     for number, image in enumerate(instances.images):
-        place, key = f"{file}: images[{number}]", _key(image.id)
+        place, key = f"{file}: images[{number}]", _id(image)
+        if not key:
+            raise UserError(f"{place}: neither an id nor a file_name")
         if key in images:
-            raise UserError(f"{place}: id {image.id} is a duplicate")
+            raise UserError(f"{place}: id {key} is a duplicate")
         folders, position = (file.parent, Path()), f"{file}: image {key}"
-        images[key] = image_at([image.file_name], options, folders, position)
+        images[key] = image_at(_files(image), options, folders, position)
+        images[key].split = split_name(image.split, position)
         images[key].size = picture_size(image.width, image.height)
         for category_id in image.category_ids or ():
             images[key].add(_name_of(category_id, names, place))
@@ -91,7 +108,33 @@ def images_of(instances: Instances, file: Path, options: ReadOptions) -> list[An
             )
         has_box = annotation.bbox and any(annotation.bbox) and not annotation.iscrowd
         images[key].add(label, corners(annotation.bbox, place) if has_box else None)
+    _add_unknown(instances, images, names, file)
     return [images[key] for key in sorted(images, key=_order)]
+
+
+def _add_unknown(
+    instances: Instances, images: dict[str, AnnotatedImage], names: dict[str, str], file: Path
+) -> None:
+    """In LVIS, only the labels that are annotated or denied are known of an image."""
+    given = [image for image in instances.images if image.neg_category_ids is not None]
+    for image in given:
+        known = {*images[_id(image)].labels}
+        known |= {_name_of(one, names, str(file)) for one in image.neg_category_ids or ()}
+        images[_id(image)].unknown = [name for name in names.values() if name not in known]
+    if given:
+        print_line(f"{file}: LVIS: labels that are neither annotated nor denied are unknown")
+
+
+def _id(image: CocoImage) -> str:
+    return _key(image.file_name or "" if image.id is None else image.id)
+
+
+def _files(image: CocoImage) -> list[str]:
+    """What the file may be called; of a URL its last folder and its name."""
+    if image.file_name is None and image.coco_url:
+        parts = image.coco_url.split("/")
+        return ["/".join(parts[-2:]), parts[-1]]
+    return [image.file_name or ""]
 
 
 def _names(instances: Instances, file: Path) -> dict[str, str]:

@@ -1,13 +1,14 @@
 """A .jsonl file with a record for each image, as Hugging Face has it, or a .json list of them."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from lib.common.console import print_line
 from lib.common.errors import UserError
 from lib.common.readers import decode_json, numbered_lines
+from lib.data.pictures import IMAGE_ENDINGS
 from lib.data.sources.annotations import (
     LABEL_NAMES,
     PATH_NAMES,
@@ -15,10 +16,12 @@ from lib.data.sources.annotations import (
     AnnotatedImage,
     ReadOptions,
     image_at,
-    split_name,
 )
-from lib.data.sources.cells import corners, split_labels, texts
+from lib.data.sources.cells import MARKS, corners, name_of, split_labels, texts
+from lib.data.sources.given_splits import set_splits
+from lib.data.sources.vectors import add_label_lists
 
+LABEL_KEYS = (*LABEL_NAMES, "target", "targets")
 OBJECT_NAMES = (*LABEL_NAMES, "category_id", "name")
 
 
@@ -28,26 +31,33 @@ def read_records(file: Path, options: ReadOptions) -> list[AnnotatedImage]:
 
     Files that lie in folders named train, val or test belong to these splits.
     """
-    images, folders, labelled = [], [], False
+    rows, lists, folders, labelled = [], [], [], False
     for position, record in _records(file):
-        path = _first(record, options.path_column, PATH_NAMES)
-        if not isinstance(path, str):
+        path = _path(record, options)
+        if path is None:
             raise UserError(
                 f'{position}: expected {{"file_name": ..., "labels": [...]}}, found the keys '
                 f"{_keys(record)}; --path-column names the one of the image file"
             )
         image = image_at([path], options, (file.parent, Path()), position)
-        labels = _first(record, options.labels_column, LABEL_NAMES)
+        labels = _first(record, options.labels_column, LABEL_KEYS)
         labelled |= labels is not None or "objects" in record
-        image.add_names(_labels(labels, options, position))
-        image.split = split_name(record.get("split"), position)
+        lists.append((image, _labels(labels, options, position)))
         if record.get("objects"):
             _add_objects(image, record["objects"])
         if options.group and (group := _first(record, options.group, ())) is not None:
             image.group = str(group)
-        images.append(image)
+        rows.append((image, {str(key).strip().lower(): value for key, value in record.items()}))
         folders.append(path.replace("\\", "/").split("/")[0].lower())
-    if images and not labelled:
+    add_label_lists(lists, file, options)
+    images = [image for image, _ in rows]
+    given = {
+        str(one).lower() for one in (options.path_column, options.labels_column, options.group)
+    }
+    keys = dict.fromkeys(key for _, record in rows for key in record)
+    if splits := set_splits(rows, [key for key in keys if key not in given.union(LABEL_KEYS)]):
+        print_line(f"{file}: splits by {', '.join(map(repr, splits))}")
+    if rows and not labelled:
         raise UserError(
             f"{position}: no labels; its keys are {_keys(record)}; --labels-column names the one "
             "of the labels"
@@ -86,14 +96,37 @@ def _first(record: Any, given: str | None, usual: Sequence[str]) -> Any:
     return next((lower[name] for name in names if lower.get(name) is not None), None)
 
 
+def _path(record: Any, options: ReadOptions) -> str | None:
+    """The path that a record has, or the number; one by a usual key only if no other value is the
+    name of a file."""
+    path = _first(record, options.path_column, PATH_NAMES)
+    if type(path) in (int, float):
+        others = [value for value in record.values() if isinstance(value, str)]
+        is_file = any(Path(value).suffix.lower() in IMAGE_ENDINGS for value in others)
+        path = None if is_file and not options.path_column else str(*texts([path]) or ())
+    return path if isinstance(path, str) else None
+
+
 def _labels(labels: Any, options: ReadOptions, position: str) -> list[str]:
-    """Labels of a text or a list; a number alone is one label, null is none."""
+    """Labels of a text, a list, or an object of zeros and ones; a number alone is one label, null
+    is none."""
     if isinstance(labels, str):
         return split_labels(labels, options.separator)
+    if isinstance(labels, dict) and name_of(labels) is None:
+        return _of_object(labels)
     values = labels if isinstance(labels, list) else [] if labels is None else [labels]
     if (found := texts(values)) is None:
         raise UserError(f"{position}: labels must be text or a list of texts")
     return found
+
+
+def _of_object(values: Mapping[str, Any]) -> list[str]:
+    """The labels of `{"dog": 1, "cat": 0}`; with other numbers than marks, each with its number, as
+    `dog:0.9`."""
+    marks = {name: MARKS.get(str(value).lower(), ...) for name, value in values.items()}
+    if ... in marks.values():
+        return [f"{name}:{value}" for name, value in values.items()]
+    return [f"{'' if one else '?'}{name}" for name, one in marks.items() if one in (True, None)]
 
 
 def _add_objects(image: AnnotatedImage, value: Any) -> None:
