@@ -122,6 +122,12 @@ def test_evaluation_gives_the_best_epochs_map(work):
     assert results["mAP"] == pytest.approx(np.mean(list(results["per_label"].values())))
 
 
+def test_labels_without_positives_are_noted(home):
+    image = Path("data/colors/test.txt").read_text().split("\t")[0]
+    Path("data/colors/test.txt").write_text(f"{image}\tred\n")
+    assert "2 of 3 labels have no positive" in home(f"evaluate.py --workers 0 --exp-dir {RUN}").err
+
+
 def test_evaluation_keeps_the_heatmaps_that_tell_labels_apart(work):
     """They are those of the model, and images with the best ones come first."""
     folder, experiment = work[:2]
