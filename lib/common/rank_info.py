@@ -100,7 +100,9 @@ def adopt_launcher() -> None:
             raise _refusal(name, "must be a whole number")
     here = rank_info()
     if here.rank >= here.world_size:
-        raise _refusal(found.rank, f"must be less than {found.world_size}={here.world_size}")
+        error = _refusal(found.rank, f"must be less than {found.world_size}={here.world_size}")
+        error.printed_by = "this"  # the others' may be right
+        raise error
     values = dict(zip(TORCHRUN[:4], map(os.environ.get, found[:4]), strict=True))
     values |= {"MASTER_ADDR": _host(found), "MASTER_PORT": _port(found)}
     for name, value in values.items():

@@ -172,7 +172,7 @@ def _require_own_gpu(world: World) -> None:
     if len(gpus) < world.world_size:
         raise RaisedOnAllRanks(
             f"{world.world_size} processes have only {len(gpus)} GPUs: start one process a GPU "
-            "(--nproc-per-node), and check CUDA_VISIBLE_DEVICES"
+            "(torchrun --nproc-per-node, srun --ntasks-per-node), and check CUDA_VISIBLE_DEVICES"
         )
 
 
