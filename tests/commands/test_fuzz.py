@@ -20,7 +20,6 @@ from lib.experiment.loading import load_experiment
 from lib.runtime.world import World
 from lib.scoring.localization import Localization
 from lib.training import resume
-from lib.training.fit import fit
 from lib.training.prepare import prepare
 from tests.helpers.annotations import coco, picture, write
 from tests.helpers.commands import ROOT, RUN, TRAIN, error_line
@@ -240,25 +239,18 @@ def test_checkpoints(home, count):
 
 @cases(fast=2, slow=60)
 def test_states_of_runs(home, count):
-    file = Path(RUN, "checkpoints", "last.pth")
-    whole = torch.load(file, weights_only=True)
-    small = {name: part for name, part in whole.items() if name not in ("model", "ema")}
-    parts = [small, *({name: small[name]} for name in ("optimizer", "rng", "schedule"))]
-
-    def resumed() -> None:
-        planned = resume.planned_config({"resume": RUN, "max_epochs": 3})
-        run = prepare(planned, World(torch.device("cpu")))
-        try:
-            fit(run)
-        finally:
-            run.experiment._lock.close()
+    """Other bytes: the run resumes from the state before, which is intact."""
+    last, previous = (Path(RUN, "checkpoints", f"{name}.pth") for name in ("last", "last.prev"))
+    whole = last.read_bytes()
 
     def case(random):
-        torch.save(with_changes(whole, random.choice(parts), random), file)
-        settles(resumed)
-        file.with_name("last.prev.pth").unlink(missing_ok=True)
+        mutate(last, whole, random)
+        previous.write_bytes(whole)
+        planned = resume.planned_config({"resume": RUN, "max_epochs": 3})
+        run = prepare(planned, World(torch.device("cpu")))
+        run.experiment._lock.close()
+        assert run.state.epoch == 2
 
-    assert settles(resumed) is None
     fuzz(count, case)
 
 
@@ -268,7 +260,9 @@ def test_a_sample_through_the_command_line(home, command):
     names = ("test.txt", "train.txt", "label.txt", "images/test1.png", "images/train1.png")
     files = [Path(RUN, "config.yaml"), *(Path("data/colors", name) for name in names)]
     wholes = {file: file.read_bytes() for file in files}
-    if command != TRAIN:
+    if command == TRAIN:
+        command += " --max-epochs 1"
+    else:
         command += f" --workers 0 --exp-dir {RUN}"
 
     def case(random):
