@@ -104,9 +104,8 @@ def test_scores_are_those_of_the_cpu_on_any_gpu(trained):
     evaluate = ("evaluate.py", "--exp-dir", EXPERIMENT, "--workers", "0", "--precision", "float32")
     ran(*evaluate, "--device", "cpu", cwd=trained)
     expected = scores_of(trained)
-    result = ran(FAKE, "--gpu", "1", *evaluate, "--device", "cuda:1", cwd=trained)
+    ran(FAKE, "--gpu", "1", *evaluate, "--device", "cuda:1", cwd=trained)
     np.testing.assert_allclose(scores_of(trained), expected, rtol=0, atol=1e-6)
-    assert "without Triton" in result.err  # which has no driver
 
 
 def test_tags_are_those_of_the_cpu(trained, monkeypatch):
